@@ -1,0 +1,1 @@
+//! Classifier-free guidance baked into the MeanFlow target.

@@ -1,0 +1,2 @@
+//! The meanflow command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The mathematics of MeanFlow: paths, times, the identity, solvers and closed forms.

@@ -1,0 +1,1 @@
+//! Data sets and picture files for MeanFlow, without libtorch.

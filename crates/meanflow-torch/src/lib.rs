@@ -1,0 +1,1 @@
+//! MeanFlow networks, forward-mode derivatives and training objective on libtorch.

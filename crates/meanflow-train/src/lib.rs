@@ -1,0 +1,1 @@
+//! The MeanFlow training loop: run directory, checkpoints, metrics, resume.
