@@ -1,0 +1,55 @@
+//! Which rows of a batch need which network forward to be guided.
+
+use meanflow_core::TimeDraw;
+
+use crate::guidance::{Coefficients, Guidance};
+
+/// The forwards that the guided velocity of a batch asks for; rows of weight 0 ask for none.
+///
+/// A flow row, `r = t`, with its class is what the network computes for its loss anyway: there the main forward,
+/// detached, *is* `u(z,t,t|c)`. (Not with dropout, whose second forward would draw another mask.)
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuidancePlan {
+    /// The weights of every row, `[B]`.
+    pub coefficients: Vec<Coefficients>,
+    /// Jump rows that need a forward `u(z,t,t|c)` of their own.
+    pub class_forward: Vec<usize>,
+    /// Flow rows whose `u(z,t,t|c)` is their row of the main forward.
+    pub class_reuse: Vec<usize>,
+    /// Rows that need a forward `u(z,t,t|∅)`.
+    pub null_forward: Vec<usize>,
+}
+
+impl GuidancePlan {
+    /// The plan of a batch with these times and dropped labels.
+    ///
+    /// # Shapes
+    /// `dropped` `[B]`, as many as `times` has rows.
+    pub fn new(guidance: &Guidance, times: &TimeDraw, dropped: &[bool]) -> Self {
+        assert_eq!(
+            times.intervals.len(),
+            dropped.len(),
+            "a drop decision per row"
+        );
+        let coefficients: Vec<Coefficients> = times
+            .intervals
+            .iter()
+            .zip(dropped)
+            .map(|(interval, &dropped)| guidance.coefficients(interval.t(), dropped))
+            .collect();
+        let rows = |weight: fn(&Coefficients) -> f64| {
+            let weighs = |row: &usize| weight(&coefficients[*row]) != 0.0;
+            (0..dropped.len()).filter(weighs).collect::<Vec<usize>>()
+        };
+        let (class_forward, class_reuse) = rows(|c| c.class)
+            .into_iter()
+            .partition(|&row| row < times.jumps);
+        let null_forward = rows(|c| c.null);
+        Self {
+            coefficients,
+            class_forward,
+            class_reuse,
+            null_forward,
+        }
+    }
+}

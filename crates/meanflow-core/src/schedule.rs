@@ -1,0 +1,219 @@
+//! Paths from data to noise: `a(t)` and `b(t)` written once, their derivatives by forward mode.
+
+use std::f64::consts::FRAC_PI_2;
+
+use num_dual::{Dual, DualNum};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{CoreError, check};
+use crate::state::State;
+
+/// A number over f64 that may carry derivatives: f64 itself, or the dual numbers of [`num_dual`].
+pub trait Scalar: Copy + DualNum<Primitive = f64> {}
+
+impl<D: Copy + DualNum<Primitive = f64>> Scalar for D {}
+
+/// The path `z_t = a(t) x + b(t) e` (M1) from data `x` at `t = 0` to noise `e` at `t = 1`.
+///
+/// Always `a_0 = 1` and `b_0 = 0`. Sampling starts from `b_1 e`, see [`Schedule::prior_scale`].
+///
+/// ```
+/// use meanflow_core::Schedule;
+///
+/// let point = Schedule::Linear.at(0.25);
+/// assert_eq!((point.a, point.b, point.da, point.db), (0.75, 0.25, -1.0, 1.0));
+/// ```
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", try_from = "RawSchedule")]
+pub enum Schedule {
+    /// `a = 1 − t`, `b = t`: straight lines, `v = e − x`.
+    Linear,
+    /// `a = 1 − tⁿ`, `b = tⁿ`.
+    Polynomial {
+        /// The degree `n ≥ 1`.
+        degree: f64,
+    },
+    /// `a = cos(πt/2)`, `b = sin(πt/2)`.
+    Cosine,
+    /// `a = exp(−½B)`, `b = √(1−a²)`, `B = ½t²(β_max−β_min) + tβ_min` (Song et al. 2021, appendix C).
+    ///
+    /// Some data is left at `t = 1` (`a_1 = 5·10⁻³` for β from 0.1 to 20), and `b'` is infinite at `t = 0`:
+    /// see [`VP_CLAMP`].
+    VariancePreserving {
+        /// The rate at data, usually 0.1.
+        beta_min: f64,
+        /// The rate at noise, usually 20.
+        beta_max: f64,
+    },
+}
+
+/// The derivatives of [`Schedule::VariancePreserving`] are taken at this time for all earlier ones.
+///
+/// `b' ≈ ½√(β_min/t)` has no value at 0; here it is 50 (`β_min = 0.1`). The path itself is not clamped.
+pub const VP_CLAMP: f64 = 1e-5;
+
+/// A schedule at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PathPoint<D = f64> {
+    /// Share of the data, `a(t)`.
+    pub a: D,
+    /// Share of the noise, `b(t)`.
+    pub b: D,
+    /// `a'(t)`.
+    pub da: D,
+    /// `b'(t)`.
+    pub db: D,
+}
+
+impl Schedule {
+    /// `a(t)`.
+    pub fn a<D: Scalar>(&self, t: D) -> D {
+        match *self {
+            Self::Linear => one::<D>() - t,
+            Self::Polynomial { degree } => one::<D>() - power(t, degree),
+            Self::Cosine => (t * FRAC_PI_2).cos(),
+            Self::VariancePreserving { .. } => (self.decay(t) * -0.5).exp(),
+        }
+    }
+
+    /// `b(t)`.
+    pub fn b<D: Scalar>(&self, t: D) -> D {
+        match *self {
+            Self::Linear => t,
+            Self::Polynomial { degree } => power(t, degree),
+            Self::Cosine => (t * FRAC_PI_2).sin(),
+            Self::VariancePreserving { .. } => self.noise_variance(t).sqrt(),
+        }
+    }
+
+    /// `b(t)²`, which is smooth at `t = 0` where the `b` of a variance-preserving path is not.
+    pub(crate) fn noise_variance<D: Scalar>(&self, t: D) -> D {
+        match *self {
+            // 1 − a² without its cancellation near t = 0.
+            Self::VariancePreserving { .. } => -(-self.decay(t)).exp_m1(),
+            _ => {
+                let b = self.b(t);
+                b * b
+            }
+        }
+    }
+
+    /// `B(t) = ∫_0^t β`, 0 for a path without β.
+    fn decay<D: Scalar>(&self, t: D) -> D {
+        match *self {
+            Self::VariancePreserving { beta_min, beta_max } => {
+                t * t * (0.5 * (beta_max - beta_min)) + t * beta_min
+            }
+            _ => D::from(0.0),
+        }
+    }
+
+    /// `a`, `b` and their derivatives at `t`; see [`VP_CLAMP`] for the one derivative that is clamped.
+    pub fn at<D: Scalar>(&self, t: D) -> PathPoint<D> {
+        let late = matches!(self, Self::VariancePreserving { .. }) && t.re() < VP_CLAMP;
+        let clamped = if late { D::from(VP_CLAMP) } else { t };
+        PathPoint {
+            a: self.a(t),
+            b: self.b(t),
+            da: derivative(|t| self.a(t), clamped),
+            db: derivative(|t| self.b(t), clamped),
+        }
+    }
+
+    /// `z_t = a_t x + b_t e` (M1), every sample at its own time.
+    pub fn interpolate<S: State>(&self, x: &S, e: &S, times: &[f64]) -> S {
+        let a: Vec<f64> = times.iter().map(|&t| self.a(t)).collect();
+        let b: Vec<f64> = times.iter().map(|&t| self.b(t)).collect();
+        S::combine(&[(&a, x), (&b, e)])
+    }
+
+    /// `v_t = a'_t x + b'_t e` (M2), the conditional velocity of every sample at its own time.
+    pub fn velocity<S: State>(&self, x: &S, e: &S, times: &[f64]) -> S {
+        let (da, db): (Vec<f64>, Vec<f64>) = times
+            .iter()
+            .map(|&t| self.at(t))
+            .map(|p| (p.da, p.db))
+            .unzip();
+        S::combine(&[(&da, x), (&db, e)])
+    }
+
+    /// `b_1`: sampling starts from `b_1 e`.
+    pub fn prior_scale(&self) -> f64 {
+        self.b(1.0)
+    }
+
+    /// # Errors
+    /// Unless the degree is finite and at least 1 (below 1, `b'` is infinite at 0), and `0 < β_min ≤ β_max < ∞`.
+    pub fn validate(&self) -> Result<(), CoreError> {
+        match *self {
+            Self::Linear | Self::Cosine => Ok(()),
+            Self::Polynomial { degree } => check(
+                "schedule.degree",
+                "a finite number ≥ 1",
+                degree,
+                degree.is_finite() && degree >= 1.0,
+            ),
+            Self::VariancePreserving { beta_min, beta_max } => {
+                check(
+                    "schedule.beta_min",
+                    "a finite number > 0",
+                    beta_min,
+                    beta_min.is_finite() && beta_min > 0.0,
+                )?;
+                check(
+                    "schedule.beta_max",
+                    "a finite number ≥ beta_min",
+                    beta_max,
+                    beta_max.is_finite() && beta_max >= beta_min,
+                )
+            }
+        }
+    }
+}
+
+/// `f'(t)`, for a `t` that may itself carry derivatives.
+pub(crate) fn derivative<D: Scalar>(f: impl Fn(Dual<D>) -> Dual<D>, t: D) -> D
+where
+    Dual<D>: Scalar,
+{
+    f(Dual::new(t, one())).eps
+}
+
+fn one<D: Scalar>() -> D {
+    D::from(1.0)
+}
+
+/// `tⁿ` for `n ≥ 1`; at 0, where the chain rule of a fractional power is 0 · ∞, by its limit.
+fn power<D: Scalar>(t: D, n: f64) -> D {
+    if t.re() == 0.0 && n > 1.0 && n != 2.0 {
+        t * 0.0
+    } else {
+        t.powf(n)
+    }
+}
+
+/// The schedule as written, before it is checked; braces make serde refuse unknown keys of every variant.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum RawSchedule {
+    Linear {},
+    Polynomial { degree: f64 },
+    Cosine {},
+    VariancePreserving { beta_min: f64, beta_max: f64 },
+}
+
+impl TryFrom<RawSchedule> for Schedule {
+    type Error = CoreError;
+
+    fn try_from(raw: RawSchedule) -> Result<Self, CoreError> {
+        let schedule = match raw {
+            RawSchedule::Linear {} => Self::Linear,
+            RawSchedule::Polynomial { degree } => Self::Polynomial { degree },
+            RawSchedule::Cosine {} => Self::Cosine,
+            RawSchedule::VariancePreserving { beta_min, beta_max } => {
+                Self::VariancePreserving { beta_min, beta_max }
+            }
+        };
+        schedule.validate().map(|()| schedule)
+    }
+}
