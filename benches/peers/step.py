@@ -64,12 +64,17 @@ class Trainer:
         return z, r, t, label, noise - self.data
 
     def descend(self, u, target):
-        """Adaptive loss (p = 1, sum over pixels), backward, AdamW, EMA."""
+        """One update: adaptive loss (p = 1, sum over pixels), backward, AdamW, EMA."""
         distance = (u - target.detach()).square().flatten(1).sum(1)
         loss = (distance / (distance.detach() + ADAPTIVE_C)).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        self.follow()
+
+    @torch.no_grad()
+    def follow(self):
+        """EMA of the weights."""
         torch._foreach_lerp_(
             list(self.average.parameters()),
             list(self.net.parameters()),
