@@ -1,1 +1,49 @@
 //! MeanFlow networks, forward-mode derivatives and training objective on libtorch.
+//!
+//! [`jvp()`] is `torch.func.jvp` for any closure over tensors. [`Dual`] carries a tangent beside a primal through a
+//! network that is written once; [`Objective`] is the training loss made of it; [`sampler::sample`] draws samples.
+//!
+//! ```
+//! use meanflow_core::Schedule;
+//! use meanflow_torch::networks::{MlpConfig, NetworkConfig};
+//! use meanflow_torch::layers::TimeEmbedding;
+//! use meanflow_torch::sampler::{Request, sample, uniform_grid};
+//! use meanflow_torch::{Device, Kind, Model, ModelConfig};
+//!
+//! let network = NetworkConfig::Mlp(MlpConfig { width: 16, depth: 2, embedding: TimeEmbedding::TH });
+//! let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear };
+//! let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
+//! let request = Request { seeds: &[0, 1, 2], labels: None, grid: &uniform_grid(1), micro_batch: 16 };
+//! assert_eq!(sample(&model, &request)?.size(), [3, 2]);
+//! # Ok::<(), meanflow_torch::TorchError>(())
+//! ```
+
+mod attention;
+pub mod device;
+mod dual;
+pub mod ema;
+pub mod engine;
+mod error;
+mod guided;
+mod jvp;
+pub mod layers;
+mod model;
+pub mod networks;
+mod objective;
+mod optimizer;
+mod parameters;
+pub mod sampler;
+mod shim;
+mod tensor;
+pub mod weights;
+
+pub use dual::Dual;
+pub use engine::Engine;
+pub use error::TorchError;
+pub use jvp::jvp;
+pub use model::{MODEL_KEY, Model, ModelConfig};
+pub use objective::{Batch, Objective, StepLoss};
+pub use optimizer::{Adam, AdamConfig};
+pub use parameters::{Init, Parameters, Scope};
+pub use tch::{Device, Kind, Tensor};
+pub use tensor::Rows;

@@ -1,0 +1,27 @@
+//! Compiles the C++ shim against the libtorch that torch-sys was built with, and tells dependants where that is.
+
+use std::path::PathBuf;
+
+fn main() {
+    let lib =
+        PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names its libtorch"));
+    let include = lib
+        .parent()
+        .expect("libtorch/lib has a parent")
+        .join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("src/shim/shim.cpp")
+        .compile("meanflow_shim");
+    println!("cargo::rerun-if-changed=src/shim/shim.cpp");
+    println!("cargo::metadata=libtorch_lib={}", lib.display());
+    println!("cargo::rustc-env=MEANFLOW_LIBTORCH_LIB={}", lib.display());
+    println!(
+        "cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",
+        lib.display()
+    );
+}

@@ -1,0 +1,54 @@
+//! Attention is one operation: a fused kernel where nothing is differentiated forward, products elsewhere.
+//!
+//! Shapes: `B` samples, `H` heads, `N` tokens, `d` head width; all tensors `[B, H, N, d]`.
+
+use std::cell::Cell;
+
+use tch::Tensor;
+
+thread_local! {
+    static PRODUCTS_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// `softmax(q kᵀ / √d) v`.
+pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+    if PRODUCTS_ONLY.get() {
+        let scores = q.matmul(&k.transpose(-2, -1)) * scale(q);
+        return scores.softmax(-1, q.kind()).matmul(v);
+    }
+    Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
+}
+
+/// The derivative of [`attend`] along `(dq, dk, dv)`; the probabilities are computed again, for these rows only.
+pub(crate) fn tangent([q, k, v]: [&Tensor; 3], [dq, dk, dv]: [&Tensor; 3]) -> Tensor {
+    let size = q.size();
+    let flat = |x: &Tensor| x.reshape([size[0] * size[1], size[2], size[3]]);
+    let [q, k, v, dq, dk, dv] = [q, k, v, dq, dk, dv].map(flat);
+    let zero = Tensor::zeros([1], (q.kind(), q.device()));
+    let product = |a: &Tensor, b: &Tensor| zero.baddbmm(a, &b.transpose(1, 2), 0.0, scale(&q));
+    let probabilities = product(&q, &k).softmax(-1, q.kind());
+    let scores = product(&dq, &k).baddbmm(&q, &dk.transpose(1, 2), 1.0, scale(&q));
+    // The Jacobian of a softmax is symmetric, so its backward kernel is also its forward derivative.
+    let change = Tensor::internal_softmax_backward_data(&scores, &probabilities, -1, q.kind());
+    probabilities
+        .bmm(&dv)
+        .baddbmm(&change, &v, 1.0, 1.0)
+        .reshape(size)
+}
+
+fn scale(q: &Tensor) -> f64 {
+    1.0 / (q.size()[3] as f64).sqrt()
+}
+
+/// Runs `body` with attention made of matrix products only: libtorch has no forward derivative, and no second
+/// derivative, of a fused attention kernel.
+pub(crate) fn products_only<T>(body: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PRODUCTS_ONLY.set(self.0);
+        }
+    }
+    let _restore = Restore(PRODUCTS_ONLY.replace(true));
+    body()
+}

@@ -1,0 +1,71 @@
+//! Where to compute.
+
+use std::path::PathBuf;
+
+use tch::{Cuda, Device};
+
+use crate::{TorchError, shim};
+
+/// The device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` for CUDA where there is one.
+///
+/// A binary that was linked with the CPU part of libtorch alone uses CUDA all the same where the full libraries are
+/// found: in the folder that `MEANFLOW_TORCH_LIB` names, beside the libtorch it was built with, or on the system's path.
+/// They have to be loaded before libtorch is first asked about CUDA, so call this before anything else.
+///
+/// # Errors
+/// If the name is none of these or the device is not there.
+pub fn open(name: &str) -> Result<Device, TorchError> {
+    let refused = |problem: String| TorchError::Device {
+        device: name.to_owned(),
+        problem,
+    };
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" => {
+            return Ok(if load_cuda().is_ok() {
+                Device::cuda_if_available()
+            } else {
+                Device::Cpu
+            });
+        }
+        "cuda" => 0,
+        _ => name
+            .strip_prefix("cuda:")
+            .and_then(|index| index.parse().ok())
+            .ok_or_else(|| refused("expected cpu, cuda, cuda:N or auto".into()))?,
+    };
+    load_cuda().map_err(|reasons| {
+        refused(format!(
+            "the CUDA part of libtorch could not be loaded:\n{reasons}"
+        ))
+    })?;
+    let count = Cuda::device_count();
+    if index as i64 >= count {
+        return Err(refused(format!("libtorch sees {count} CUDA devices")));
+    }
+    Ok(Device::Cuda(index))
+}
+
+const CUDA_LIBRARY: &str = "libtorch_cuda.so";
+
+/// Loads libtorch's CUDA part from the first place that has it.
+fn load_cuda() -> Result<(), String> {
+    let mut places: Vec<PathBuf> = std::env::var_os("MEANFLOW_TORCH_LIB")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    places.push(PathBuf::from(env!("MEANFLOW_LIBTORCH_LIB")));
+    let mut candidates: Vec<PathBuf> = places
+        .iter()
+        .map(|place| place.join(CUDA_LIBRARY))
+        .collect();
+    candidates.push(PathBuf::from(CUDA_LIBRARY));
+    let mut reasons = Vec::new();
+    for candidate in candidates {
+        match shim::load_library(&candidate) {
+            Ok(()) => return Ok(()),
+            Err(error) => reasons.push(format!("  {error}")),
+        }
+    }
+    Err(reasons.join("\n"))
+}

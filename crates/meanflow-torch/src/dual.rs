@@ -1,0 +1,287 @@
+//! A tensor with its directional derivative: every rule of forward mode, once.
+//!
+//! The primal runs on libtorch's tape as it would alone. The tangent is computed beside it without a tape, from the
+//! primal's own intermediates: the target of (M14) takes no gradient, so nothing of it has to be kept. The tangent may
+//! have fewer rows than the primal; the rows with `r < t` come first in a batch, and only they need `du/dt`.
+//!
+//! Shapes: `B` rows (samples), `k ≤ B` rows with a tangent, `…` any further dimensions.
+
+use std::borrow::Borrow;
+
+use tch::{Tensor, no_grad};
+
+use crate::{TorchError, attention, shim};
+
+/// A primal `[B, …]` on the tape and its tangent `[k, …]` off it.
+///
+/// Without a tangent every operation costs what it costs on the plain tensor.
+#[derive(Debug)]
+pub struct Dual {
+    primal: Tensor,
+    tangent: Option<Tensor>,
+}
+
+impl Clone for Dual {
+    fn clone(&self) -> Self {
+        Self {
+            primal: self.primal.shallow_clone(),
+            tangent: self.tangent.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+}
+
+impl From<Tensor> for Dual {
+    fn from(primal: Tensor) -> Self {
+        Self {
+            primal,
+            tangent: None,
+        }
+    }
+}
+
+impl Dual {
+    /// A primal `[B, …]` with the tangent `[k, …]` of its first `k` rows.
+    ///
+    /// # Errors
+    /// If the tangent has more rows than the primal or differs in another dimension.
+    pub fn new(primal: Tensor, tangent: Tensor) -> Result<Self, TorchError> {
+        let (size, got) = (primal.size(), tangent.size());
+        let fits = size.len() == got.len()
+            && !size.is_empty()
+            && got[0] <= size[0]
+            && got[1..] == size[1..];
+        if !fits {
+            let expected = format!(
+                "[k ≤ {}, …] of a primal {size:?}",
+                size.first().unwrap_or(&0)
+            );
+            return Err(TorchError::Shape {
+                what: "tangent".into(),
+                expected,
+                got,
+            });
+        }
+        Ok(Self {
+            primal,
+            tangent: Some(tangent.detach()),
+        })
+    }
+
+    /// The value, `[B, …]`.
+    pub fn primal(&self) -> &Tensor {
+        &self.primal
+    }
+
+    /// The directional derivative of the first rows, `[k, …]`; none where the value does not move.
+    pub fn tangent(&self) -> Option<&Tensor> {
+        self.tangent.as_ref()
+    }
+
+    /// Value and derivative apart.
+    pub fn into_parts(self) -> (Tensor, Option<Tensor>) {
+        (self.primal, self.tangent)
+    }
+
+    /// A function that is linear and works row by row: reshapes, permutations, sums and products with constants.
+    pub fn map_linear(&self, function: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            primal: function(&self.primal),
+            tangent: self.tangent.as_ref().map(|dx| no_grad(|| function(dx))),
+        }
+    }
+
+    /// A function whose tangent is `rule(tangent, rows of the primal that have one)`.
+    fn with_rule(&self, primal: Tensor, rule: impl Fn(&Tensor, &Tensor) -> Tensor) -> Self {
+        let tangent = self
+            .tangent
+            .as_ref()
+            .map(|dx| no_grad(|| rule(dx, &head(&self.primal, dx))));
+        Self { primal, tangent }
+    }
+
+    /// `x Wᵀ + b` over the last dimension; weight `[out, in]`, bias `[out]`.
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Self {
+        self.with_rule(self.primal.linear(weight, bias), |dx, _| {
+            dx.linear(weight, None::<&Tensor>)
+        })
+    }
+
+    /// `x + y` of two states of one shape.
+    pub fn add(&self, other: &Self) -> Self {
+        let tangent = match (&self.tangent, &other.tangent) {
+            (Some(dx), Some(dy)) => Some(no_grad(|| dx + dy)),
+            (Some(one), None) | (None, Some(one)) => Some(one.shallow_clone()),
+            (None, None) => None,
+        };
+        Self {
+            primal: &self.primal + &other.primal,
+            tangent,
+        }
+    }
+
+    /// `x − y` of two states of one shape.
+    pub fn sub(&self, other: &Self) -> Self {
+        self.add(&other.scale(-1.0))
+    }
+
+    /// `c x`.
+    pub fn scale(&self, c: f64) -> Self {
+        self.map_linear(|x| x * c)
+    }
+
+    /// `x + constant`, broadcast over the rows.
+    pub fn add_constant(&self, constant: &Tensor) -> Self {
+        Self {
+            primal: &self.primal + constant,
+            tangent: self.tangent.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+
+    /// `SiLU(x) = x σ(x)`.
+    pub fn silu(&self) -> Self {
+        // The Jacobian is diagonal: its product with a tangent is its product with a gradient.
+        self.with_rule(self.primal.silu(), |dx, x| x.silu_backward(dx))
+    }
+
+    /// GELU in its tanh form.
+    pub fn gelu(&self) -> Self {
+        self.with_rule(self.primal.gelu("tanh"), |dx, x| {
+            x.gelu_backward(dx, "tanh")
+        })
+    }
+
+    /// Layer norm over the last dimension, without affine part.
+    pub fn layer_norm(&self, epsilon: f64) -> Self {
+        let width = self.primal.size().last().copied().unwrap_or(1);
+        let none = None::<&Tensor>;
+        let (primal, mean, rstd) = self.primal.native_layer_norm([width], none, none, epsilon);
+        let tangent = self.tangent.as_ref().map(|dx| {
+            no_grad(|| {
+                let rows = [head(&self.primal, dx), head(&mean, dx), head(&rstd, dx)];
+                // The Jacobian is symmetric, so the backward kernel is also the forward derivative.
+                shim::layer_norm_backward(&dx.contiguous(), &rows[0], &rows[1], &rows[2])
+                    .expect("the shapes are those of the forward pass")
+            })
+        });
+        Self { primal, tangent }
+    }
+
+    /// `x (1 + scale) + shift`, the adaptive part of an adaLN block; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.
+    pub fn modulate(&self, shift: &Self, scale: &Self) -> Self {
+        let factor = &scale.primal + 1.0;
+        let primal = shift.primal.addcmul(&self.primal, &factor);
+        let products = [
+            self.tangent
+                .as_ref()
+                .map(|dx| (dx.shallow_clone(), head(&factor, dx))),
+            scale
+                .tangent
+                .as_ref()
+                .map(|ds| (head(&self.primal, ds), ds.shallow_clone())),
+        ];
+        Self {
+            primal,
+            tangent: sum_of_products(products, shift.tangent.as_ref()),
+        }
+    }
+
+    /// `x + gate · y`, a gated residual; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
+    pub fn add_gated(&self, gate: &Self, y: &Self) -> Self {
+        let primal = self.primal.addcmul(&gate.primal, &y.primal);
+        let products = [
+            gate.tangent
+                .as_ref()
+                .map(|dg| (dg.shallow_clone(), head(&y.primal, dg))),
+            y.tangent
+                .as_ref()
+                .map(|dy| (head(&gate.primal, dy), dy.shallow_clone())),
+        ];
+        Self {
+            primal,
+            tangent: sum_of_products(products, self.tangent.as_ref()),
+        }
+    }
+
+    /// Softmax attention `softmax(q kᵀ / √d) v`; all `[B, heads, N, d]`.
+    pub fn attention(q: &Self, k: &Self, v: &Self) -> Self {
+        let primal = attention::attend(&q.primal, &k.primal, &v.primal);
+        let tangent = match (&q.tangent, &k.tangent, &v.tangent) {
+            (Some(dq), Some(dk), Some(dv)) => Some(no_grad(|| {
+                let [q, k, v] = [q, k, v].map(|x| head(&x.primal, dq));
+                attention::tangent([&q, &k, &v], [dq, dk, dv])
+            })),
+            (None, None, None) => None,
+            _ => unreachable!("query, key and value are projections of one state"),
+        };
+        Self { primal, tangent }
+    }
+
+    /// `[cos(x f), sin(x f)]` for a column of frequencies; `x [B]`, `f [F]`, result `[B, 2F]`.
+    pub fn sinusoid(&self, frequencies: &Tensor) -> Self {
+        let angle = self.primal.unsqueeze(-1) * frequencies;
+        let primal = Tensor::cat(&[angle.cos(), angle.sin()], -1);
+        let tangent = self.tangent.as_ref().map(|dx| {
+            no_grad(|| {
+                let angle = head(&angle, dx);
+                let speed = dx.unsqueeze(-1) * frequencies;
+                Tensor::cat(&[angle.sin().neg() * &speed, angle.cos() * &speed], -1)
+            })
+        });
+        Self { primal, tangent }
+    }
+
+    /// Dual numbers side by side along a dimension other than the rows; a part that does not move counts as zero.
+    pub fn cat<D: Borrow<Self>>(parts: &[D], dim: i64) -> Self {
+        let primals: Vec<&Tensor> = parts.iter().map(|part| part.borrow().primal()).collect();
+        let rows = parts
+            .iter()
+            .find_map(|part| part.borrow().tangent.as_ref().map(|dx| dx.size()[0]));
+        let tangent = rows.map(|rows| {
+            no_grad(|| {
+                let tangents: Vec<Tensor> = parts
+                    .iter()
+                    .map(|part| part.borrow().tangent_or_zero(rows))
+                    .collect();
+                Tensor::cat(&tangents, dim)
+            })
+        });
+        Self {
+            primal: Tensor::cat(&primals, dim),
+            tangent,
+        }
+    }
+
+    /// The tangent, or zeros for `rows` rows.
+    fn tangent_or_zero(&self, rows: i64) -> Tensor {
+        match &self.tangent {
+            Some(dx) => dx.shallow_clone(),
+            None => self.primal.detach().narrow(0, 0, rows).zeros_like(),
+        }
+    }
+}
+
+/// The rows of `x` that belong to the tangent `dx`, off the tape.
+fn head(x: &Tensor, dx: &Tensor) -> Tensor {
+    x.detach().narrow(0, 0, dx.size()[0])
+}
+
+/// `Σ x y + rest` in one new buffer, off the tape; each product has the shape of the result.
+fn sum_of_products(
+    products: [Option<(Tensor, Tensor)>; 2],
+    rest: Option<&Tensor>,
+) -> Option<Tensor> {
+    no_grad(|| {
+        let mut sum: Option<Tensor> = None;
+        for (x, y) in products.into_iter().flatten() {
+            sum = Some(match sum {
+                Some(mut sum) => sum.addcmul_(&x, &y),
+                None => x * y,
+            });
+        }
+        match (sum, rest) {
+            (Some(mut sum), Some(rest)) => Some(sum.g_add_(rest)),
+            (Some(sum), None) => Some(sum),
+            (None, rest) => rest.map(Tensor::shallow_clone),
+        }
+    })
+}

@@ -1,0 +1,149 @@
+//! Routes to `du/dt`, the derivative of the network along `(v, 0, 1)` (M12).
+//!
+//! The exact ones agree to rounding; having several is how a new layer is trusted.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad, with_grad};
+
+use crate::{Dual, Model, TorchError, attention, jvp};
+
+/// How `du/dt` is computed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Engine {
+    /// [`Dual`]: beside the primal, in the one forward pass there is.
+    #[default]
+    Dual,
+    /// [`jvp`]: libtorch's forward mode, in a pass of its own over the jump rows.
+    Forward,
+    /// The derivative of a vector-Jacobian product: two backward passes.
+    DoubleBackward,
+    /// Central differences with this step in time: an approximation.
+    FiniteDifference {
+        /// The step; about 5e-3 in f32, 1e-4 in f64.
+        step: f64,
+    },
+}
+
+/// A point `(z, r, t)` of a batch with the labels of its rows, and the velocity along which the jump rows move.
+#[derive(Debug)]
+pub struct Point {
+    /// `[B, …]`.
+    pub z: Tensor,
+    /// `[B]`.
+    pub r: Tensor,
+    /// `[B]`.
+    pub t: Tensor,
+    /// `[B]`, for a model with classes.
+    pub labels: Option<Tensor>,
+    /// `dz/dt` of the first `k` rows, `[k, …]`.
+    pub velocity: Tensor,
+}
+
+impl Engine {
+    /// `u [B, …]` on the tape and `du/dt [k, …]` off it.
+    ///
+    /// # Errors
+    /// If the velocity does not fit the state, or libtorch refuses.
+    pub fn evaluate(self, model: &Model, point: &Point) -> Result<(Tensor, Tensor), TorchError> {
+        if self == Self::Dual {
+            return evaluate_dual(model, point);
+        }
+        let k = point.velocity.size()[0];
+        let first = |x: &Tensor| x.detach().narrow(0, 0, k);
+        let labels = point.labels.as_ref().map(first);
+        let function = |x: &[Tensor]| {
+            let [z, r, t] = [&x[0], &x[1], &x[2]].map(|x| x.shallow_clone().into());
+            model.forward(&z, &r, &t, labels.as_ref()).into_parts().0
+        };
+        let primals = [&point.z, &point.r, &point.t].map(first);
+        let tangents = [
+            point.velocity.shallow_clone(),
+            primals[1].zeros_like(),
+            primals[2].ones_like(),
+        ];
+        let dudt = match self {
+            Self::Forward => no_grad(|| {
+                jvp(|x| vec![function(x)], &primals, &tangents).map(|(_, mut dy)| dy.remove(0))
+            })?,
+            Self::DoubleBackward => double_backward(function, &primals, &tangents),
+            Self::FiniteDifference { step } => {
+                central_difference(function, &primals, &tangents, step)
+            }
+            Self::Dual => unreachable!("handled above"),
+        };
+        let [z, r, t] = [&point.z, &point.r, &point.t].map(|x| x.shallow_clone().into());
+        Ok((
+            model
+                .forward(&z, &r, &t, point.labels.as_ref())
+                .into_parts()
+                .0,
+            dudt,
+        ))
+    }
+}
+
+fn evaluate_dual(model: &Model, point: &Point) -> Result<(Tensor, Tensor), TorchError> {
+    let k = point.velocity.size()[0];
+    let r = Dual::from(point.r.shallow_clone());
+    if k == 0 {
+        let [z, t] = [&point.z, &point.t].map(|x| x.shallow_clone().into());
+        let u = model
+            .forward(&z, &r, &t, point.labels.as_ref())
+            .into_parts()
+            .0;
+        return Ok((u, point.velocity.shallow_clone()));
+    }
+    let z = Dual::new(point.z.shallow_clone(), point.velocity.shallow_clone())?;
+    let t = Dual::new(point.t.shallow_clone(), point.t.narrow(0, 0, k).ones_like())?;
+    let (u, dudt) = model
+        .forward(&z, &r, &t, point.labels.as_ref())
+        .into_parts();
+    let dudt = dudt.unwrap_or_else(|| u.detach().narrow(0, 0, k).zeros_like());
+    Ok((u, dudt))
+}
+
+/// `J·tangents` as the gradient with respect to `w` of `⟨Jᵀ w, tangents⟩`; the result has no tape.
+pub fn double_backward(
+    function: impl FnOnce(&[Tensor]) -> Tensor,
+    primals: &[Tensor],
+    tangents: &[Tensor],
+) -> Tensor {
+    with_grad(|| {
+        let inputs: Vec<Tensor> = primals
+            .iter()
+            .map(|x| x.detach().copy().set_requires_grad(true))
+            .collect();
+        let output = attention::products_only(|| function(&inputs));
+        let w = output.detach().zeros_like().set_requires_grad(true);
+        let pairing = (&output * &w).sum(None::<Kind>);
+        let gradients = Tensor::run_backward(&[pairing], &inputs, true, true);
+        let along = gradients
+            .iter()
+            .zip(tangents)
+            .map(|(gradient, dx)| (gradient * dx).sum(None::<Kind>));
+        let sum = along
+            .reduce(|sum, term| sum + term)
+            .expect("a function has an input");
+        Tensor::run_backward(&[sum], &[w], false, false)
+            .remove(0)
+            .detach()
+    })
+}
+
+/// `(f(x + h dx) − f(x − h dx)) / 2h`, in error by `O(h²)` and by rounding over `h`.
+pub fn central_difference(
+    function: impl Fn(&[Tensor]) -> Tensor,
+    primals: &[Tensor],
+    tangents: &[Tensor],
+    step: f64,
+) -> Tensor {
+    let moved = |h: f64| -> Vec<Tensor> {
+        primals
+            .iter()
+            .zip(tangents)
+            .map(|(x, dx)| x + dx * h)
+            .collect()
+    };
+    no_grad(|| (function(&moved(step)) - function(&moved(-step))) / (2.0 * step))
+}

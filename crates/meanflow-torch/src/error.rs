@@ -1,0 +1,89 @@
+//! What can go wrong between a caller, a weights file and libtorch.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TorchError {
+    /// A call into libtorch failed.
+    #[error("libtorch could not {operation}: {message}")]
+    Libtorch {
+        /// What was asked of libtorch.
+        operation: &'static str,
+        /// Its own words.
+        message: String,
+    },
+    /// A tensor has another shape than the operation needs.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// The tensor.
+        what: String,
+        /// The shape it should have, `…` for dimensions that are free.
+        expected: String,
+        /// The shape it has.
+        got: Vec<i64>,
+    },
+    /// A network configuration that describes no network.
+    #[error("network {key}: expected {expected}, got {got}")]
+    Config {
+        /// The configuration key.
+        key: &'static str,
+        /// The values that are possible.
+        expected: String,
+        /// The value given.
+        got: String,
+    },
+    /// A weights file that does not fit the network, every difference listed.
+    #[error("{}: does not fit the network:\n{}", path.display(), list(problems))]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// One line for every missing, unexpected or differing tensor.
+        problems: Vec<String>,
+    },
+    /// A file that is not a readable weights file.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// The file system refused.
+    #[error("{}: could not {operation}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A device that is not there.
+    #[error("device {device}: {problem}")]
+    Device {
+        /// The device asked for.
+        device: String,
+        /// Why it cannot be used.
+        problem: String,
+    },
+    /// A call with arguments that contradict each other or the model.
+    #[error("{what}: expected {expected}, got {got}")]
+    Argument {
+        /// The argument.
+        what: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+}
+
+fn list(problems: &[String]) -> String {
+    problems
+        .iter()
+        .map(|problem| format!("  {problem}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}

@@ -1,0 +1,82 @@
+//! The transformer block with adaptive layer norm (adaLN-zero; Peebles and Xie 2023).
+
+use super::Linear;
+use crate::Dual;
+use crate::parameters::{Init, Scope};
+
+/// The ε of every layer norm.
+pub(crate) const EPSILON: f64 = 1e-6;
+
+/// Attention and a two-layer perceptron, each shifted, scaled and gated by the condition.
+///
+/// Legend: `B` samples, `N` tokens, `D` width, `H` heads.
+#[derive(Debug)]
+pub struct Block {
+    heads: i64,
+    query_key_value: Linear,
+    projection: Linear,
+    expand: Linear,
+    contract: Linear,
+    modulation: Linear,
+}
+
+impl Block {
+    /// Declares `attn.{qkv,proj}`, `mlp.{fc1,fc2}` and the zero-started `adaLN_modulation.1`.
+    pub fn new(scope: &mut Scope, width: i64, heads: i64, hidden: i64) -> Self {
+        Self {
+            heads,
+            query_key_value: Linear::xavier(&mut scope.sub("attn.qkv"), width, 3 * width),
+            projection: Linear::xavier(&mut scope.sub("attn.proj"), width, width),
+            expand: Linear::xavier(&mut scope.sub("mlp.fc1"), width, hidden),
+            contract: Linear::xavier(&mut scope.sub("mlp.fc2"), hidden, width),
+            modulation: Linear::new(
+                &mut scope.sub("adaLN_modulation.1"),
+                width,
+                6 * width,
+                Init::Zeros,
+            ),
+        }
+    }
+
+    /// `x [B, N, D]`, `condition [B, D]` after its SiLU, to `[B, N, D]`.
+    pub fn forward(&self, x: &Dual, condition: &Dual) -> Dual {
+        let [shift, scale, gate, shift_mlp, scale_mlp, gate_mlp] =
+            modulation(&self.modulation, condition);
+        let attended = self.attention(&x.layer_norm(EPSILON).modulate(&shift, &scale));
+        let x = x.add_gated(&gate, &attended);
+        let hidden = self
+            .expand
+            .forward(&x.layer_norm(EPSILON).modulate(&shift_mlp, &scale_mlp))
+            .gelu();
+        x.add_gated(&gate_mlp, &self.contract.forward(&hidden))
+    }
+
+    fn attention(&self, x: &Dual) -> Dual {
+        let heads = self.heads;
+        let projected = self.query_key_value.forward(x);
+        let [q, k, v] = [0, 1, 2].map(|part| {
+            projected.map_linear(|x| {
+                let (rows, tokens, width) = x.size3().expect("[B, N, 3 D]");
+                x.view([rows, tokens, 3, heads, width / (3 * heads)])
+                    .select(2, part)
+                    .transpose(1, 2)
+            })
+        });
+        let attended = Dual::attention(&q, &k, &v).map_linear(|x| {
+            let (rows, heads, tokens, width) = x.size4().expect("[B, H, N, d]");
+            x.transpose(1, 2).reshape([rows, tokens, heads * width])
+        });
+        self.projection.forward(&attended)
+    }
+}
+
+/// The parts of a modulation, each `[B, 1, D]`.
+pub(crate) fn modulation<const PARTS: usize>(linear: &Linear, condition: &Dual) -> [Dual; PARTS] {
+    let all = linear.forward(condition);
+    std::array::from_fn(|part| {
+        all.map_linear(|x| {
+            let width = x.size()[1] / PARTS as i64;
+            x.narrow(1, part as i64 * width, width).unsqueeze(1)
+        })
+    })
+}

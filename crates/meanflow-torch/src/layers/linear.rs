@@ -1,0 +1,59 @@
+//! The affine map.
+
+use tch::Tensor;
+
+use super::PatchGrid;
+use crate::Dual;
+use crate::parameters::{Init, Scope};
+
+/// `x Wᵀ + b` over the last dimension.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Declares `weight [outputs, inputs]`, started as `init` says, and `bias [outputs]` at zero.
+    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, init: Init) -> Self {
+        Self {
+            weight: scope.parameter("weight", &[outputs, inputs], init),
+            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+        }
+    }
+
+    /// Declares an affine map with Xavier-uniform weights.
+    pub fn xavier(scope: &mut Scope, inputs: i64, outputs: i64) -> Self {
+        Self::new(
+            scope,
+            inputs,
+            outputs,
+            Init::Xavier {
+                fan_in: inputs,
+                fan_out: outputs,
+                gain: 1.0,
+            },
+        )
+    }
+
+    /// Declares a convolution of a patch's size and stride, `weight [outputs, C, p, p]`, as the affine map of patches
+    /// that it is.
+    pub fn patches(scope: &mut Scope, grid: &PatchGrid, outputs: i64) -> Self {
+        let (inputs, side) = (grid.patch_size(), grid.patch);
+        let init = Init::Xavier {
+            fan_in: inputs,
+            fan_out: outputs,
+            gain: 1.0,
+        };
+        let weight = scope.parameter("weight", &[outputs, grid.channels, side, side], init);
+        Self {
+            weight,
+            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+        }
+    }
+
+    /// `[B, …, inputs]` to `[B, …, outputs]`.
+    pub fn forward(&self, x: &Dual) -> Dual {
+        x.linear(&self.weight.flatten(1, -1), Some(&self.bias))
+    }
+}

@@ -1,0 +1,215 @@
+//! A network with its parameters and all that is needed to rebuild it and to sample from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use meanflow_core::Schedule;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::networks::{Network, NetworkConfig};
+use crate::parameters::{Declaration, Parameters};
+use crate::tensor::per_row;
+use crate::{Dual, TorchError, weights};
+
+/// The key of a weights file's metadata under which the [`ModelConfig`] stands as JSON.
+pub const MODEL_KEY: &str = "model";
+
+/// What a model is, apart from its weights.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The network.
+    pub network: NetworkConfig,
+    /// The shape of a sample: `[channels, height, width]`, or `[dimensions]`.
+    pub shape: Vec<i64>,
+    /// Number of classes; 0 for an unconditional model. The label `classes` means "no class".
+    pub classes: i64,
+    /// The path from data to noise.
+    pub schedule: Schedule,
+}
+
+impl ModelConfig {
+    /// Checks that there is such a network.
+    ///
+    /// # Errors
+    /// With the key, what it should be and what it is.
+    pub fn validate(&self) -> Result<(), TorchError> {
+        if self.shape.is_empty() || self.shape.iter().any(|side| *side < 1) {
+            let expected = "at least one dimension, none of them empty".into();
+            return Err(TorchError::Shape {
+                what: "sample".into(),
+                expected,
+                got: self.shape.clone(),
+            });
+        }
+        if self.classes < 0 {
+            let (expected, got) = ("0 or more".into(), self.classes.to_string());
+            return Err(TorchError::Config {
+                key: "classes",
+                expected,
+                got,
+            });
+        }
+        self.network.validate(&self.shape)
+    }
+}
+
+/// A network, its parameters and their device.
+#[derive(Debug)]
+pub struct Model {
+    config: ModelConfig,
+    parameters: Parameters,
+    network: Box<dyn Network>,
+    kind: Kind,
+    device: Device,
+}
+
+impl Model {
+    /// A model with parameters drawn from `seed`, the same on every device.
+    ///
+    /// # Errors
+    /// If the configuration describes no network.
+    pub fn new(
+        config: ModelConfig,
+        seed: u64,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, TorchError> {
+        config.validate()?;
+        Ok(Self::declare(
+            config,
+            Declaration::drawn(seed, kind, device),
+            kind,
+            device,
+        ))
+    }
+
+    fn declare(
+        config: ModelConfig,
+        mut declaration: Declaration,
+        kind: Kind,
+        device: Device,
+    ) -> Self {
+        let network = config
+            .network
+            .build(&mut declaration.root(), &config.shape, config.classes);
+        Self {
+            config,
+            parameters: declaration.finish(),
+            network,
+            kind,
+            device,
+        }
+    }
+
+    /// The model of a weights file with the file's metadata.
+    ///
+    /// # Errors
+    /// If the file is no weights file of this crate or its tensors are not exactly those of the network.
+    pub fn load(
+        path: &Path,
+        device: Device,
+    ) -> Result<(Self, BTreeMap<String, String>), TorchError> {
+        let header = weights::header(path)?;
+        let problem = |problem| TorchError::File {
+            path: path.to_owned(),
+            problem,
+        };
+        let json = header.metadata.get(MODEL_KEY).ok_or_else(|| {
+            problem(format!(
+                "no \"{MODEL_KEY}\" in the metadata: these weights were not written by meanflow"
+            ))
+        })?;
+        let config: ModelConfig = serde_json::from_str(json)
+            .map_err(|error| problem(format!("unreadable \"{MODEL_KEY}\": {error}")))?;
+        config.validate()?;
+        let kind = Kind::Float;
+        let model = Self::declare(config, Declaration::blank(kind, device), kind, device);
+        let metadata = weights::load_strict(path, &model.parameters.named())?;
+        Ok((model, metadata))
+    }
+
+    /// Writes the parameters, with the configuration and `metadata` beside them.
+    ///
+    /// # Errors
+    /// If the file cannot be written; a file that was there before is then unchanged.
+    pub fn save(
+        &self,
+        path: &Path,
+        mut metadata: BTreeMap<String, String>,
+    ) -> Result<(), TorchError> {
+        let json =
+            serde_json::to_string(&self.config).expect("a configuration is representable in JSON");
+        metadata.insert(MODEL_KEY.into(), json);
+        weights::save(path, &self.parameters.named(), metadata)
+    }
+
+    /// A second model of the same configuration with a copy of the parameters that takes no gradients: an average.
+    pub fn twin(&self) -> Self {
+        let copy = self.parameters.frozen_copy();
+        Self::declare(
+            self.config.clone(),
+            Declaration::bound(&copy, self.kind, self.device),
+            self.kind,
+            self.device,
+        )
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Its parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Their type.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// `u(z, r, t | label)` as a plain tensor on the tape; `z [B, …]`, one `r`, `t` and label a row.
+    ///
+    /// Without labels a conditional model takes every row for one without class.
+    pub fn average_velocity(
+        &self,
+        z: &Tensor,
+        r: &[f64],
+        t: &[f64],
+        labels: Option<&[i64]>,
+    ) -> Tensor {
+        let labels = self.label_tensor(labels, r.len());
+        let (r, t) = (per_row(r, z).into(), per_row(t, z).into());
+        self.network
+            .forward(&z.shallow_clone().into(), &r, &t, labels.as_ref())
+            .into_parts()
+            .0
+    }
+
+    /// The same without a tape.
+    pub fn predict(&self, z: &Tensor, r: &[f64], t: &[f64], labels: Option<&[i64]>) -> Tensor {
+        no_grad(|| self.average_velocity(z, r, t, labels))
+    }
+
+    /// The network over dual numbers; `labels [B]` where the model has classes.
+    pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
+        self.network.forward(z, r, t, labels)
+    }
+
+    /// Labels on the device, "no class" for all `rows` where none are given; nothing for an unconditional model.
+    pub(crate) fn label_tensor(&self, labels: Option<&[i64]>, rows: usize) -> Option<Tensor> {
+        let classes = self.config.classes;
+        (classes > 0).then(|| match labels {
+            Some(labels) => Tensor::from_slice(labels).to_device(self.device),
+            None => Tensor::full([rows as i64], classes, (Kind::Int64, self.device)),
+        })
+    }
+}

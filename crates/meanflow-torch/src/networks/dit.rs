@@ -1,0 +1,174 @@
+//! The diffusion transformer (Peebles and Xie 2023) with two times, as MeanFlow uses it.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Network, multiple, positive};
+use crate::layers::{
+    Block, EPSILON, LabelTable, Linear, PatchGrid, TimeEmbedding, TimeTower, modulation, positions,
+};
+use crate::parameters::{Init, Scope};
+use crate::{Dual, TorchError};
+
+/// The size of a [`Dit`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DitConfig {
+    /// Side of a patch in pixels.
+    pub patch: i64,
+    /// Width `D` of a token.
+    pub width: i64,
+    /// Number of blocks.
+    pub depth: i64,
+    /// Attention heads a block.
+    pub heads: i64,
+    /// Hidden width of the perceptron over `D`.
+    pub mlp_ratio: f64,
+    /// Which functions of (r, t) the network sees.
+    pub embedding: TimeEmbedding,
+}
+
+impl DitConfig {
+    pub(super) fn validate(&self, shape: &[i64]) -> Result<(), TorchError> {
+        let [_, height, width] = *shape else {
+            let expected = "a picture [channels, height, width] for a transformer".into();
+            return Err(TorchError::Shape {
+                what: "sample".into(),
+                expected,
+                got: shape.to_vec(),
+            });
+        };
+        for (key, value) in [
+            ("patch", self.patch),
+            ("width", self.width),
+            ("depth", self.depth),
+            ("heads", self.heads),
+        ] {
+            positive(key, value)?;
+        }
+        multiple("width", self.width, self.heads, "the heads")?;
+        multiple("width", self.width, 4, "sine and cosine of two coordinates")?;
+        for side in [height, width] {
+            if side % self.patch != 0 {
+                let expected = format!("a divisor of the picture's sides {height} and {width}");
+                return Err(TorchError::Config {
+                    key: "patch",
+                    expected,
+                    got: self.patch.to_string(),
+                });
+            }
+        }
+        if !(self.mlp_ratio.is_finite() && self.hidden() >= 1) {
+            let (expected, got) = (
+                "a ratio that leaves a hidden unit".into(),
+                self.mlp_ratio.to_string(),
+            );
+            return Err(TorchError::Config {
+                key: "mlp_ratio",
+                expected,
+                got,
+            });
+        }
+        Ok(())
+    }
+
+    fn hidden(&self) -> i64 {
+        (self.width as f64 * self.mlp_ratio) as i64
+    }
+}
+
+/// Patches, positions, blocks of attention conditioned by adaLN-zero, and a linear map back to pixels.
+///
+/// Legend: `B` samples, `N` tokens, `D` width.
+#[derive(Debug)]
+pub struct Dit {
+    grid: PatchGrid,
+    patches: Linear,
+    positions: Tensor,
+    times: TimeTower,
+    labels: Option<LabelTable>,
+    blocks: Vec<Block>,
+    last_modulation: Linear,
+    last: Linear,
+}
+
+impl Dit {
+    /// Declares the parameters under the names of the reference implementation of DiT, `h_embedder` and `r_embedder`
+    /// beside `t_embedder`; `shape [C, H, W]`, `classes` 0 for an unconditional network.
+    pub fn new(scope: &mut Scope, config: &DitConfig, shape: &[i64], classes: i64) -> Self {
+        let DitConfig {
+            patch,
+            width,
+            heads,
+            ..
+        } = *config;
+        let grid = PatchGrid {
+            channels: shape[0],
+            rows: shape[1] / patch,
+            columns: shape[2] / patch,
+            patch,
+        };
+        let mut last = scope.sub("final_layer");
+        let last_modulation = Linear::new(
+            &mut last.sub("adaLN_modulation.1"),
+            width,
+            2 * width,
+            Init::Zeros,
+        );
+        let last = Linear::new(
+            &mut last.sub("linear"),
+            width,
+            grid.patch_size(),
+            Init::Zeros,
+        );
+        Self {
+            grid,
+            patches: Linear::patches(&mut scope.sub("x_embedder.proj"), &grid, width),
+            positions: scope.constant(&positions(&grid, width), &[1, grid.tokens(), width]),
+            times: TimeTower::new(scope, config.embedding, width),
+            labels: (classes > 0)
+                .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, width)),
+            blocks: (0..config.depth)
+                .map(|index| {
+                    Block::new(
+                        &mut scope.sub("blocks").sub(index),
+                        width,
+                        heads,
+                        config.hidden(),
+                    )
+                })
+                .collect(),
+            last_modulation,
+            last,
+        }
+    }
+
+    /// `SiLU(emb(r, t) + emb(label))`, `[B, D]`: every modulation starts with this SiLU, taken once.
+    fn condition(&self, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
+        let times = self.times.forward(r, t);
+        let sum = match (&self.labels, labels) {
+            (Some(table), Some(labels)) => times.add_constant(&table.forward(labels)),
+            _ => times,
+        };
+        sum.silu()
+    }
+}
+
+impl Network for Dit {
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
+        let condition = self.condition(r, t, labels);
+        let mut x = self
+            .patches
+            .forward(&self.grid.split(z))
+            .add_constant(&self.positions);
+        for block in &self.blocks {
+            x = block.forward(&x, &condition);
+        }
+        let [shift, scale] = modulation(&self.last_modulation, &condition);
+        self.grid.join(
+            &self
+                .last
+                .forward(&x.layer_norm(EPSILON).modulate(&shift, &scale)),
+        )
+    }
+}

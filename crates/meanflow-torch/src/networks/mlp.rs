@@ -1,0 +1,83 @@
+//! A residual perceptron for points in a few dimensions.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::{Network, positive};
+use crate::layers::{LabelTable, Linear, TimeEmbedding, TimeTower};
+use crate::parameters::Scope;
+use crate::{Dual, TorchError};
+
+/// The size of a [`Mlp`].
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MlpConfig {
+    /// Width `D` of the hidden layers.
+    pub width: i64,
+    /// Number of residual layers.
+    pub depth: i64,
+    /// Which functions of (r, t) the network sees.
+    pub embedding: TimeEmbedding,
+}
+
+impl MlpConfig {
+    pub(super) fn validate(&self, shape: &[i64]) -> Result<(), TorchError> {
+        if shape.len() != 1 {
+            let expected = "a point [dimensions] for a perceptron".into();
+            return Err(TorchError::Shape {
+                what: "sample".into(),
+                expected,
+                got: shape.to_vec(),
+            });
+        }
+        positive("width", self.width)?;
+        positive("depth", self.depth)
+    }
+}
+
+/// Residual layers `x + W₂ SiLU(W₁ x + W₃ c)` under a condition `c` of the times and the label.
+#[derive(Debug)]
+pub struct Mlp {
+    first: Linear,
+    times: TimeTower,
+    labels: Option<LabelTable>,
+    layers: Vec<[Linear; 3]>,
+    last: Linear,
+}
+
+impl Mlp {
+    /// Declares the parameters; `shape [dimensions]`, `classes` 0 for an unconditional network.
+    pub fn new(scope: &mut Scope, config: &MlpConfig, shape: &[i64], classes: i64) -> Self {
+        let width = config.width;
+        let layer = |scope: &mut Scope| {
+            ["expand", "contract", "condition"]
+                .map(|name| Linear::xavier(&mut scope.sub(name), width, width))
+        };
+        Self {
+            first: Linear::xavier(&mut scope.sub("first"), shape[0], width),
+            times: TimeTower::new(scope, config.embedding, width),
+            labels: (classes > 0)
+                .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, width)),
+            layers: (0..config.depth)
+                .map(|index| layer(&mut scope.sub("layers").sub(index)))
+                .collect(),
+            last: Linear::xavier(&mut scope.sub("last"), width, shape[0]),
+        }
+    }
+}
+
+impl Network for Mlp {
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
+        let mut condition = self.times.forward(r, t);
+        if let (Some(table), Some(labels)) = (&self.labels, labels) {
+            condition = condition.add_constant(&table.forward(labels));
+        }
+        let condition = condition.silu();
+        let mut x = self.first.forward(z);
+        for [expand, contract, shift] in &self.layers {
+            let hidden = expand.forward(&x).add(&shift.forward(&condition)).silu();
+            x = x.add(&contract.forward(&hidden));
+        }
+        self.last.forward(&x.silu())
+    }
+}

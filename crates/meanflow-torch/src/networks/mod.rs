@@ -1,0 +1,83 @@
+//! The networks, each written once over [`Dual`]: plain in, plain out; dual in, dual out.
+
+mod dit;
+mod mlp;
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+pub use dit::{Dit, DitConfig};
+pub use mlp::{Mlp, MlpConfig};
+
+use crate::parameters::Scope;
+use crate::{Dual, TorchError};
+
+/// A network for the average velocity `u(z, r, t | label)`.
+pub trait Network: Debug + Send {
+    /// `z [B, …]`, `r` and `t` `[B]`, `labels [B]` (int64, where the network has classes) to `u [B, …]`.
+    ///
+    /// Rows do not influence each other.
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual;
+}
+
+/// Which network, and its size.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NetworkConfig {
+    /// A residual perceptron, for points.
+    Mlp(MlpConfig),
+    /// A diffusion transformer, for pictures and latents.
+    Dit(DitConfig),
+}
+
+impl NetworkConfig {
+    /// Checks the sizes against the shape of a sample.
+    ///
+    /// # Errors
+    /// With the first key that describes no network.
+    pub fn validate(&self, shape: &[i64]) -> Result<(), TorchError> {
+        match self {
+            Self::Mlp(config) => config.validate(shape),
+            Self::Dit(config) => config.validate(shape),
+        }
+    }
+
+    /// Declares the parameters and puts the network together; the configuration has been validated.
+    pub(crate) fn build(&self, scope: &mut Scope, shape: &[i64], classes: i64) -> Box<dyn Network> {
+        match self {
+            Self::Mlp(config) => Box::new(Mlp::new(scope, config, shape, classes)),
+            Self::Dit(config) => Box::new(Dit::new(scope, config, shape, classes)),
+        }
+    }
+}
+
+/// Refuses a size below one.
+pub(crate) fn positive(key: &'static str, value: i64) -> Result<(), TorchError> {
+    if value >= 1 {
+        return Ok(());
+    }
+    Err(TorchError::Config {
+        key,
+        expected: "at least 1".into(),
+        got: value.to_string(),
+    })
+}
+
+/// Refuses a size that is not a multiple of another.
+pub(crate) fn multiple(
+    key: &'static str,
+    value: i64,
+    of: i64,
+    what: &str,
+) -> Result<(), TorchError> {
+    if value % of == 0 {
+        return Ok(());
+    }
+    Err(TorchError::Config {
+        key,
+        expected: format!("a multiple of {of} ({what})"),
+        got: value.to_string(),
+    })
+}

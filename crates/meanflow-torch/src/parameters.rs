@@ -1,0 +1,222 @@
+//! The named parameters of a network, in the order in which it declares them.
+
+use meanflow_core::random::{Purpose, Stream};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// An ordered list of named tensors.
+#[derive(Debug)]
+pub struct Parameters {
+    entries: Vec<(String, Tensor)>,
+}
+
+impl Parameters {
+    /// Names and tensors in the order of declaration.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+        self.entries
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The tensors in the order of declaration.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        self.entries.iter().map(|(_, tensor)| tensor).collect()
+    }
+
+    /// Names with handles to the tensors, as [`crate::weights::save`] and [`crate::weights::load_strict`] take them.
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        self.entries
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect()
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.entries
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, tensor)| tensor)
+    }
+
+    /// How many numbers there are in all tensors together.
+    pub fn count(&self) -> usize {
+        self.entries.iter().map(|(_, tensor)| tensor.numel()).sum()
+    }
+
+    /// Forgets the gradients.
+    pub fn zero_grad(&self) {
+        for (_, tensor) in &self.entries {
+            tensor.shallow_clone().zero_grad();
+        }
+    }
+
+    /// A deep copy that takes no gradients.
+    pub(crate) fn frozen_copy(&self) -> Self {
+        let copy =
+            |(name, tensor): &(String, Tensor)| (name.clone(), no_grad(|| tensor.detach().copy()));
+        Self {
+            entries: self.entries.iter().map(copy).collect(),
+        }
+    }
+}
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// All zero.
+    Zeros,
+    /// All one.
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Uniform in ±√(6 / (fan in + fan out)) (Glorot and Bengio 2010), times a gain.
+    Xavier {
+        /// Inputs of one output.
+        fan_in: i64,
+        /// Outputs of one input.
+        fan_out: i64,
+        /// Multiplies the values.
+        gain: f64,
+    },
+}
+
+/// Where declared parameters come from.
+enum Source<'a> {
+    /// New ones, drawn from the seed.
+    Seed(u64),
+    /// Not set yet: a file is going to fill them.
+    Blank,
+    /// Those of a network of the same configuration.
+    Existing(&'a Parameters),
+}
+
+/// Collects the parameters while a network is put together.
+pub struct Declaration<'a> {
+    source: Source<'a>,
+    kind: Kind,
+    device: Device,
+    entries: Vec<(String, Tensor)>,
+}
+
+impl<'a> Declaration<'a> {
+    /// Parameters drawn from `seed`: the same for every device and platform.
+    pub(crate) fn drawn(seed: u64, kind: Kind, device: Device) -> Self {
+        Self {
+            source: Source::Seed(seed),
+            kind,
+            device,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Parameters that are about to be read from a file.
+    pub(crate) fn blank(kind: Kind, device: Device) -> Self {
+        Self {
+            source: Source::Blank,
+            kind,
+            device,
+            entries: Vec::new(),
+        }
+    }
+
+    /// The tensors of `parameters`, bound to a second network.
+    pub(crate) fn bound(parameters: &'a Parameters, kind: Kind, device: Device) -> Self {
+        Self {
+            source: Source::Existing(parameters),
+            kind,
+            device,
+            entries: Vec::new(),
+        }
+    }
+
+    /// The root of the names.
+    pub(crate) fn root<'b>(&'b mut self) -> Scope<'a, 'b> {
+        Scope {
+            declaration: self,
+            prefix: String::new(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Parameters {
+        Parameters {
+            entries: self.entries,
+        }
+    }
+
+    fn declare(&mut self, name: String, shape: &[i64], init: Init) -> Tensor {
+        let tensor = match &self.source {
+            Source::Seed(seed) => {
+                let mut stream = Stream::new(*seed, Purpose::Init, self.entries.len() as u64);
+                draw(&mut stream, shape, init)
+                    .to_kind(self.kind)
+                    .to_device(self.device)
+                    .set_requires_grad(true)
+            }
+            Source::Blank => Tensor::zeros(shape, (self.kind, self.device)).set_requires_grad(true),
+            Source::Existing(parameters) => parameters
+                .get(&name)
+                .expect("the same configuration declares the same names")
+                .shallow_clone(),
+        };
+        self.entries.push((name, tensor.shallow_clone()));
+        tensor
+    }
+}
+
+/// A place in the tree of names.
+pub struct Scope<'a, 'b> {
+    declaration: &'b mut Declaration<'a>,
+    prefix: String,
+}
+
+impl<'a> Scope<'a, '_> {
+    /// The place `name` below this one.
+    pub fn sub(&mut self, name: impl std::fmt::Display) -> Scope<'a, '_> {
+        let prefix = format!("{}{name}.", self.prefix);
+        Scope {
+            declaration: self.declaration,
+            prefix,
+        }
+    }
+
+    /// Declares a parameter.
+    pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Tensor {
+        self.declaration
+            .declare(format!("{}{name}", self.prefix), shape, init)
+    }
+
+    /// A constant that is no parameter, on the network's device and in its type.
+    pub fn constant(&self, values: &[f64], shape: &[i64]) -> Tensor {
+        Tensor::from_slice(values)
+            .reshape(shape)
+            .to_kind(self.declaration.kind)
+            .to_device(self.declaration.device)
+    }
+}
+
+fn draw(stream: &mut Stream, shape: &[i64], init: Init) -> Tensor {
+    let count = shape.iter().product::<i64>() as usize;
+    let mut values = vec![0.0_f32; count];
+    match init {
+        Init::Zeros => {}
+        Init::Ones => values.fill(1.0),
+        Init::Normal(deviation) => {
+            stream.fill_normal(&mut values);
+            values
+                .iter_mut()
+                .for_each(|value| *value *= deviation as f32);
+        }
+        Init::Xavier {
+            fan_in,
+            fan_out,
+            gain,
+        } => {
+            let bound = gain * (6.0 / (fan_in + fan_out) as f64).sqrt();
+            stream.fill_uniform(&mut values);
+            values
+                .iter_mut()
+                .for_each(|value| *value = ((2.0 * f64::from(*value) - 1.0) * bound) as f32);
+        }
+    }
+    Tensor::from_slice(&values).reshape(shape)
+}

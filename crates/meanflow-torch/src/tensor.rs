@@ -1,0 +1,77 @@
+//! Batches of samples on libtorch: the only place that broadcasts per-sample numbers against samples.
+
+use meanflow_core::State;
+use meanflow_core::weighting::Elementwise;
+use tch::{Kind, Tensor};
+
+/// A tensor whose first dimension counts samples, `[B, …]`: the [`State`] of networks.
+#[derive(Debug)]
+pub struct Rows(pub Tensor);
+
+impl Clone for Rows {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+impl State for Rows {
+    fn rows(&self) -> usize {
+        self.0.size()[0] as usize
+    }
+
+    fn combine(terms: &[(&[f64], &Self)]) -> Self {
+        let mut sum: Option<Tensor> = None;
+        for (coefficients, Self(x)) in terms {
+            sum = Some(match (sum, constant(coefficients)) {
+                (None, Some(1.0)) => x.shallow_clone(),
+                (None, Some(c)) => x * c,
+                (None, None) => x * column(coefficients, x),
+                (Some(sum), Some(1.0)) => sum + x,
+                (Some(sum), Some(c)) => sum + x * c,
+                (Some(sum), None) => sum.addcmul(&column(coefficients, x), x),
+            });
+        }
+        Self(sum.expect("a combination has a term"))
+    }
+}
+
+/// The number that all rows share, if they do.
+fn constant(coefficients: &[f64]) -> Option<f64> {
+    let first = *coefficients.first()?;
+    coefficients.iter().all(|c| *c == first).then_some(first)
+}
+
+/// One number a row, `[B]`, in the type and on the device of `like`.
+pub(crate) fn per_row(values: &[f64], like: &Tensor) -> Tensor {
+    Tensor::from_slice(values)
+        .to_kind(like.kind())
+        .to_device(like.device())
+}
+
+/// One number a row, shaped to broadcast against `like`: `[B, 1, …]`.
+fn column(values: &[f64], like: &Tensor) -> Tensor {
+    let mut shape = vec![1; like.dim()];
+    shape[0] = values.len() as i64;
+    per_row(values, like).reshape(shape)
+}
+
+/// The sum over all dimensions but the first of `x²`, `[B]`.
+pub(crate) fn squared_norms(x: &Tensor) -> Tensor {
+    x.flatten(1, -1)
+        .square()
+        .sum_dim_intlist(-1, false, None::<Kind>)
+}
+
+/// A number a row, `[B]`, for the formulas of meanflow-core.
+#[derive(Debug)]
+pub(crate) struct PerRow(pub(crate) Tensor);
+
+impl Elementwise for PerRow {
+    fn add_scalar(&self, c: f64) -> Self {
+        Self(&self.0 + c)
+    }
+
+    fn powf(&self, p: f64) -> Self {
+        Self(self.0.pow_tensor_scalar(p))
+    }
+}
