@@ -1,0 +1,119 @@
+//! What can be wrong with data: every variant names the file, what was expected and what was found.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a file could not be read or written, or an array does not have the shape it should.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The operating system refused.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file or folder concerned.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A field of a file has a value that its format forbids.
+    #[error("{}: {field} at byte {offset}: expected {expected}, got {got}", file.display())]
+    Field {
+        /// The file concerned.
+        file: PathBuf,
+        /// Where the field starts, in bytes from the start of the file (or of the archive member).
+        offset: u64,
+        /// Name of the field.
+        field: &'static str,
+        /// What the format allows.
+        expected: String,
+        /// What the file holds.
+        got: String,
+    },
+    /// A file is shorter or longer than its header says.
+    #[error("{}: {part}: expected {expected} bytes, got {got}", file.display())]
+    Length {
+        /// The file concerned.
+        file: PathBuf,
+        /// Which part of it.
+        part: &'static str,
+        /// Bytes that the header promises, or that the header itself needs.
+        expected: u64,
+        /// Bytes that are there.
+        got: u64,
+    },
+    /// A size is above what this crate (or the caller) is ready to allocate; nothing was allocated.
+    #[error("{}: {what} is {got}, more than the limit {limit}", file.display())]
+    Limit {
+        /// The file concerned.
+        file: PathBuf,
+        /// Name of the size.
+        what: &'static str,
+        /// Largest accepted value.
+        limit: u64,
+        /// What the file asks for.
+        got: u128,
+    },
+    /// A zip archive that cannot be read or written.
+    #[error("{}: {source}", file.display())]
+    Archive {
+        /// The archive concerned.
+        file: PathBuf,
+        /// What the zip library said.
+        source: zip::result::ZipError,
+    },
+    /// A picture that cannot be encoded.
+    #[error("{}: {source}", file.display())]
+    Encode {
+        /// The picture file concerned.
+        file: PathBuf,
+        /// What the encoder said.
+        source: image::ImageError,
+    },
+    /// Arrays handed to this crate do not fit each other.
+    #[error("{what}: expected {expected}, got {got}")]
+    Shape {
+        /// Which array.
+        what: &'static str,
+        /// What would fit.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+}
+
+impl DataError {
+    /// Attaches a file name to an error of the operating system.
+    pub(crate) fn io(file: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// A field of `file` that its format forbids.
+    pub(crate) fn field(
+        file: &Path,
+        offset: u64,
+        field: &'static str,
+        expected: impl ToString,
+        got: impl ToString,
+    ) -> Self {
+        let (expected, got) = (expected.to_string(), got.to_string());
+        Self::Field {
+            file: file.to_owned(),
+            offset,
+            field,
+            expected,
+            got,
+        }
+    }
+
+    /// Arrays that do not fit.
+    pub(crate) fn shape(what: &'static str, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Shape {
+            what,
+            expected: expected.to_string(),
+            got: got.to_string(),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! MNIST's IDX files, read strictly: magic, counts and length must agree to the byte.
+//!
+//! An image file is `00 00 08 03`, three big-endian u32 (count, rows, columns) and the pixels; a label file is
+//! `00 00 08 01`, the count and one byte a label. The format is <http://yann.lecun.com/exdb/mnist/>'s.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::{DataError, Dataset};
+
+/// Longest file that is read.
+pub const MAX_BYTES: u64 = 2 << 30;
+/// Longest picture side that is read.
+pub const MAX_SIDE: u32 = 16_384;
+
+const IMAGES_MAGIC: u32 = 0x0000_0803;
+const LABELS_MAGIC: u32 = 0x0000_0801;
+
+/// The pairs of names that [`read_directory`] looks for, in this order.
+pub const NAMES: [(&str, &str); 2] = [
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    ("images-idx3-ubyte", "labels-idx1-ubyte"),
+];
+
+/// Reads the training pair of `directory`: the first of [`NAMES`] whose image file exists.
+///
+/// # Errors
+/// As [`read_pair`]; when no image file exists, [`DataError::Io`] for the last name tried.
+pub fn read_directory(directory: &Path) -> Result<Dataset, DataError> {
+    let pairs = NAMES.map(|(images, labels)| (directory.join(images), directory.join(labels)));
+    let found = pairs.iter().find(|(images, _)| images.is_file());
+    let (images, labels) = found.unwrap_or(&pairs[pairs.len() - 1]);
+    read_pair(images, labels)
+}
+
+/// Reads one image file and its label file.
+///
+/// # Errors
+/// As [`parse`], and [`DataError::Io`]; a file longer than [`MAX_BYTES`] is refused before it is read.
+pub fn read_pair(images: &Path, labels: &Path) -> Result<Dataset, DataError> {
+    parse((images, &read_file(images)?), (labels, &read_file(labels)?))
+}
+
+/// The data set in the bytes of an image file and a label file, each with the name to use in messages.
+///
+/// Grey pictures of shape `[1, rows, columns]`; the number of classes is the largest label plus one.
+///
+/// # Errors
+/// [`DataError::Field`] for a wrong magic number, a zero count or side, or counts that differ;
+/// [`DataError::Limit`] for a side above [`MAX_SIDE`]; [`DataError::Length`] when bytes are missing or left over.
+pub fn parse(images: (&Path, &[u8]), labels: (&Path, &[u8])) -> Result<Dataset, DataError> {
+    let (file, bytes) = images;
+    let ([count, rows, columns], pixels) = header(file, bytes, IMAGES_MAGIC)?;
+    for side in [rows, columns] {
+        if side > MAX_SIDE {
+            let (limit, got) = (u64::from(MAX_SIDE), u128::from(side));
+            return Err(DataError::Limit {
+                file: file.to_owned(),
+                what: "picture side",
+                limit,
+                got,
+            });
+        }
+    }
+    let expected = u64::from(count) * u64::from(rows) * u64::from(columns);
+    payload(file, "pixels", expected, pixels)?;
+
+    let (file, bytes) = labels;
+    let ([label_count], marks) = header(file, bytes, LABELS_MAGIC)?;
+    if label_count != count {
+        return Err(DataError::field(file, 4, "count", count, label_count));
+    }
+    payload(file, "labels", u64::from(count), marks)?;
+
+    let classes = usize::from(marks.iter().copied().max().unwrap_or(0)) + 1;
+    let shape = [1, rows as usize, columns as usize];
+    let marks = marks.iter().map(|&mark| i64::from(mark)).collect();
+    Dataset::from_pictures(pixels.to_vec(), shape, marks, classes)
+}
+
+/// Checks the magic number, reads the `K` sizes behind it (none of which may be 0) and returns the rest.
+fn header<'a, const K: usize>(
+    file: &Path,
+    bytes: &'a [u8],
+    magic: u32,
+) -> Result<([u32; K], &'a [u8]), DataError> {
+    let mut rest = bytes;
+    let mut next = || {
+        let short = || DataError::Length {
+            file: file.to_owned(),
+            part: "header",
+            expected: 4 + 4 * K as u64,
+            got: bytes.len() as u64,
+        };
+        let (word, tail) = rest.split_first_chunk().ok_or_else(short)?;
+        rest = tail;
+        Ok(u32::from_be_bytes(*word))
+    };
+    let found = next()?;
+    if found != magic {
+        let (expected, got) = (format!("{magic:#010x}"), format!("{found:#010x}"));
+        return Err(DataError::field(file, 0, "magic number", expected, got));
+    }
+    let mut sizes = [0; K];
+    for (index, size) in sizes.iter_mut().enumerate() {
+        *size = next()?;
+        if *size == 0 {
+            return Err(DataError::field(
+                file,
+                4 + 4 * index as u64,
+                "size",
+                "1 or more",
+                0,
+            ));
+        }
+    }
+    Ok((sizes, rest))
+}
+
+/// Refuses a payload that is not exactly as long as the header says.
+fn payload(file: &Path, part: &'static str, expected: u64, bytes: &[u8]) -> Result<(), DataError> {
+    let got = bytes.len() as u64;
+    if got == expected {
+        return Ok(());
+    }
+    Err(DataError::Length {
+        file: file.to_owned(),
+        part,
+        expected,
+        got,
+    })
+}
+
+/// The whole of a file that is not longer than [`MAX_BYTES`].
+fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    let file = File::open(path).map_err(DataError::io(path))?;
+    let size = file.metadata().map_err(DataError::io(path))?.len();
+    if size > MAX_BYTES {
+        let (file, got) = (path.to_owned(), u128::from(size));
+        return Err(DataError::Limit {
+            file,
+            what: "file size in bytes",
+            limit: MAX_BYTES,
+            got,
+        });
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    // A file that grows meanwhile, or a device that never ends, is cut and then refused for its length.
+    file.take(MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(DataError::io(path))?;
+    Ok(bytes)
+}

@@ -1,0 +1,199 @@
+//! NumPy's `.npy` arrays: a header of our own, read strictly.
+//!
+//! Four element types in C order and little-endian bytes; anything else (pickled objects above all) is refused.
+//! The format is the one that NumPy documents as NEP 1, versions 1.0 to 3.0.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::npy_header::{self, DType};
+use crate::{DataError, write_atomically};
+
+/// An array in C order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NpyArray {
+    /// Length of every axis; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The elements, as many as the product of `shape`.
+    pub data: NpyData,
+}
+
+/// The elements of an [`NpyArray`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum NpyData {
+    /// `|u1`
+    U8(Vec<u8>),
+    /// `<i8`
+    I64(Vec<i64>),
+    /// `<f4`
+    F32(Vec<f32>),
+    /// `<f8`
+    F64(Vec<f64>),
+}
+
+/// An array in C order that belongs to someone else.
+#[derive(Clone, Copy, Debug)]
+pub struct NpyView<'a> {
+    /// Length of every axis.
+    pub shape: &'a [usize],
+    /// The elements, as many as the product of `shape`.
+    pub data: NpySlice<'a>,
+}
+
+/// The elements of an [`NpyView`].
+#[derive(Clone, Copy, Debug)]
+pub enum NpySlice<'a> {
+    /// `|u1`
+    U8(&'a [u8]),
+    /// `<i8`
+    I64(&'a [i64]),
+    /// `<f4`
+    F32(&'a [f32]),
+    /// `<f8`
+    F64(&'a [f64]),
+}
+
+/// Reads a `.npy` file whose elements take at most `max_bytes`.
+///
+/// # Errors
+/// [`DataError::Io`]; [`DataError::Field`] for a header that is not strictly as described above;
+/// [`DataError::Length`] when bytes are missing or left over; [`DataError::Limit`] above `max_bytes`.
+pub fn read(path: &Path, max_bytes: u64) -> Result<NpyArray, DataError> {
+    let file = File::open(path).map_err(DataError::io(path))?;
+    let size = file.metadata().map_err(DataError::io(path))?.len();
+    read_from(file, size, path, max_bytes)
+}
+
+/// Writes a `.npy` file, whole or not at all.
+///
+/// # Errors
+/// [`DataError::Shape`] when shape and data do not fit; [`DataError::Io`].
+pub fn write(path: &Path, array: NpyView<'_>) -> Result<(), DataError> {
+    write_atomically(path, |file| array.write_to(file, path))
+}
+
+/// Reads an array out of a stream of `size` bytes; `file` is its name in messages.
+pub(crate) fn read_from(
+    mut reader: impl Read,
+    size: u64,
+    file: &Path,
+    max_bytes: u64,
+) -> Result<NpyArray, DataError> {
+    let header = npy_header::read(&mut reader, file)?;
+    let count = header
+        .shape
+        .iter()
+        .try_fold(1_u128, |count, &side| count.checked_mul(side.into()));
+    let bytes = count.and_then(|count| count.checked_mul(header.dtype.bytes() as u128));
+    let got = bytes.unwrap_or(u128::MAX);
+    let Some(payload) = u64::try_from(got).ok().filter(|&bytes| bytes <= max_bytes) else {
+        let file = file.to_owned();
+        return Err(DataError::Limit {
+            file,
+            what: "array size in bytes",
+            limit: max_bytes,
+            got,
+        });
+    };
+    let length = |got| {
+        let (file, part) = (file.to_owned(), "elements of the array");
+        Err(DataError::Length {
+            file,
+            part,
+            expected: payload,
+            got,
+        })
+    };
+    if size != header.length + payload {
+        return length(size.saturating_sub(header.length));
+    }
+    // `size` comes from the file too: the buffer grows with the bytes that really come, up to one too many.
+    let mut buffer = Vec::new();
+    reader
+        .take(payload + 1)
+        .read_to_end(&mut buffer)
+        .map_err(DataError::io(file))?;
+    if buffer.len() as u64 != payload {
+        return length(buffer.len() as u64);
+    }
+    let shape = header.shape.iter().map(|&side| side as usize).collect();
+    Ok(NpyArray {
+        shape,
+        data: NpyData::from_bytes(header.dtype, buffer),
+    })
+}
+
+impl NpyData {
+    fn from_bytes(dtype: DType, bytes: Vec<u8>) -> Self {
+        match dtype {
+            DType::U8 => Self::U8(bytes),
+            DType::I64 => Self::I64(words(&bytes, i64::from_le_bytes)),
+            DType::F32 => Self::F32(words(&bytes, f32::from_le_bytes)),
+            DType::F64 => Self::F64(words(&bytes, f64::from_le_bytes)),
+        }
+    }
+}
+
+impl NpyView<'_> {
+    /// Writes header and elements; `file` is the name in messages.
+    pub(crate) fn write_to(&self, writer: &mut impl Write, file: &Path) -> Result<(), DataError> {
+        let count = self.shape.iter().product::<usize>();
+        if count != self.data.len() {
+            let expected = format!("{count} for shape {:?}", self.shape);
+            return Err(DataError::shape(
+                "elements of an array",
+                expected,
+                self.data.len(),
+            ));
+        }
+        let header = npy_header::encode(self.data.dtype(), self.shape);
+        let result = writer.write_all(&header).and_then(|()| match self.data {
+            NpySlice::U8(data) => writer.write_all(data),
+            NpySlice::I64(data) => write_words(writer, data, i64::to_le_bytes),
+            NpySlice::F32(data) => write_words(writer, data, f32::to_le_bytes),
+            NpySlice::F64(data) => write_words(writer, data, f64::to_le_bytes),
+        });
+        result.map_err(DataError::io(file))
+    }
+
+    /// Bytes that the elements take.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.data.len() * self.data.dtype().bytes()) as u64
+    }
+}
+
+impl NpySlice<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::U8(data) => data.len(),
+            Self::I64(data) => data.len(),
+            Self::F32(data) => data.len(),
+            Self::F64(data) => data.len(),
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            Self::U8(_) => DType::U8,
+            Self::I64(_) => DType::I64,
+            Self::F32(_) => DType::F32,
+            Self::F64(_) => DType::F64,
+        }
+    }
+}
+
+/// Little-endian words of `B` bytes each; the length is a multiple of `B` because the caller checked it.
+fn words<const B: usize, T>(bytes: &[u8], decode: fn([u8; B]) -> T) -> Vec<T> {
+    let (words, _) = bytes.as_chunks();
+    words.iter().map(|&word| decode(word)).collect()
+}
+
+fn write_words<const B: usize, T: Copy>(
+    writer: &mut impl Write,
+    data: &[T],
+    encode: fn(T) -> [u8; B],
+) -> std::io::Result<()> {
+    data.iter()
+        .try_for_each(|&value| writer.write_all(&encode(value)))
+}

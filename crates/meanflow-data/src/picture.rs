@@ -1,0 +1,242 @@
+//! Pictures of bytes, and their way out of model space and onto the disk.
+//!
+//! Legend: `N` pictures, `C` channels (1 grey, 3 colour), `H` height, `W` width.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+use crate::{DataError, write_atomically};
+
+/// Pictures in one folder of [`Pictures::write_folders`].
+pub const PICTURES_PER_FOLDER: u64 = 1000;
+
+/// One picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    height: usize,
+    width: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+}
+
+/// A batch of pictures of one shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pictures {
+    height: usize,
+    width: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+}
+
+/// The byte of a value of model space: −1 is 0, 1 is 255, between them the nearest (halves away from 0), outside
+/// them the nearest end. NaN is 0.
+pub fn to_byte(value: f32) -> u8 {
+    // `as` saturates, and takes NaN to 0.
+    ((value + 1.0) * 127.5).round() as u8
+}
+
+impl Pictures {
+    /// Pictures out of a batch of a network or data set.
+    ///
+    /// # Shapes
+    /// `values` is `[N, C, H, W]` with `shape = [C, H, W]`, C = 1 or 3.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] for another number of channels, an empty side, or values that are no whole number of pictures.
+    pub fn from_model(values: &[f32], shape: [usize; 3]) -> Result<Self, DataError> {
+        let [channels, height, width] = shape;
+        check_sides(height, width, channels)?;
+        let plane = height * width;
+        if !values.len().is_multiple_of(plane * channels) {
+            let expected = format!("whole pictures of shape {shape:?}");
+            return Err(DataError::shape("values", expected, values.len()));
+        }
+        let mut pixels = Vec::with_capacity(values.len());
+        for picture in values.chunks_exact(plane * channels) {
+            for place in 0..plane {
+                pixels
+                    .extend((0..channels).map(|channel| to_byte(picture[channel * plane + place])));
+            }
+        }
+        Ok(Self {
+            height,
+            width,
+            channels,
+            pixels,
+        })
+    }
+
+    /// Number of pictures.
+    pub fn len(&self) -> usize {
+        self.pixels.len() / (self.height * self.width * self.channels)
+    }
+
+    /// Whether there is no picture.
+    pub fn is_empty(&self) -> bool {
+        self.pixels.is_empty()
+    }
+
+    /// `[N, H, W, C]`.
+    pub fn shape(&self) -> [usize; 4] {
+        [self.len(), self.height, self.width, self.channels]
+    }
+
+    /// All pixels, `[N, H, W, C]` row-major.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// The pictures one by one.
+    pub fn iter(&self) -> impl Iterator<Item = Picture> + '_ {
+        let Self {
+            height,
+            width,
+            channels,
+            ..
+        } = *self;
+        let size = height * width * channels;
+        self.pixels.chunks_exact(size).map(move |pixels| Picture {
+            height,
+            width,
+            channels,
+            pixels: pixels.to_vec(),
+        })
+    }
+
+    /// Writes picture i to `folder/BBB000/NNNNNN.png`, where N is `numbers[i]` (a seed, say) and B000 is N rounded
+    /// down to [`PICTURES_PER_FOLDER`]; both have six digits or more.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] unless there is one number a picture; otherwise as [`Picture::write_png`].
+    pub fn write_folders(&self, folder: &Path, numbers: &[u64]) -> Result<(), DataError> {
+        if numbers.len() != self.len() {
+            return Err(DataError::shape(
+                "numbers of pictures",
+                self.len(),
+                numbers.len(),
+            ));
+        }
+        for (picture, &number) in self.iter().zip(numbers) {
+            let path = folder.join(numbered(number));
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent).map_err(DataError::io(parent))?;
+            }
+            picture.write_png(&path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Picture {
+    /// A picture from its pixels, `[H, W, C]` row-major.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] when C is not 1 or 3, a side is 0, or the number of pixels does not fit.
+    pub fn new(shape: [usize; 3], pixels: Vec<u8>) -> Result<Self, DataError> {
+        let [height, width, channels] = shape;
+        check_sides(height, width, channels)?;
+        if pixels.len() != height * width * channels {
+            return Err(DataError::shape(
+                "pixels",
+                height * width * channels,
+                pixels.len(),
+            ));
+        }
+        Ok(Self {
+            height,
+            width,
+            channels,
+            pixels,
+        })
+    }
+
+    /// `[H, W, C]`.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// The pixels, `[H, W, C]` row-major.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Writes a PNG file of 8 bits a channel, grey or RGB, whole or not at all.
+    ///
+    /// # Errors
+    /// [`DataError::Io`] or [`DataError::Encode`] with `path`.
+    pub fn write_png(&self, path: &Path) -> Result<(), DataError> {
+        let color = if self.channels == 1 {
+            ExtendedColorType::L8
+        } else {
+            ExtendedColorType::Rgb8
+        };
+        let side = |side: usize| {
+            u32::try_from(side)
+                .map_err(|_| DataError::shape("side of a PNG picture", "at most 2³²", side))
+        };
+        let (width, height) = (side(self.width)?, side(self.height)?);
+        write_atomically(path, |file| {
+            PngEncoder::new(file)
+                .write_image(&self.pixels, width, height, color)
+                .map_err(|source| DataError::Encode {
+                    file: path.to_owned(),
+                    source,
+                })
+        })
+    }
+}
+
+/// `001000/001234.png` for 1234.
+fn numbered(number: u64) -> PathBuf {
+    let folder = number - number % PICTURES_PER_FOLDER;
+    PathBuf::from(format!("{folder:06}/{number:06}.png"))
+}
+
+fn check_sides(height: usize, width: usize, channels: usize) -> Result<(), DataError> {
+    if matches!(channels, 1 | 3) && height > 0 && width > 0 {
+        return Ok(());
+    }
+    let got = format!("{channels} of {height}×{width}");
+    Err(DataError::shape(
+        "channels of a picture",
+        "1 or 3, of at least 1×1",
+        got,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::from_byte;
+
+    #[test]
+    fn bytes_survive_model_space() {
+        assert!((0..=255).all(|byte| to_byte(from_byte(byte)) == byte));
+    }
+
+    #[test]
+    fn values_outside_the_range_go_to_the_nearest_end() {
+        let cases = [
+            (-1e30, 0),
+            (-1.1, 0),
+            (1.0001, 255),
+            (f32::INFINITY, 255),
+            (f32::NAN, 0),
+        ];
+        assert!(cases.iter().all(|&(value, byte)| to_byte(value) == byte));
+        // The steps lie half-way between the values of two bytes.
+        let step = from_byte(17) + 0.5 / 127.5;
+        assert_eq!((to_byte(step - 1e-4), to_byte(step + 1e-4)), (17, 18));
+    }
+
+    #[test]
+    fn thousand_pictures_share_a_folder() {
+        let name = |number| numbered(number).display().to_string();
+        assert_eq!(name(999), "000000/000999.png");
+        assert_eq!(name(1000), "001000/001000.png");
+        assert_eq!(name(12_345_678), "12345000/12345678.png");
+    }
+}

@@ -1,0 +1,266 @@
+//! Line charts as SVG, for loss curves: legible in a browser, a README and a printout, without a plotting library.
+//!
+//! [`LineChart::to_svg`] returns a text that stands alone; it follows the reader's light or dark colour scheme.
+
+mod axis;
+mod curve;
+
+use std::fmt::Write;
+
+use axis::Axis;
+use curve::Reduced;
+
+/// How values of an axis become places on it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// Equal differences, equal distances.
+    Linear,
+    /// Equal ratios, equal distances; values that are not positive are left out.
+    Logarithmic,
+}
+
+/// Curves over a common axis.
+#[derive(Clone, Debug)]
+pub struct LineChart {
+    /// One line above everything.
+    pub title: String,
+    /// What runs to the right, with its unit.
+    pub x_label: String,
+    /// What runs upwards, with its unit.
+    pub y_label: String,
+    /// Scale of the upward axis; the other one is linear.
+    pub y_scale: Scale,
+    /// The curves; the legend names them in this order when there are several.
+    pub series: Vec<Series>,
+}
+
+/// One curve.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Its points (x, y) in the order of x. A point that cannot be drawn (NaN, infinite, not positive on a
+    /// logarithmic axis) interrupts the line.
+    pub points: Vec<(f64, f64)>,
+    /// Points over which a strong line averages (centred, fewer at the ends), the points themselves being a faint
+    /// line behind it; 0 or 1 draws the points alone, strongly.
+    pub smooth_over: usize,
+}
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 440.0;
+/// Pixels right of the plot, which keep half of the last tick label.
+const RIGHT: f64 = 28.0;
+/// Pixels below the plot: tick labels and the name of the axis.
+const BOTTOM: f64 = 58.0;
+/// Height of one row of the legend.
+const ROW: f64 = 21.0;
+/// Mean width of a letter at the size of the labels; only spacing depends on it.
+const LETTER: f64 = 6.7;
+/// Strong and clear colours, and their brighter sisters for a dark background. A seventh curve starts again, dashed.
+const COLORS: [(&str, &str); 6] = [
+    ("#2463c4", "#7ab0ff"),
+    ("#d4620f", "#ff9d52"),
+    ("#14855f", "#4fd1a1"),
+    ("#a83f8f", "#ec8bd4"),
+    ("#8a6d00", "#dcbf4a"),
+    ("#4d5b6b", "#b3c0cf"),
+];
+
+impl LineChart {
+    /// The chart as an SVG document.
+    pub fn to_svg(&self) -> String {
+        let legend = self.legend();
+        let rows = legend.last().map_or(0, |&(_, row, _)| row + 1);
+        let top = 50.0 + rows as f64 * ROW;
+        let y = Axis::new(
+            self.values(|point| point.1),
+            self.y_scale,
+            HEIGHT - BOTTOM,
+            top,
+        );
+        let left = 44.0 + y.widest_label() as f64 * LETTER;
+        let x = Axis::tight(self.values(|point| point.0), left, WIDTH - RIGHT);
+        let mut svg = self.head();
+        self.draw_axes(&mut svg, &x, &y);
+        self.draw_legend(&mut svg, &legend, left);
+        for (index, series) in self.series.iter().enumerate() {
+            draw_series(&mut svg, index, series, &x, &y);
+        }
+        svg.push_str("</svg>\n");
+        svg
+    }
+
+    /// One coordinate of every point that can be drawn.
+    fn values(&self, part: fn((f64, f64)) -> f64) -> impl Iterator<Item = f64> {
+        let drawable = |&(x, y): &(f64, f64)| {
+            x.is_finite() && y.is_finite() && (self.y_scale == Scale::Linear || y > 0.0)
+        };
+        let points = self
+            .series
+            .iter()
+            .flat_map(|series| series.points.iter().copied());
+        points.filter(drawable).map(part)
+    }
+
+    /// Index, row and horizontal offset of every entry, rows filled from the left; one curve needs no legend.
+    fn legend(&self) -> Vec<(usize, usize, f64)> {
+        let (mut row, mut offset) = (0, 0.0);
+        let mut entries = Vec::new();
+        for (index, series) in self
+            .series
+            .iter()
+            .enumerate()
+            .filter(|_| self.series.len() > 1)
+        {
+            let width = 50.0 + series.name.chars().count() as f64 * LETTER;
+            if offset > 0.0 && offset + width > WIDTH - 140.0 {
+                (row, offset) = (row + 1, 0.0);
+            }
+            entries.push((index, row, offset));
+            offset += width;
+        }
+        entries
+    }
+
+    /// Everything up to the card on which the chart lies.
+    fn head(&self) -> String {
+        let mut light = String::new();
+        let mut dark = String::new();
+        for (index, (on_light, on_dark)) in COLORS.iter().enumerate() {
+            let _ = write!(light, ".c{index}{{stroke:{on_light}}}");
+            let _ = write!(dark, ".c{index}{{stroke:{on_dark}}}");
+        }
+        let title = escape(&self.title);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
+             role=\"img\" font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12.5\">\n\
+             <title>{title}</title>\n<style>\
+             .card{{fill:#fff}}.text{{fill:#24292f}}.soft{{fill:#5b6470}}.grid{{stroke:#e4e7eb}}.fine{{stroke:#f1f3f5}}.axis{{stroke:#8b949e}}\
+             .c{{fill:none;stroke-linejoin:round;stroke-linecap:round}}{light}\
+             @media (prefers-color-scheme:dark){{.card{{fill:#12161c}}.text{{fill:#e6eaef}}.soft{{fill:#9aa4b0}}\
+             .grid{{stroke:#2a313a}}.fine{{stroke:#1c222a}}.axis{{stroke:#6b7480}}{dark}}}\
+             </style>\n<rect class=\"card\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>\n"
+        )
+    }
+
+    /// Grid, tick labels, and the three texts.
+    fn draw_axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
+        let (left, right, bottom, top) = (x.start, x.end, y.start, y.end);
+        for (place, label) in y.ticks() {
+            let class = if label.is_some() { "grid" } else { "fine" };
+            let _ = writeln!(
+                svg,
+                "<path class=\"{class}\" d=\"M{left:.1} {place:.1}H{right:.1}\"/>"
+            );
+            if let Some(label) = label {
+                text(svg, "soft", [left - 9.0, place + 4.3], "end", &label);
+            }
+        }
+        let _ = writeln!(
+            svg,
+            "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>"
+        );
+        for (place, label) in x.ticks() {
+            let _ = writeln!(
+                svg,
+                "<path class=\"axis\" d=\"M{place:.1} {bottom:.1}v5\"/>"
+            );
+            text(
+                svg,
+                "soft",
+                [place, bottom + 19.0],
+                "middle",
+                &label.unwrap_or_default(),
+            );
+        }
+        let title = escape(&self.title);
+        let _ = writeln!(
+            svg,
+            "<text class=\"text\" x=\"{left:.1}\" y=\"32\" font-size=\"16\" font-weight=\"600\">{title}</text>"
+        );
+        text(
+            svg,
+            "text",
+            [(left + right) / 2.0, HEIGHT - 16.0],
+            "middle",
+            &self.x_label,
+        );
+        let (middle, label) = ((top + bottom) / 2.0, escape(&self.y_label));
+        let _ = writeln!(
+            svg,
+            "<text class=\"text\" transform=\"translate(21 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{label}</text>"
+        );
+    }
+
+    fn draw_legend(&self, svg: &mut String, legend: &[(usize, usize, f64)], left: f64) {
+        for &(index, row, offset) in legend {
+            let (start, height) = (left + offset, 50.0 + row as f64 * ROW);
+            let (class, dash) = look(index);
+            let _ = writeln!(
+                svg,
+                "<path class=\"{class}\" stroke-width=\"2.5\"{dash} d=\"M{start:.1} {height:.1}h20\"/>"
+            );
+            text(
+                svg,
+                "text",
+                [start + 27.0, height + 4.3],
+                "start",
+                &self.series[index].name,
+            );
+        }
+    }
+}
+
+/// The faint line of the points and the strong one of their mean, or the points alone.
+fn draw_series(svg: &mut String, index: usize, series: &Series, x: &Axis, y: &Axis) {
+    let (class, dash) = look(index);
+    let mut line = |points: &[(f64, f64)], style: &str| {
+        let path = Reduced::new(points, x, y).path();
+        if !path.is_empty() {
+            let _ = writeln!(svg, "<path class=\"{class}\" {style}{dash} d=\"{path}\"/>");
+        }
+    };
+    let strong = "stroke-width=\"2\"";
+    if series.smooth_over > 1 {
+        line(&series.points, "stroke-width=\"1\" stroke-opacity=\"0.28\"");
+        line(&curve::smooth(&series.points, series.smooth_over), strong);
+    } else {
+        line(&series.points, strong);
+    }
+}
+
+/// Class and dashes of a curve.
+fn look(index: usize) -> (String, &'static str) {
+    let dash = if index < COLORS.len() {
+        ""
+    } else {
+        " stroke-dasharray=\"6 4\""
+    };
+    (format!("c c{}", index % COLORS.len()), dash)
+}
+
+fn text(svg: &mut String, class: &str, [x, y]: [f64; 2], anchor: &str, content: &str) {
+    let content = escape(content);
+    let _ = writeln!(
+        svg,
+        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>"
+    );
+}
+
+/// Text as XML allows it: markup escaped, control characters replaced.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\u{FFFE}' | '\u{FFFF}' => escaped.push(char::REPLACEMENT_CHARACTER),
+            _ if letter.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
+}
