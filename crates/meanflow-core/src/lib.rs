@@ -9,8 +9,10 @@
 mod error;
 pub mod identity;
 pub mod interval;
+pub mod oracle;
 pub mod random;
 pub mod schedule;
+pub mod solver;
 pub mod state;
 pub mod times;
 pub mod weighting;

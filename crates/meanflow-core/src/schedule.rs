@@ -108,15 +108,21 @@ impl Schedule {
         }
     }
 
+    /// Whether `a` and `b²` have a Taylor series at every `t` of [0, 1].
+    pub(crate) fn is_analytic(&self) -> bool {
+        !matches!(self, Self::Polynomial { degree } if degree.fract() != 0.0)
+    }
+
     /// `a`, `b` and their derivatives at `t`; see [`VP_CLAMP`] for the one derivative that is clamped.
     pub fn at<D: Scalar>(&self, t: D) -> PathPoint<D> {
-        let late = matches!(self, Self::VariancePreserving { .. }) && t.re() < VP_CLAMP;
-        let clamped = if late { D::from(VP_CLAMP) } else { t };
+        let early = matches!(self, Self::VariancePreserving { .. }) && t.re() < VP_CLAMP;
+        let clamped = if early { D::from(VP_CLAMP) } else { t };
+        let moving = Dual::new(clamped, one());
         PathPoint {
             a: self.a(t),
             b: self.b(t),
-            da: derivative(|t| self.a(t), clamped),
-            db: derivative(|t| self.b(t), clamped),
+            da: self.a(moving).eps,
+            db: self.b(moving).eps,
         }
     }
 
@@ -169,14 +175,6 @@ impl Schedule {
             }
         }
     }
-}
-
-/// `f'(t)`, for a `t` that may itself carry derivatives.
-pub(crate) fn derivative<D: Scalar>(f: impl Fn(Dual<D>) -> Dual<D>, t: D) -> D
-where
-    Dual<D>: Scalar,
-{
-    f(Dual::new(t, one())).eps
 }
 
 fn one<D: Scalar>() -> D {

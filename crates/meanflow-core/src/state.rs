@@ -1,6 +1,7 @@
 //! `State`: a batch of samples as a vector space, scaled sample by sample.
 
 use ndarray::{Array, Axis, Dimension, RemoveAxis};
+use num_dual::Dual64;
 
 /// A batch of `B` samples: a vector space whose coefficients may differ from sample to sample.
 ///
@@ -107,5 +108,27 @@ impl<D: Dimension + RemoveAxis> Norm for Array<f64, D> {
         self.outer_iter()
             .map(|row| row.fold(0.0, |sum, x| sum + x * x) / row.len().max(1) as f64)
             .collect()
+    }
+}
+
+/// One sample of one dimension with its derivative: a solver that carries it differentiates the solution.
+impl State for Dual64 {
+    fn rows(&self) -> usize {
+        1
+    }
+
+    fn combine(terms: &[(&[f64], &Self)]) -> Self {
+        let part = |of: fn(&Self) -> &f64| {
+            let parts: Vec<(&[f64], &f64)> = terms.iter().map(|(c, x)| (*c, of(x))).collect();
+            f64::combine(&parts)
+        };
+        Self::new(part(|x| &x.re), part(|x| &x.eps))
+    }
+}
+
+/// The derivative counts like the value, so that error control covers it.
+impl Norm for Dual64 {
+    fn mean_squares(&self) -> Vec<f64> {
+        vec![self.re * self.re + self.eps * self.eps]
     }
 }

@@ -56,12 +56,7 @@ pub enum TimeLaw {
 
 /// The share of rows with `r < t`, the jump rows (public codes count either kind: 0.75 means both).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "kebab-case",
-    deny_unknown_fields,
-    try_from = "RawJumpRows"
-)]
+#[serde(tag = "kind", rename_all = "kebab-case", try_from = "RawJumpRows")]
 pub enum JumpRows {
     /// In every batch of `B` rows the same number, `B − ⌊B (1 − share)⌋`, as the official JAX code counts.
     Count {
