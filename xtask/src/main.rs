@@ -1,2 +1,45 @@
-//! Automation of the workspace.
-fn main() {}
+//! Automation of the workspace: `cargo xtask COMMAND`. Each command is a file.
+
+mod bench;
+mod command;
+mod libtorch;
+mod progress;
+mod test;
+mod tidy;
+mod train;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+/// Automation of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What can be asked for.
+#[derive(Subcommand)]
+enum Task {
+    /// Measure: every rival in one session, alternating, medians.
+    Bench(bench::Args),
+    /// Put libtorch where every cargo command of the workspace finds it.
+    Libtorch(libtorch::Args),
+    /// Check everything: format, lints, tests, doctests, house rules.
+    Test,
+    /// Check the house rules alone.
+    Tidy,
+    /// Train a recipe: libtorch if missing, release build, training, samples.
+    Train(train::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
+        Task::Libtorch(args) => libtorch::run(&args),
+        Task::Test => test::run(),
+        Task::Tidy => tidy::run(),
+        Task::Train(args) => train::run(&args),
+    }
+}

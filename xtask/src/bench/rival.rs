@@ -1,0 +1,117 @@
+//! One program that runs training steps on demand: the line protocol of `benches/README.md`.
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// What a rival says about a step.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+pub(super) struct Reply {
+    /// Wall time in milliseconds.
+    pub ms: f64,
+    /// Memory of the step at its peak, in MiB.
+    pub peak_mib: Option<f64>,
+}
+
+/// A started program. It ends with the value: its input closes.
+pub(super) struct Rival {
+    name: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Rival {
+    /// Starts the program and waits until it is warm.
+    pub(super) fn start(name: &str, mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().context("no standard output")?;
+        let mut rival = Self {
+            name: name.to_owned(),
+            child,
+            input,
+            output: BufReader::new(output).lines(),
+        };
+        let line = rival.line()?;
+        if line != "ready" {
+            bail!("{name} said {line:?} instead of `ready`");
+        }
+        Ok(rival)
+    }
+
+    /// Has it run one step.
+    pub(super) fn step(&mut self, variant: &str) -> Result<Reply> {
+        let input = self.input.as_mut().context("the rival has ended")?;
+        writeln!(input, "run {variant}")
+            .and_then(|()| input.flush())
+            .with_context(|| format!("{} does not listen", self.name))?;
+        let line = self.line()?;
+        serde_json::from_str(&line)
+            .with_context(|| format!("{}, asked to run {variant}, said {line}", self.name))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        match self.output.next() {
+            Some(line) => line.with_context(|| format!("cannot hear {}", self.name)),
+            None => bail!("{} ended: {}", self.name, self.child.wait()?),
+        }
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        // End of input asks it to leave; there is nobody to tell of a failure.
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// A rival that takes no time, and notes in a journal what it was asked for.
+#[cfg(test)]
+pub(super) fn fake(name: &str, journal: &std::path::Path) -> Rival {
+    let script = "echo ready; while read -r verb variant; do \
+        if [ \"$variant\" = bad ]; then echo '{\"error\": \"cannot\"}'; \
+        else echo \"$variant\" >> \"$0\"; echo '{\"ms\": 2.5, \"peak_mib\": null}'; fi; done";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(journal);
+    Rival::start(name, command).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_answered_and_an_error_is_reported() {
+        let journal = tempfile::NamedTempFile::new().unwrap();
+        let mut rival = fake("fake", journal.path());
+        let reply = rival.step("plain").unwrap();
+        assert_eq!((reply.ms, reply.peak_mib), (2.5, None));
+        let error = format!("{:#}", rival.step("bad").unwrap_err());
+        assert!(
+            error.contains("run bad") && error.contains("cannot"),
+            "{error}"
+        );
+        rival.step("plain").unwrap();
+    }
+
+    #[test]
+    fn a_rival_that_dies_or_babbles_is_an_error() {
+        let start = |script| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            Rival::start("fake", command)
+                .map(drop)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(start("exit 7").contains("exit status: 7"));
+        assert!(start("echo hello").contains("hello"));
+    }
+}

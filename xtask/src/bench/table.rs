@@ -1,0 +1,96 @@
+//! Medians and the table of a comparison.
+
+use super::rival::Reply;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// One variant at one size.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Row {
+    /// The size's name.
+    pub size: String,
+    /// The variant's name.
+    pub variant: String,
+    /// Median wall time of a step, in milliseconds.
+    pub median_ms: f64,
+    /// That, divided by the first variant's.
+    pub ratio_to_plain: f64,
+    /// Memory of a step at its peak, in MiB, where it can be had.
+    pub peak_mib: Option<f64>,
+}
+
+/// A row for each variant; the first one is what the others are divided by.
+pub(super) fn rows(size: &str, replies: &[(&str, Vec<Reply>)]) -> Vec<Row> {
+    let time = |list: &[Reply]| median(list.iter().map(|reply| reply.ms).collect());
+    let plain = replies.first().map_or(f64::NAN, |(_, list)| time(list));
+    let row = |(variant, list): &(&str, Vec<Reply>)| Row {
+        size: size.to_owned(),
+        variant: (*variant).to_owned(),
+        median_ms: time(list),
+        ratio_to_plain: time(list) / plain,
+        peak_mib: list.last().and_then(|reply| reply.peak_mib),
+    };
+    replies.iter().map(row).collect()
+}
+
+/// The middle value, or the mean of the two; NaN of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// The rows for people.
+pub(super) fn text(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<8} {:<18} {:>10} {:>9} {:>10}",
+        "size", "variant", "median ms", "÷ plain", "peak MiB"
+    );
+    for row in rows {
+        let peak = row
+            .peak_mib
+            .map_or("–".to_owned(), |peak| format!("{peak:.0}"));
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n{:<8} {:<18} {:>10.2} {:>9.2} {peak:>10}",
+            row.size, row.variant, row.median_ms, row.ratio_to_plain
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn rows_are_relative_to_the_first() {
+        let reply = |ms| Reply {
+            ms,
+            peak_mib: Some(ms * 10.0),
+        };
+        let replies = [
+            ("plain", vec![reply(2.0), reply(200.0), reply(1.0)]),
+            ("dual", vec![reply(3.0)]),
+        ];
+        let rows = rows("s4", &replies);
+        assert_eq!((rows[0].median_ms, rows[0].ratio_to_plain), (2.0, 1.0));
+        assert_eq!(
+            (rows[1].ratio_to_plain, rows[1].peak_mib),
+            (1.5, Some(30.0))
+        );
+        assert!(text(&rows).lines().nth(2).unwrap().contains("1.50"));
+    }
+}

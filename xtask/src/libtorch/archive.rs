@@ -1,0 +1,117 @@
+//! libtorch out of the official zip archive, for machines without pip.
+
+use super::pins::ARCHIVE;
+use super::{install, layout, unpack, verify};
+use crate::progress::Progress;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// No archive of libtorch for the CPU comes near this; a server that sends more is not sending libtorch.
+const MOST: u64 = 2 << 30;
+
+/// Bytes to have free for it.
+pub(crate) const ROOM: u64 = 1 << 30;
+
+/// Fetches the archive and unpacks it into `folder`. It is not pinned: its SHA-256 is printed, to be compared or pinned.
+pub(crate) fn build(folder: &Path, downloads: &Path) -> Result<()> {
+    let file = downloads.join(format!("partial-{}.zip", std::process::id()));
+    let outcome = fetch(ARCHIVE, &file, MOST).and_then(|bytes| {
+        eprintln!(
+            "{ARCHIVE}\n  {bytes} bytes, sha256 {}",
+            verify::sha256(&file)?
+        );
+        eprintln!("  this file is not pinned: used because it was asked for by name");
+        unpack::unpack(&file, folder, &layout::from_archive)
+    });
+    if file.exists() {
+        fs::remove_file(&file)?;
+    }
+    ensure!(outcome? > 0, "the archive holds nothing of libtorch");
+    install::require_libraries(folder)
+}
+
+/// Downloads `address` to `file`, at most `most` bytes; answers how many. What the server announced must arrive in full.
+fn fetch(address: &str, file: &Path, most: u64) -> Result<u64> {
+    let context = || format!("cannot fetch {address}");
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(Duration::from_secs(30)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .build()
+        .into();
+    let mut response = agent.get(address).call().with_context(context)?;
+    let announced = response.body().content_length();
+    let progress = Progress::bytes("fetching the archive", announced.unwrap_or(0));
+    let mut body = response.body_mut().as_reader();
+    let mut output =
+        File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    let (mut total, mut buffer) = (0, vec![0; 1 << 16]);
+    loop {
+        let count = body.read(&mut buffer).with_context(context)?;
+        if count == 0 {
+            break;
+        }
+        total += count as u64;
+        ensure!(total <= most, "{address} sends more than {most} bytes");
+        output.write_all(&buffer[..count])?;
+        progress.add(count as u64);
+    }
+    match announced {
+        Some(bytes) if bytes != total => bail!("{address}: expected {bytes} bytes, got {total}"),
+        _ => Ok(total),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// Serves one request with this answer; gives its address.
+    fn serve(answer: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/file.zip", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(answer.as_bytes());
+        });
+        address
+    }
+
+    fn fetched(answer: &str) -> Result<Vec<u8>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fetch(&serve(answer.to_owned()), &file, 100)?;
+        Ok(fs::read(file).unwrap())
+    }
+
+    #[test]
+    fn the_body_arrives() {
+        let body = fetched("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").unwrap();
+        assert_eq!(body, b"hello");
+    }
+
+    #[test]
+    fn less_than_announced_is_refused() {
+        assert!(fetched("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").is_err());
+    }
+
+    #[test]
+    fn more_than_allowed_is_refused() {
+        let endless = "x".repeat(200);
+        let error = fetched(&format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{endless}"
+        ));
+        assert!(error.unwrap_err().to_string().contains("more than 100"));
+    }
+
+    #[test]
+    fn an_error_page_is_refused() {
+        let error = fetched("HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone").unwrap_err();
+        assert!(format!("{error:#}").contains("404"), "{error:#}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Which files of an archive are kept, and where they go below the installation.
+
+use super::pins::Device;
+
+/// The libraries a CPU installation keeps; libtorch loads the two CUDA ones although it never calls them there.
+const CPU: [&str; 5] = [
+    "libc10.so",
+    "libcudart.so.13",
+    "libcupti.so.13",
+    "libgomp.so.1",
+    "libtorch_cpu.so",
+];
+
+/// A linker script: what asks for `libtorch` is given its CPU part. The wheel's own `libtorch.so` asks for the CUDA part.
+pub(crate) const CPU_LIBTORCH: &str = "INPUT(libtorch_cpu.so)";
+
+/// A wheel's entry: headers, and the libraries of PyTorch and NVIDIA side by side in `lib`,
+/// the one folder that all of them search (`$ORIGIN`).
+pub(crate) fn from_wheel(device: Device, name: &str) -> Option<String> {
+    if name.starts_with("torch/include/") {
+        return name.strip_prefix("torch/").map(str::to_owned);
+    }
+    let library = name
+        .strip_prefix("torch/lib/")
+        .or_else(|| nvidia_library(name))?;
+    let kept = match device {
+        Device::Cpu => CPU.contains(&library),
+        Device::Cuda => is_library(library) && !library.starts_with("libtorch_python"),
+    };
+    kept.then(|| format!("lib/{library}"))
+}
+
+/// An entry of the official archive: headers, libraries, the version.
+pub(crate) fn from_archive(name: &str) -> Option<String> {
+    let inner = name.strip_prefix("libtorch/")?;
+    let kept = inner == "build-version"
+        || inner.starts_with("include/")
+        || inner.strip_prefix("lib/").is_some_and(is_library);
+    kept.then(|| inner.to_owned())
+}
+
+/// `nvidia/cu13/lib/libcudart.so.13` → `libcudart.so.13`.
+fn nvidia_library(name: &str) -> Option<&str> {
+    let (_, library) = name.strip_prefix("nvidia/")?.split_once("/lib/")?;
+    Some(library)
+}
+
+/// `libx.so` or `libx.so.1.2`, directly in its folder.
+fn is_library(name: &str) -> bool {
+    !name.contains('/') && (name.ends_with(".so") || name.contains(".so."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_keeps_headers_and_five_libraries() {
+        let place = |name| from_wheel(Device::Cpu, name);
+        assert_eq!(
+            place("torch/include/ATen/ATen.h").as_deref(),
+            Some("include/ATen/ATen.h")
+        );
+        assert_eq!(
+            place("torch/lib/libc10.so").as_deref(),
+            Some("lib/libc10.so")
+        );
+        assert_eq!(
+            place("nvidia/cu13/lib/libcupti.so.13").as_deref(),
+            Some("lib/libcupti.so.13")
+        );
+        for left in [
+            "torch/lib/libtorch.so",
+            "torch/lib/libtorch_cuda.so",
+            "torch/version.py",
+            "nvidia/cu13/lib/libnvrtc.so.13",
+            "nvidia/cu13/include/cuda.h",
+            "torch/lib/sub/libc10.so",
+        ] {
+            assert_eq!(place(left), None, "{left}");
+        }
+    }
+
+    #[test]
+    fn cuda_keeps_every_library_but_pythons() {
+        let place = |name| from_wheel(Device::Cuda, name);
+        assert_eq!(
+            place("torch/lib/libtorch.so").as_deref(),
+            Some("lib/libtorch.so")
+        );
+        assert_eq!(
+            place("nvidia/cudnn/lib/libcudnn.so.9").as_deref(),
+            Some("lib/libcudnn.so.9")
+        );
+        assert_eq!(place("torch/lib/libtorch_python.so"), None);
+        assert_eq!(place("torch/lib/libshm/err.h"), None);
+        assert_eq!(place("nvidia/nvshmem/lib/libnvshmem.a"), None);
+    }
+
+    #[test]
+    fn the_archive_loses_its_outer_folder() {
+        assert_eq!(
+            from_archive("libtorch/lib/libgomp-98b21ff3.so.1").as_deref(),
+            Some("lib/libgomp-98b21ff3.so.1")
+        );
+        assert_eq!(
+            from_archive("libtorch/build-version").as_deref(),
+            Some("build-version")
+        );
+        assert_eq!(from_archive("libtorch/share/cmake/x.cmake"), None);
+        assert_eq!(from_archive("other/lib/libc10.so"), None);
+    }
+}

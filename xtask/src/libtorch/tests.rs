@@ -1,0 +1,202 @@
+//! The command from end to end, over tiny wheels.
+
+use super::{Args, Device, Pin, Site, Source, fake};
+use anyhow::{Result, bail};
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// An empty checkout and cache, and a fetcher that serves the tiny wheels and notes what was fetched.
+struct World {
+    folder: TempDir,
+    site: Site,
+    fetched: RefCell<Vec<String>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let site = Site {
+            target: folder.path().join("checkout/.libtorch"),
+            downloads: folder.path().join("cache"),
+        };
+        Self {
+            folder,
+            site,
+            fetched: RefCell::default(),
+        }
+    }
+
+    fn pins(_: Device) -> Vec<Pin> {
+        fake::wheels()
+            .iter()
+            .map(|(name, content)| fake::pin(name, content))
+            .collect()
+    }
+
+    fn serve(&self, pin: &Pin, folder: &Path) -> Result<()> {
+        self.fetched.borrow_mut().push(pin.file.clone());
+        let wheels = fake::wheels();
+        let wheel = wheels.iter().find(|(name, _)| *name == pin.file).unwrap();
+        Ok(fs::write(folder.join(&pin.file), &wheel.1)?)
+    }
+
+    fn ask(&self, from: Source, device: Option<Device>) -> Result<String> {
+        let args = Args { device, from };
+        self.site
+            .obtain(&args, Self::pins, &|pin, folder| self.serve(pin, folder))
+    }
+
+    fn auto(&self) -> Result<String> {
+        self.ask(Source::Auto, None)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.site.target.join(name)).unwrap()
+    }
+
+    /// The names in the checkout.
+    fn checkout(&self) -> Vec<String> {
+        let folder = fs::read_dir(self.folder.path().join("checkout")).unwrap();
+        let mut names: Vec<String> = folder
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn a_cpu_installation_has_the_layout_that_links() {
+    let world = World::new();
+    let said = world.auto().unwrap();
+    assert!(said.contains("is now in"), "{said}");
+    assert_eq!(world.read("build-version"), "2.11.0");
+    assert_eq!(world.read("lib/libtorch.so"), "INPUT(libtorch_cpu.so)");
+    assert_eq!(world.read("lib/libcudart.so.13"), "runtime");
+    assert!(!world.site.target.join("lib/libtorch_cuda.so").exists());
+    assert_eq!(world.checkout(), [".libtorch", ".libtorch.lock"]);
+}
+
+#[test]
+fn the_second_run_does_nothing() {
+    let world = World::new();
+    world.auto().unwrap();
+    let library = world.site.target.join("lib/libtorch_cpu.so");
+    let before = library.metadata().unwrap().modified().unwrap();
+    let said = world.auto().unwrap();
+    assert!(said.contains("nothing to do"), "{said}");
+    assert_eq!(library.metadata().unwrap().modified().unwrap(), before);
+    assert_eq!(world.fetched.borrow().len(), 2);
+}
+
+#[test]
+fn a_damaged_installation_is_redone_from_the_kept_downloads() {
+    let world = World::new();
+    world.auto().unwrap();
+    fs::write(world.site.target.join("lib/libtorch_cpu.so"), "cut short").unwrap();
+    let said = world.auto().unwrap();
+    assert!(said.contains("is now in"), "{said}");
+    let bytes = world.site.target.join("lib/libtorch_cpu.so").metadata();
+    assert_eq!(bytes.unwrap().len(), 4096);
+    assert_eq!(world.fetched.borrow().len(), 2, "the downloads were kept");
+}
+
+#[test]
+fn an_unfinished_installation_and_leftovers_are_swept() {
+    let world = World::new();
+    let checkout = world.folder.path().join("checkout");
+    fs::create_dir_all(checkout.join(".libtorch/lib")).unwrap();
+    fs::create_dir_all(checkout.join(".libtorch.partial-99/lib")).unwrap();
+    fs::create_dir_all(checkout.join(".libtorch.old-98")).unwrap();
+    fs::create_dir_all(world.site.downloads.join("partial-97")).unwrap();
+    world.auto().unwrap();
+    assert_eq!(world.checkout(), [".libtorch", ".libtorch.lock"]);
+    assert!(!world.site.downloads.join("partial-97").exists());
+}
+
+#[test]
+fn a_failed_fetch_leaves_the_old_installation_alone() {
+    let world = World::new();
+    world.auto().unwrap();
+    for (name, _) in fake::wheels() {
+        fs::remove_file(world.site.downloads.join(name)).unwrap();
+    }
+    let args = Args {
+        device: Some(Device::Cuda),
+        from: Source::Auto,
+    };
+    let outcome = world
+        .site
+        .obtain(&args, World::pins, &|_, _| bail!("no network"));
+    assert_eq!(outcome.unwrap_err().to_string(), "no network");
+    assert!(world.auto().unwrap().contains("nothing to do"));
+    assert_eq!(world.checkout(), [".libtorch", ".libtorch.lock"]);
+}
+
+#[test]
+fn another_device_replaces_and_then_serves() {
+    let world = World::new();
+    world.auto().unwrap();
+    world.ask(Source::Auto, Some(Device::Cuda)).unwrap();
+    assert_eq!(world.read("lib/libtorch_cuda.so"), "cuda");
+    assert_eq!(world.read("lib/libtorch.so"), "asks for cuda");
+    // Nothing was asked about the device: what is there will do.
+    assert!(world.auto().unwrap().contains("nothing to do"));
+}
+
+#[test]
+fn a_libtorch_elsewhere_is_linked_and_noticed_when_it_goes() {
+    let world = World::new();
+    let own = fake::installation();
+    let from = Source::Path(own.path().to_owned());
+    world.ask(from.clone(), None).unwrap();
+    assert!(world.site.target.is_symlink());
+    assert!(world.ask(from, None).unwrap().contains("nothing to do"));
+    assert!(world.auto().unwrap().contains("nothing to do"));
+    assert!(world.fetched.borrow().is_empty());
+    drop(own);
+    assert!(world.auto().unwrap().contains("is now in"));
+    assert!(!world.site.target.is_symlink());
+}
+
+#[test]
+fn a_useless_path_changes_nothing() {
+    let world = World::new();
+    world.auto().unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    for path in [empty.path(), Path::new("/no/such/folder")] {
+        assert!(world.ask(Source::Path(path.to_owned()), None).is_err());
+    }
+    assert!(world.auto().unwrap().contains("nothing to do"));
+}
+
+#[test]
+fn runs_at_the_same_time_install_once() {
+    let world = World::new();
+    let (target, downloads) = (&world.site.target, &world.site.downloads);
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let site = Site {
+                    target: target.clone(),
+                    downloads: downloads.clone(),
+                };
+                let args = Args {
+                    device: None,
+                    from: Source::Auto,
+                };
+                let fetch = |pin: &Pin, folder: &Path| {
+                    count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let wheels = fake::wheels();
+                    let wheel = wheels.iter().find(|(name, _)| *name == pin.file).unwrap();
+                    Ok(fs::write(folder.join(&pin.file), &wheel.1)?)
+                };
+                site.obtain(&args, World::pins, &fetch).unwrap();
+            });
+        }
+    });
+    assert_eq!(count.into_inner(), 2, "one fetch for each wheel");
+}

@@ -1,0 +1,88 @@
+//! libtorch out of the PyTorch wheel, fetched by the user's own pip (its index, proxy and certificates apply).
+
+use super::pins::{Device, Pin, VERSION};
+use super::{cache, install, layout, unpack};
+use crate::command;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The platforms of the pinned wheels; pip takes them literally, whatever machine it runs on.
+const PLATFORMS: [&str; 10] = [
+    "manylinux_2_28_x86_64",
+    "manylinux_2_27_x86_64",
+    "manylinux_2_25_x86_64",
+    "manylinux_2_18_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2014_x86_64",
+    "manylinux_2_12_x86_64",
+    "manylinux2010_x86_64",
+    "manylinux_2_5_x86_64",
+    "manylinux1_x86_64",
+];
+
+/// Unpacks every wheel of the table into `folder`.
+pub(crate) fn build(
+    folder: &Path,
+    device: Device,
+    pins: &[Pin],
+    downloads: &Path,
+    fetch: &cache::Fetch<'_>,
+) -> Result<()> {
+    for pin in pins {
+        let wheel = cache::obtain(downloads, pin, fetch)?;
+        let written = unpack::unpack(&wheel, folder, &|name| layout::from_wheel(device, name))?;
+        ensure!(written > 0, "{} holds nothing of libtorch", pin.file);
+    }
+    if device == Device::Cpu {
+        fs::write(folder.join("lib/libtorch.so"), layout::CPU_LIBTORCH)?;
+    }
+    fs::write(folder.join("build-version"), VERSION)?;
+    install::require_libraries(folder)
+}
+
+/// Fetches a wheel with pip into `folder`.
+pub(crate) fn pip(pin: &Pin, folder: &Path) -> Result<()> {
+    let python = python()?;
+    eprintln!("fetching {} ({} MB)", pin.file, pin.bytes / 1_000_000);
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "pip", "download", "--disable-pip-version-check"])
+        .args(["--no-deps", "--no-cache-dir", "--only-binary=:all:"])
+        .args(["--python-version", "312", "--implementation", "cp"])
+        .args(["--abi", "cp312"])
+        .args(PLATFORMS.iter().flat_map(|name| ["--platform", name]))
+        .arg("--dest")
+        .arg(folder)
+        .arg(&pin.requirement)
+        // pip gathers a file in the temporary folder first: keep it on the disk whose space was checked.
+        .env("TMPDIR", folder);
+    command::succeed(&mut command).with_context(|| {
+        format!(
+            "pip could not fetch {}; without pip: --from archive, or --from PATH",
+            pin.requirement
+        )
+    })
+}
+
+/// A Python that has pip.
+fn python() -> Result<&'static str> {
+    for python in ["python3", "python"] {
+        if command::works(python, &["-m", "pip", "--version"])? {
+            return Ok(python);
+        }
+    }
+    for python in ["python3", "python"] {
+        if command::works(python, &["--version"])? {
+            bail!(
+                "{python} has no pip, which fetches libtorch. Install it (Debian, Ubuntu: `apt install python3-pip`; \
+                 elsewhere: `{python} -m ensurepip`), or go without: --from archive, or --from PATH to a libtorch {VERSION}"
+            );
+        }
+    }
+    bail!(
+        "no Python, whose pip fetches libtorch. Install it (Debian, Ubuntu: `apt install python3-pip`), \
+         or go without: --from archive, or --from PATH to a libtorch {VERSION}"
+    )
+}
