@@ -37,7 +37,7 @@ pub(crate) fn tangent([q, k, v]: [&Tensor; 3], [dq, dk, dv]: [&Tensor; 3]) -> Te
 }
 
 fn scale(q: &Tensor) -> f64 {
-    1.0 / (q.size()[3] as f64).sqrt()
+    1.0 / (q.size()[q.dim() - 1] as f64).sqrt()
 }
 
 /// Runs `body` with attention made of matrix products only: libtorch has no forward derivative, and no second

@@ -91,7 +91,7 @@ enum Source<'a> {
 }
 
 /// Collects the parameters while a network is put together.
-pub struct Declaration<'a> {
+pub(crate) struct Declaration<'a> {
     source: Source<'a>,
     kind: Kind,
     device: Device,

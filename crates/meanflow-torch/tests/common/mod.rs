@@ -1,0 +1,137 @@
+//! Small models with every parameter random, and batches for them.
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
+
+use meanflow_cfg::Guidance;
+use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::{
+    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig};
+use meanflow_torch::{Batch, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor};
+
+/// Every network, small, in f64; the published initialisation zeroes whole branches, so all parameters are redrawn.
+pub fn models(embedding: TimeEmbedding) -> Vec<Model> {
+    vec![
+        mlp(embedding, 0),
+        mlp(embedding, 3),
+        dit(embedding, 0),
+        dit(embedding, 10),
+    ]
+}
+
+pub fn mlp(embedding: TimeEmbedding, classes: i64) -> Model {
+    let network = NetworkConfig::Mlp(MlpConfig {
+        width: 12,
+        depth: 2,
+        embedding,
+    });
+    random_model(network, vec![2], classes)
+}
+
+pub fn dit(embedding: TimeEmbedding, classes: i64) -> Model {
+    let network = NetworkConfig::Dit(DitConfig {
+        patch: 2,
+        width: 16,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 2.0,
+        embedding,
+    });
+    random_model(network, vec![3, 4, 6], classes)
+}
+
+pub fn random_model(network: NetworkConfig, shape: Vec<i64>, classes: i64) -> Model {
+    let config = ModelConfig {
+        network,
+        shape,
+        classes,
+        schedule: Schedule::Linear,
+    };
+    let model = Model::new(config, 7, Device::Cpu, Kind::Double).unwrap();
+    randomise(&model);
+    model
+}
+
+/// Normal values for every parameter, scaled by the fan-in so that activations stay of order one.
+pub fn randomise(model: &Model) {
+    for (index, (_, tensor)) in model.parameters().iter().enumerate() {
+        let fan_in = tensor.size().get(1).copied().unwrap_or(4);
+        let values = normal(1000 + index as u64, &tensor.size()) / (fan_in as f64).sqrt();
+        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
+    }
+}
+
+/// Normal values `shape`, f64.
+///
+/// Every test starts here, so this is where libtorch is told that such tensors are too small to share out.
+pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
+    tch::set_num_threads(1);
+    let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
+    Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
+    Tensor::from_slice(&values)
+        .reshape(shape)
+        .to_kind(Kind::Double)
+}
+
+/// A batch of `rows` samples of which the share `jumps` has `r < t`.
+pub fn batch(model: &Model, rows: usize, jumps: f64, drop: &[usize]) -> Batch {
+    let law = IntervalLaw {
+        t: TimeLaw::LogitNormal {
+            mean: -0.4,
+            std: 1.0,
+        },
+        r: None,
+        jump_rows: JumpRows::Count { share: jumps },
+        order: MaskOrder::AfterOrdering,
+    };
+    let mut shape = vec![rows as i64];
+    shape.extend(&model.config().shape);
+    let classes = model.config().classes;
+    Batch {
+        data: normal(1, &shape),
+        noise: normal(2, &shape),
+        labels: (classes > 0).then(|| (0..rows as i64).map(|row| row % classes).collect()),
+        times: law.draw(rows, &mut Stream::new(5, Purpose::Times, 0)),
+        dropped: (0..rows).map(|row| drop.contains(&row)).collect(),
+    }
+}
+
+pub fn objective(guidance: Guidance) -> Objective {
+    Objective {
+        schedule: Schedule::Linear,
+        weight: AdaptiveWeight {
+            power: 0.5,
+            offset: 0.01,
+            reduction: Reduction::Sum,
+        },
+        guidance,
+        engine: Engine::Dual,
+    }
+}
+
+/// `max |a − b| / max |b|`.
+pub fn relative(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let scale = b.abs().max().double_value(&[]).max(1e-300);
+    (a - b).abs().max().double_value(&[]) / scale
+}
+
+/// The gradients of `loss` in the parameters' order.
+pub fn gradients(model: &Model, loss: &Tensor) -> Vec<Tensor> {
+    model.parameters().zero_grad();
+    loss.backward();
+    let gradient = |tensor: &Tensor| {
+        let gradient = tensor.grad();
+        if gradient.defined() {
+            gradient.copy()
+        } else {
+            tensor.zeros_like()
+        }
+    };
+    model
+        .parameters()
+        .iter()
+        .map(|(_, tensor)| gradient(tensor))
+        .collect()
+}

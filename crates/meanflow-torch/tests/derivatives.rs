@@ -1,0 +1,119 @@
+//! Four routes to `du/dt` agree, and a tangent changes nothing but itself.
+
+mod common;
+
+use common::{models, normal, relative};
+use meanflow_torch::engine::{Engine, Point};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::{Dual, Model, Tensor};
+
+const EMBEDDINGS: [TimeEmbedding; 4] = [
+    TimeEmbedding::TH,
+    TimeEmbedding::TR,
+    TimeEmbedding::TRH,
+    TimeEmbedding::H,
+];
+
+/// A point of `rows` rows, `k` of them moving; times include 0, 1 and r = t.
+fn point(model: &Model, rows: i64, k: i64) -> Point {
+    let mut shape = vec![rows];
+    shape.extend(&model.config().shape);
+    let z = normal(3, &shape);
+    let t: Vec<f64> = (0..rows)
+        .map(|row| 1.0 - row as f64 / (rows.max(2) - 1) as f64)
+        .collect();
+    let r: Vec<f64> = t
+        .iter()
+        .enumerate()
+        .map(|(row, t)| t * [0.0, 0.5, 1.0][row % 3])
+        .collect();
+    let classes = model.config().classes;
+    let labels: Vec<i64> = (0..rows).map(|row| row % (classes + 1)).collect();
+    Point {
+        velocity: normal(4, &shape).narrow(0, 0, k),
+        z,
+        r: Tensor::from_slice(&r),
+        t: Tensor::from_slice(&t),
+        labels: (classes > 0).then(|| Tensor::from_slice(&labels)),
+    }
+}
+
+#[test]
+fn routes_agree() {
+    for embedding in EMBEDDINGS {
+        for model in models(embedding) {
+            for (rows, k) in [(5, 5), (5, 2), (1, 1)] {
+                let point = point(&model, rows, k);
+                let (_, dual) = Engine::Dual.evaluate(&model, &point).unwrap();
+                assert!(
+                    dual.abs().max().double_value(&[]) > 1e-2,
+                    "a derivative to compare"
+                );
+                // Rounding of f64 through a few dozen operations; the difference quotient has 1e-5² and 1e-16/1e-5.
+                for (engine, tolerance) in [
+                    (Engine::Forward, 1e-10),
+                    (Engine::DoubleBackward, 1e-10),
+                    (Engine::FiniteDifference { step: 1e-5 }, 1e-7),
+                ] {
+                    let (_, other) = engine.evaluate(&model, &point).unwrap();
+                    let error = relative(&other, &dual);
+                    assert!(
+                        error < tolerance,
+                        "{engine:?} {:?} {rows} {k}: {error:e}",
+                        model.config()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn primal_of_a_dual_forward_is_the_plain_forward() {
+    for model in models(TimeEmbedding::TH) {
+        let moving = point(&model, 5, 3);
+        let still = Point {
+            velocity: moving.velocity.narrow(0, 0, 0),
+            ..point(&model, 5, 3)
+        };
+        let (dual, _) = Engine::Dual.evaluate(&model, &moving).unwrap();
+        let (plain, _) = Engine::Dual.evaluate(&model, &still).unwrap();
+        assert_eq!(dual, plain, "the same operations on the same numbers");
+    }
+}
+
+#[test]
+fn tangent_of_some_rows_is_that_part_of_the_tangent_of_all() {
+    for model in models(TimeEmbedding::TRH) {
+        let (_, all) = Engine::Dual.evaluate(&model, &point(&model, 7, 7)).unwrap();
+        for k in [1, 3, 6] {
+            let (_, some) = Engine::Dual.evaluate(&model, &point(&model, 7, k)).unwrap();
+            // Matrix products of other sizes may sum in another order.
+            assert!(relative(&some, &all.narrow(0, 0, k)) < 1e-12);
+        }
+    }
+}
+
+#[test]
+fn tangent_has_no_tape() {
+    for model in models(TimeEmbedding::TH) {
+        let (u, dudt) = Engine::Dual.evaluate(&model, &point(&model, 4, 2)).unwrap();
+        assert!(u.requires_grad());
+        assert!(!dudt.requires_grad());
+    }
+}
+
+#[test]
+fn a_tangent_that_does_not_fit_is_refused() {
+    let primal = Tensor::zeros([3, 4], (tch::Kind::Float, tch::Device::Cpu));
+    for shape in [vec![4, 4], vec![2, 5], vec![2], vec![]] {
+        let tangent = Tensor::zeros(shape.as_slice(), (tch::Kind::Float, tch::Device::Cpu));
+        let error = Dual::new(primal.shallow_clone(), tangent)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("k ≤ 3") && error.contains(&format!("{shape:?}")),
+            "{error}"
+        );
+    }
+}
