@@ -12,7 +12,7 @@ const CPU: [&str; 5] = [
 ];
 
 /// A linker script: what asks for `libtorch` is given its CPU part. The wheel's own `libtorch.so` asks for the CUDA part.
-pub(crate) const CPU_LIBTORCH: &str = "INPUT(libtorch_cpu.so)";
+pub(crate) const CPU_LIBTORCH: &str = "INPUT(libtorch_cpu.so)\n";
 
 /// A wheel's entry: headers, and the libraries of PyTorch and NVIDIA side by side in `lib`,
 /// the one folder that all of them search (`$ORIGIN`).

@@ -144,7 +144,7 @@ impl Site {
             self.install_wheels(device, &wheels(device), fetch)?;
         }
         Ok(format!(
-            "libtorch {VERSION} ({device:?}) is now in {}",
+            "libtorch {VERSION} ({device}) is now in {}",
             self.target.display()
         ))
     }
@@ -177,7 +177,7 @@ impl Site {
         let source = args.from == Source::Auto || args.from == named(&stamp.source);
         (device && source).then(|| {
             format!(
-                "libtorch {VERSION} ({:?}, from {}) is in {place}: nothing to do",
+                "libtorch {VERSION} ({}, from {}) is in {place}: nothing to do",
                 stamp.device, stamp.source
             )
         })

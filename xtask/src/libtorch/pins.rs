@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The version whose bindings the workspace uses (tch 0.24).
 pub(crate) const VERSION: &str = "2.11.0";
@@ -18,6 +19,15 @@ pub(crate) enum Device {
     Cpu,
     /// NVIDIA GPUs as well (CUDA 13; 2 GB of downloads, 4 GB on disk).
     Cuda,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
 }
 
 /// One pinned file.

@@ -73,7 +73,7 @@ fn a_cpu_installation_has_the_layout_that_links() {
     let said = world.auto().unwrap();
     assert!(said.contains("is now in"), "{said}");
     assert_eq!(world.read("build-version"), "2.11.0");
-    assert_eq!(world.read("lib/libtorch.so"), "INPUT(libtorch_cpu.so)");
+    assert_eq!(world.read("lib/libtorch.so"), "INPUT(libtorch_cpu.so)\n");
     assert_eq!(world.read("lib/libcudart.so.13"), "runtime");
     assert!(!world.site.target.join("lib/libtorch_cuda.so").exists());
     assert_eq!(world.checkout(), [".libtorch", ".libtorch.lock"]);
