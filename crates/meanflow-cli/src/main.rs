@@ -1,2 +1,19 @@
-//! The meanflow command.
-fn main() {}
+//! The `meanflow` command: train a one-step generative model, draw samples from it, look into its files.
+
+mod args;
+mod commands;
+mod failure;
+mod progress;
+mod seeds;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::run(&args::Args::parse()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,1 +1,43 @@
 //! The MeanFlow training loop: run directory, checkpoints, metrics, resume.
+//!
+//! A recipe ([`TrainConfig`]) and a folder are a run; [`train`] does it, or goes on with it where it was left. All
+//! random numbers are functions of (seed, purpose, step), so a run that was stopped and one that was not end with the
+//! same bits. The library prints nothing: an [`Observer`] is told what happens.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::atomic::AtomicBool;
+//! use meanflow_torch::Device;
+//! use meanflow_train::{Silent, TrainConfig, train};
+//!
+//! let config = TrainConfig::read(Path::new("configs/digits.toml"), &["training.steps=100".to_owned()])?;
+//! let stop = AtomicBool::new(false);
+//! train(config, Path::new("runs/digits"), Device::Cpu, &stop, &mut Silent)?;
+//! # Ok::<(), meanflow_train::TrainError>(())
+//! ```
+
+mod changes;
+mod checkpoint;
+pub mod config;
+mod data;
+mod error;
+mod files;
+mod manifest;
+pub mod metrics;
+mod observer;
+mod rate;
+mod run;
+mod run_dir;
+mod samples;
+mod trainer;
+
+pub use changes::recipe_changes;
+pub use checkpoint::{Checkpoint, Checkpoints, Found, State};
+pub use config::{ConfigError, TrainConfig};
+pub use error::{TrainError, is_out_of_space};
+pub use files::fingerprint;
+pub use observer::{Event, Observer, Silent};
+pub use run::{Outcome, train};
+pub use run_dir::{RunDir, weights_of};
+pub use samples::{Samples, balanced};
+pub use trainer::{RECIPE_KEY, StepReport, Trainer};

@@ -1,0 +1,161 @@
+//! The command line, as it is typed.
+
+use std::num::{NonZeroUsize, ParseIntError};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, Subcommand};
+
+use crate::seeds::Seeds;
+
+/// One-step generative models by MeanFlow: train, sample, inspect.
+#[derive(Debug, Parser)]
+#[command(name = "meanflow", version, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 other · 2 usage · 3 config · 4 data · 5 checkpoint or weights \
+unusable · 6 disk full · 7 loss not finite · 8 device or libtorch · 130 or 143 stopped by a signal, after a checkpoint";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Train(Train),
+    Sample(Sample),
+    Info(Info),
+    Validate(Validate),
+}
+
+/// Train a model by a recipe, or go on with a run that was stopped.
+///
+/// The same command again continues from the newest checkpoint. Ctrl-C saves one and leaves; a second Ctrl-C leaves
+/// at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
+meanflow train configs/digits.toml --set training.steps=100 --set rate.peak=5e-4 --out runs/short\n  \
+meanflow train configs/digits.toml --dry-run")]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// The run directory [default: runs/NAME for configs/NAME.toml]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    /// Print the resolved recipe and do nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Draw samples from trained weights.
+///
+/// The sample of a seed depends on the seed, its class, the number of steps and the weights alone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  meanflow sample runs/digits --seeds 0-63 --out grid.png\n  \
+meanflow sample runs/digits --seeds 0-99 --class 7 --steps 2 --out sevens/\n  \
+meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz")]
+pub(crate) struct Sample {
+    /// A weights file (.safetensors) or a run directory
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Seeds and ranges of seeds, both ends included, such as 0-63,100
+    #[arg(long)]
+    pub(crate) seeds: Seeds,
+    /// A class, `none`, `balanced` (seed s has class s mod classes) or `data` (the label of sample s of the training data)
+    #[arg(long, value_name = "CLASS", default_value = "balanced")]
+    pub(crate) class: Class,
+    /// Network evaluations a sample
+    #[arg(long, default_value = "1")]
+    pub(crate) steps: NonZeroUsize,
+    /// A picture (.png), an archive with arr_0 and arr_1 (.npz), or a folder for one picture a seed
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+    /// Columns of the picture [default: about as many as rows]
+    #[arg(long)]
+    pub(crate) columns: Option<NonZeroUsize>,
+    /// Write into a folder that is not empty
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    /// Report on standard output as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Show what a weights file holds, from its header alone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow info runs/digits/model.safetensors")]
+pub(crate) struct Info {
+    /// A weights file (.safetensors) or a run directory
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Report on standard output as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Check a recipe and its data, and show what follows from them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch=256")]
+pub(crate) struct Validate {
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// Report on standard output as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Recipe {
+    /// The recipe, a TOML file
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: PathBuf,
+    /// Replace one value of the recipe; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compute {
+    /// cpu, cuda, cuda:N, or auto for CUDA where there is one
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Threads of one operation on the CPU [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// Which class a sample is asked to have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Class {
+    Balanced,
+    Data,
+    Without,
+    Only(i64),
+}
+
+impl FromStr for Class {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        Ok(match text {
+            "balanced" => Self::Balanced,
+            "data" => Self::Data,
+            "none" => Self::Without,
+            number => Self::Only(number.parse()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

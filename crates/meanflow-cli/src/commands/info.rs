@@ -1,0 +1,57 @@
+//! `meanflow info`: what the header of a weights file says. libtorch computes nothing here.
+
+use std::collections::BTreeMap;
+
+use meanflow_torch::weights::{self, TensorInfo, WeightsHeader};
+use meanflow_train::{RECIPE_KEY, fingerprint, weights_of};
+use serde_json::json;
+
+use crate::args::Info;
+
+/// Longest value of the metadata that is shown in full.
+const LONGEST: usize = 200;
+
+pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
+    let path = weights_of(&args.file);
+    let header = weights::header(&path)?;
+    let (bytes, sha256) = fingerprint(&path)?;
+    if args.json {
+        let tensors: Vec<_> = header
+            .tensors
+            .iter()
+            .map(|one| json!({"name": one.name, "dtype": one.dtype, "shape": one.shape}))
+            .collect();
+        let report = json!({
+            "file": path, "bytes": bytes, "sha256": sha256, "parameters": count(&header.tensors),
+            "metadata": header.metadata, "tensors": tensors,
+        });
+        println!("{report:#}");
+    } else {
+        print!("{}", text(&header));
+        println!("file        {} ({bytes} bytes)\nsha256      {sha256}", path.display());
+    }
+    Ok(0)
+}
+
+fn text(header: &WeightsHeader) -> String {
+    let mut text = format!("parameters  {} in {} tensors\n", count(&header.tensors), header.tensors.len());
+    let mut types = BTreeMap::<&str, usize>::new();
+    for tensor in &header.tensors {
+        *types.entry(&tensor.dtype).or_default() += 1;
+    }
+    let types: Vec<String> = types.iter().map(|(dtype, tensors)| format!("{tensors} × {dtype}")).collect();
+    text += &format!("types       {}\n", types.join(", "));
+    for (key, value) in header.metadata.iter().filter(|(key, _)| *key != RECIPE_KEY) {
+        let shown: String = value.chars().take(LONGEST).collect();
+        let rest = if shown.len() < value.len() { "…" } else { "" };
+        text += &format!("{key:<11} {shown}{rest}\n");
+    }
+    for tensor in &header.tensors {
+        text += &format!("  {:<48} {:>4} {:?}\n", tensor.name, tensor.dtype, tensor.shape);
+    }
+    text
+}
+
+fn count(tensors: &[TensorInfo]) -> i64 {
+    tensors.iter().map(|tensor| tensor.shape.iter().product::<i64>()).sum()
+}

@@ -1,0 +1,41 @@
+//! `meanflow train`.
+
+use std::path::{Path, PathBuf};
+
+use meanflow_train::{Outcome, TrainConfig, train};
+
+use crate::args::Train;
+use crate::commands::open_device;
+use crate::progress::Progress;
+use crate::signals::Interruption;
+
+pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
+    let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
+    if args.dry_run {
+        print!("{}", config.to_toml());
+        return Ok(0);
+    }
+    let root = args.out.clone().unwrap_or_else(|| default_folder(&args.recipe.config));
+    let device = open_device(&args.compute)?;
+    let interruption = Interruption::listen()?;
+    let mut progress = Progress::new();
+    let outcome = train(config, &root, device, &interruption.stop, &mut progress);
+    progress.finish();
+    Ok(match outcome? {
+        Outcome::Finished => {
+            let root = root.display();
+            println!("done: {root}/model.safetensors, {root}/samples, {root}/loss.svg");
+            println!("next: meanflow sample {root} --seeds 0-63 --out grid.png");
+            0
+        }
+        Outcome::Stopped(step) => {
+            println!("stopped after step {step}; the same command goes on from here");
+            interruption.exit_code()
+        }
+    })
+}
+
+/// `runs/NAME` for `…/NAME.toml`.
+fn default_folder(config: &Path) -> PathBuf {
+    Path::new("runs").join(config.file_stem().unwrap_or_default())
+}

@@ -1,0 +1,102 @@
+//! The progress of a run: a bar on a terminal, a line every two seconds elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use meanflow_train::metrics::Record;
+use meanflow_train::{Event, Observer};
+
+/// Time between two lines where there is no terminal.
+const PERIOD: Duration = Duration::from_secs(2);
+/// How fast the shown losses follow: they are means over some fifty steps.
+const SMOOTHING: f64 = 0.02;
+
+/// Shows a run on standard error.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    is_terminal: bool,
+    steps: u64,
+    begun_at: u64,
+    begun: Instant,
+    printed: Option<Instant>,
+    shown: Option<(f64, f64)>,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} · {eta} left · {msg}");
+        bar.set_style(style.expect("the template is valid"));
+        let is_terminal = stderr().is_terminal();
+        Self { bar, is_terminal, steps: 0, begun_at: 0, begun: Instant::now(), printed: None, shown: None }
+    }
+
+    /// Takes the bar off the terminal.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn say(&self, line: &str) {
+        if self.is_terminal {
+            self.bar.suspend(|| eprintln!("{line}"));
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn start(&mut self, step: u64, steps: u64) {
+        (self.begun_at, self.steps) = (step, steps);
+        self.bar.set_length(steps);
+        self.bar.set_position(step);
+        self.bar.reset_eta();
+        if self.is_terminal {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+        }
+    }
+
+    fn step(&mut self, record: &Record) {
+        let (loss, unweighted) = self.shown.unwrap_or((record.loss, record.unweighted));
+        let follow = |shown: f64, value: f64| shown + SMOOTHING * (value - shown);
+        let (loss, unweighted) = (follow(loss, record.loss), follow(unweighted, record.unweighted));
+        self.shown = Some((loss, unweighted));
+        let numbers =
+            format!("{:.0} images/s · loss {loss:.4} · ‖u−v‖² {unweighted:.3}", record.images_per_second);
+        if self.is_terminal {
+            self.bar.set_position(record.step);
+            self.bar.set_message(numbers);
+        } else if self.printed.is_none_or(|printed| printed.elapsed() >= PERIOD) || record.step == self.steps {
+            self.printed = Some(Instant::now());
+            let left = HumanDuration(self.left(record.step));
+            self.say(&format!("step {}/{} · {left} left · {numbers}", record.step, self.steps));
+        }
+    }
+
+    fn left(&self, step: u64) -> Duration {
+        let done = step.saturating_sub(self.begun_at).max(1);
+        self.begun.elapsed().mul_f64((self.steps - step) as f64 / done as f64)
+    }
+}
+
+impl Observer for Progress {
+    fn notice(&mut self, event: Event<'_>) {
+        match event {
+            Event::Started { step, steps, parameters, samples } => {
+                let from = if step == 0 { String::new() } else { format!(", going on after step {step}") };
+                self.say(&format!("{parameters} parameters, {samples} training samples, {steps} steps{from}"));
+                self.start(step, steps);
+            }
+            Event::Rejected { path, reason } => {
+                self.say(&format!("warning: {} is damaged and passed over: {reason}", path.display()));
+            }
+            Event::Stepped(record) => self.step(record),
+            Event::Skipped { step, in_row } => {
+                self.say(&format!("warning: step {step} left out, its loss or gradient is not finite ({in_row} in a row)"));
+            }
+            Event::Drawn(path) => self.say(&format!("samples: {}", path.display())),
+            Event::Saved(path) => self.say(&format!("checkpoint: {}", path.display())),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Checkpoints as folders that appear whole or not at all.
+//!
+//! A checkpoint is written into a hidden folder beside the others, every file synced, the manifest of hashes last,
+//! then renamed: the rename is the moment from which it counts. Reading takes the newest folder that is exactly what
+//! its manifest says, so a checkpoint that was damaged later is passed over, by name and reason.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use meanflow_data::write_bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{create_folder, names, remove_folder, rename, sync_folder};
+use crate::{TrainError, manifest};
+
+/// How many checkpoints are kept.
+const KEEP: usize = 3;
+const PREFIX: &str = "step-";
+const TEMPORARY: &str = ".tmp-";
+const REJECTED: &str = "rejected-";
+const STATE: &str = "state.json";
+
+/// Everything a run needs besides tensors. All random numbers follow from the seed and the step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// Steps skipped in a row until now, because loss or gradient were not finite.
+    pub skipped_in_row: u32,
+    /// Length of the metrics file at that step.
+    pub metrics_bytes: u64,
+    /// Seconds of training until then.
+    pub seconds: f64,
+    /// The resolved recipe, as text.
+    pub recipe: String,
+}
+
+/// The folder of a run's checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+}
+
+/// A checkpoint that is whole.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What it says besides tensors.
+    pub state: State,
+}
+
+/// What there is to go on from.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The newest that is whole.
+    pub checkpoint: Option<Checkpoint>,
+    /// The newer ones that are not: path and reason.
+    pub rejected: Vec<(PathBuf, String)>,
+}
+
+impl Checkpoints {
+    /// Checkpoints in this folder, which is created on the first save.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Writes a checkpoint: `fill` puts the tensor files into the folder it is given and syncs each.
+    /// One that is there for this step already stays as it is. The oldest beyond the last three are removed.
+    ///
+    /// # Errors
+    /// Those of `fill` and of the file system; the checkpoints that were there are then untouched.
+    pub fn save(
+        &self,
+        state: &State,
+        fill: impl FnOnce(&Path) -> Result<(), TrainError>,
+    ) -> Result<PathBuf, TrainError> {
+        let path = self.folder.join(format!("{PREFIX}{:08}", state.step));
+        if !path.exists() {
+            create_folder(&self.folder)?;
+            let temporary = self.folder.join(format!("{TEMPORARY}{:08}", state.step));
+            let written = self.write(&temporary, &path, state, fill);
+            if written.is_err() {
+                // The first error is the one worth reporting.
+                let _ = remove_folder(&temporary);
+            }
+            written?;
+        }
+        self.prune()?;
+        Ok(path)
+    }
+
+    fn write(
+        &self,
+        temporary: &Path,
+        path: &Path,
+        state: &State,
+        fill: impl FnOnce(&Path) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        remove_folder(temporary)?;
+        create_folder(temporary)?;
+        fill(temporary)?;
+        let text = serde_json::to_string_pretty(state).expect("a state is made of strings and numbers");
+        write_bytes(&temporary.join(STATE), text.as_bytes())?;
+        manifest::write(temporary)?;
+        sync_folder(temporary)?;
+        rename(temporary, path)?;
+        sync_folder(&self.folder)
+    }
+
+    /// The newest checkpoint that is whole, and why newer ones are not.
+    ///
+    /// # Errors
+    /// [`TrainError::NoneWhole`] when there are checkpoints and all are damaged.
+    pub fn newest(&self) -> Result<Found, TrainError> {
+        let mut found = Found::default();
+        for path in self.newest_first()? {
+            match read(&path) {
+                Ok(state) => {
+                    found.checkpoint = Some(Checkpoint { path, state });
+                    return Ok(found);
+                }
+                Err(reason) => found.rejected.push((path, reason)),
+            }
+        }
+        if found.rejected.is_empty() {
+            return Ok(found);
+        }
+        Err(TrainError::NoneWhole { path: self.folder.clone(), rejected: found.rejected })
+    }
+
+    /// Makes room for going on: damaged checkpoints get another name, leftovers of killed saves are removed.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn tidy(&self, rejected: &[(PathBuf, String)]) -> Result<(), TrainError> {
+        for name in names(&self.folder)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
+            remove_folder(&self.folder.join(name))?;
+        }
+        for (path, _) in rejected {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let aside = self.folder.join(format!("{REJECTED}{name}"));
+            remove_folder(&aside)?;
+            rename(path, &aside)?;
+        }
+        Ok(())
+    }
+
+    fn newest_first(&self) -> Result<Vec<PathBuf>, TrainError> {
+        let mut steps: Vec<(u64, PathBuf)> = names(&self.folder)?
+            .iter()
+            .filter_map(|name| Some((name.strip_prefix(PREFIX)?.parse().ok()?, self.folder.join(name))))
+            .collect();
+        steps.sort_unstable_by(|one, other| other.cmp(one));
+        Ok(steps.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Removes all but the newest [`KEEP`]. A folder loses its manifest's trust first: it is renamed, then deleted.
+    fn prune(&self) -> Result<(), TrainError> {
+        for (index, path) in self.newest_first()?.iter().skip(KEEP).enumerate() {
+            let trash = self.folder.join(format!("{TEMPORARY}trash-{index}"));
+            remove_folder(&trash)?;
+            rename(path, &trash)?;
+            remove_folder(&trash)?;
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<State, String> {
+    manifest::verify(path)?;
+    let text = fs::read_to_string(path.join(STATE)).map_err(|error| format!("{STATE}: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("{STATE}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(step: u64) -> State {
+        State { step, skipped_in_row: 0, metrics_bytes: 12, seconds: 0.1 + 0.2, recipe: "seed = 1".into() }
+    }
+
+    fn save(checkpoints: &Checkpoints, step: u64) -> PathBuf {
+        let fill = |folder: &Path| Ok(write_bytes(&folder.join("model.safetensors"), &[step as u8; 64])?);
+        checkpoints.save(&state(step), fill).unwrap()
+    }
+
+    fn flip(path: &Path) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[10] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn the_newest_is_read_back_and_three_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().join("checkpoints"));
+        assert!(checkpoints.newest().unwrap().checkpoint.is_none());
+        for step in [5, 10, 100, 20] {
+            save(&checkpoints, step);
+        }
+        assert_eq!(checkpoints.newest().unwrap().checkpoint.unwrap().state, state(100));
+        assert_eq!(names(&checkpoints.folder).unwrap(), ["step-00000010", "step-00000020", "step-00000100"]);
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_passed_over_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_owned());
+        save(&checkpoints, 1);
+        let newer = save(&checkpoints, 2);
+        flip(&newer.join("model.safetensors"));
+        let found = checkpoints.newest().unwrap();
+        assert_eq!(found.checkpoint.unwrap().state.step, 1);
+        assert_eq!(found.rejected.len(), 1);
+        assert!(found.rejected[0].1.contains("model.safetensors"));
+        checkpoints.tidy(&found.rejected).unwrap();
+        save(&checkpoints, 2);
+        assert_eq!(checkpoints.newest().unwrap().checkpoint.unwrap().state.step, 2);
+    }
+
+    #[test]
+    fn when_all_are_damaged_nothing_is_started_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_owned());
+        flip(&save(&checkpoints, 1).join(STATE));
+        assert!(matches!(checkpoints.newest(), Err(TrainError::NoneWhole { .. })));
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_others_and_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_owned());
+        save(&checkpoints, 1);
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = checkpoints.save(&state(2), |folder| Err(TrainError::io("write", folder)(full()))).unwrap_err();
+        assert!(crate::is_out_of_space(&error));
+        assert_eq!(names(folder.path()).unwrap(), ["step-00000001"]);
+        assert_eq!(checkpoints.newest().unwrap().checkpoint.unwrap().state.step, 1);
+    }
+
+    #[test]
+    fn a_killed_save_is_no_checkpoint_and_is_cleaned_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_owned());
+        let whole = save(&checkpoints, 1);
+        fs::rename(whole, folder.path().join(".tmp-00000001")).unwrap();
+        assert!(checkpoints.newest().unwrap().checkpoint.is_none());
+        checkpoints.tidy(&[]).unwrap();
+        assert!(names(folder.path()).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! What no single key can know: settings that contradict each other.
+
+use meanflow_torch::networks::NetworkConfig;
+
+use super::TrainConfig;
+use super::sections::{DataConfig, SamplesConfig};
+
+/// More samples than this in one picture are a slip of the pen.
+const MOST_SAMPLES: usize = 1 << 18;
+
+/// A setting that cannot be used together with the rest.
+pub(super) struct Fault {
+    pub(super) key: &'static str,
+    pub(super) message: String,
+}
+
+fn fault(key: &'static str, message: impl ToString) -> Option<Fault> {
+    Some(Fault { key, message: message.to_string() })
+}
+
+impl TrainConfig {
+    /// The first contradiction in the recipe, if there is one.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault_of_formulas()
+            .or_else(|| self.fault_of_network())
+            .or_else(|| self.fault_of_labels())
+            .or_else(|| self.fault_of_training())
+            .or_else(|| self.samples.fault())
+    }
+
+    /// Whether the network is given a class.
+    pub fn is_conditional(&self) -> bool {
+        match &self.data {
+            DataConfig::Digits { conditional } | DataConfig::Idx { conditional, .. } => *conditional,
+            DataConfig::Checkerboard { .. } => false,
+        }
+    }
+
+    fn fault_of_formulas(&self) -> Option<Fault> {
+        if let Err(error) = self.path.validate() {
+            return fault("path", error);
+        }
+        if let Err(error) = self.times.validate() {
+            return fault("times", error);
+        }
+        self.loss.validate().err().and_then(|error| fault("loss", error))
+    }
+
+    fn fault_of_network(&self) -> Option<Fault> {
+        match (&self.network, &self.data) {
+            (NetworkConfig::Dit(_), DataConfig::Checkerboard { .. }) => {
+                fault("network.kind", "expected a network for points such as \"mlp\", got \"dit\", which is for pictures")
+            }
+            (NetworkConfig::Mlp(_), DataConfig::Digits { .. } | DataConfig::Idx { .. }) => {
+                fault("network.kind", "expected a network for pictures such as \"dit\", got \"mlp\", which is for points")
+            }
+            _ => None,
+        }
+    }
+
+    fn fault_of_labels(&self) -> Option<Fault> {
+        let conditional = self.is_conditional();
+        match (&self.guidance, &self.label_drop) {
+            (Some(_), _) if !conditional => fault("guidance", "expected no guidance for data without labels"),
+            (_, Some(_)) if !conditional => fault("label_drop", "expected no label drop for data without labels"),
+            (Some(guidance), drop) if uses_null_class(guidance) && drop.as_ref().is_none_or(|d| d.probability() == 0.0) => {
+                fault("guidance", "expected label_drop.probability > 0: guidance asks the null class, which is only trained by dropped labels")
+            }
+            _ => None,
+        }
+    }
+
+    fn fault_of_training(&self) -> Option<Fault> {
+        let steps = self.training.steps.get();
+        let warmup = self.rate.warmup_steps();
+        if warmup >= steps {
+            return fault("rate.warmup_steps", format!("expected fewer than training.steps = {steps}, got {warmup}"));
+        }
+        if self.ema.decays.is_empty() {
+            return fault("ema.decays", "expected at least one decay, got none");
+        }
+        let repeated = |i: usize| self.ema.decays[..i].contains(&self.ema.decays[i]);
+        match (0..self.ema.decays.len()).find(|&i| repeated(i)) {
+            Some(i) => fault("ema.decays", format!("expected different decays, got {} twice", self.ema.decays[i].get())),
+            None => None,
+        }
+    }
+}
+
+/// Whether the guided target evaluates the null class (M20).
+fn uses_null_class(guidance: &meanflow_cfg::Guidance) -> bool {
+    1.0 - guidance.omega() - guidance.kappa() != 0.0
+}
+
+impl SamplesConfig {
+    fn fault(&self) -> Option<Fault> {
+        if self.steps.is_empty() {
+            return fault("samples.steps", "expected at least one number of steps, got none");
+        }
+        let count = self.rows.get().saturating_mul(self.columns.get());
+        if count > MOST_SAMPLES {
+            return fault("samples.rows", format!("expected at most {MOST_SAMPLES} samples in a grid, got {count}"));
+        }
+        None
+    }
+}

@@ -1,0 +1,99 @@
+//! The recipe of a run: TOML, read into types that cannot be wrong.
+//!
+//! Every number that changes results must be in the file: there are no silent defaults. Optional sections mean
+//! "without": no `[guidance]` is no guidance, no `[label_drop]` drops nothing, no `clip_norm` clips nothing.
+//! Unknown keys, NaN and numbers out of range are errors that name file, line, column and key.
+
+mod check;
+mod document;
+mod error;
+mod numbers;
+mod overrides;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use meanflow_cfg::{Guidance, LabelDrop};
+use meanflow_core::schedule::Schedule;
+use meanflow_core::times::IntervalLaw;
+use meanflow_core::weighting::AdaptiveWeight;
+use meanflow_torch::networks::NetworkConfig;
+use serde::{Deserialize, Serialize};
+
+pub use error::{ConfigError, Place};
+pub use numbers::{Decay, NonNegative, Positive, Share};
+pub use sections::{DataConfig, EmaConfig, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig, TrainingConfig};
+
+use document::Document;
+
+/// A checked recipe. Made by [`TrainConfig::read`] or [`TrainConfig::parse`] only, so that one that exists is valid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrainConfig {
+    /// Everything random follows from it: initial weights, order, noise, times, dropped labels.
+    pub seed: u64,
+    /// What is learned.
+    pub data: DataConfig,
+    /// The network of `u(z, r, t)`.
+    pub network: NetworkConfig,
+    /// The path between data and noise (M1).
+    pub path: Schedule,
+    /// The law of `(r, t)`.
+    pub times: IntervalLaw,
+    /// The adaptive weight of the loss.
+    pub loss: AdaptiveWeight,
+    /// Guidance baked into the target (M19, M20); none without the section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<Guidance>,
+    /// How labels are dropped for the null class; none are without the section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_drop: Option<LabelDrop>,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the run.
+    pub rate: RateConfig,
+    /// The weight averages kept; samples are drawn with the first.
+    pub ema: EmaConfig,
+    /// Batch, length, and what is written when.
+    pub training: TrainingConfig,
+    /// The pictures drawn while training.
+    pub samples: SamplesConfig,
+}
+
+impl TrainConfig {
+    /// Reads the file and applies `overrides` (`key=value`, in order).
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place of the key that is wrong.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text, overrides)
+    }
+
+    /// As [`TrainConfig::read`], from a text; `path` is only for messages.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::read`].
+    pub fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let document = Document::parse(path, text, overrides)?;
+        let config: Self = document.decode()?;
+        match config.fault() {
+            Some(fault) => Err(document.error(fault.key, fault.message)),
+            None => Ok(config),
+        }
+    }
+
+    /// The resolved recipe as a tree: overrides applied, optional values filled in.
+    pub fn to_table(&self) -> toml::Table {
+        toml::Table::try_from(self).expect("a config is made of strings, numbers, lists and tables")
+    }
+
+    /// The resolved recipe as text, which [`TrainConfig::parse`] reads back as the same recipe.
+    pub fn to_toml(&self) -> String {
+        self.to_table().to_string()
+    }
+}

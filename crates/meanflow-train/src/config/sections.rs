@@ -1,0 +1,153 @@
+//! The sections of a recipe that belong to the training loop itself.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use meanflow_torch::AdamConfig;
+use serde::{Deserialize, Serialize};
+
+use super::numbers::{Decay, NonNegative, Positive, Share};
+
+/// `[data]`: where samples come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataConfig {
+    /// The 1797 handwritten digits that come with the program, 8×8, ten classes.
+    Digits {
+        /// Whether the class is given to the network.
+        conditional: bool,
+    },
+    /// Grey pictures and labels in MNIST's IDX format.
+    Idx {
+        /// The folder with the pair of files.
+        path: PathBuf,
+        /// Whether the class is given to the network.
+        conditional: bool,
+    },
+    /// Points of the plane, uniform on the black squares of a board.
+    Checkerboard {
+        /// How many points are drawn.
+        size: NonZeroUsize,
+    },
+}
+
+/// `[optimizer]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Which one.
+    pub kind: OptimizerKind,
+    /// Decay of the mean of gradients.
+    pub beta1: Decay,
+    /// Decay of the mean of squared gradients.
+    pub beta2: Decay,
+    /// Added to the root of the second moment.
+    pub epsilon: Positive,
+    /// Decay of the weights a step, times the rate.
+    pub weight_decay: NonNegative,
+}
+
+/// The optimisers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Kingma and Ba 2015: weight decay is part of the gradient.
+    Adam,
+    /// Loshchilov and Hutter 2019: weight decay apart from the gradient.
+    Adamw,
+}
+
+impl OptimizerConfig {
+    /// The same as the optimiser takes it.
+    pub fn constants(&self) -> AdamConfig {
+        AdamConfig {
+            beta1: self.beta1.get(),
+            beta2: self.beta2.get(),
+            epsilon: self.epsilon.get(),
+            weight_decay: self.weight_decay.get(),
+            decoupled: self.kind == OptimizerKind::Adamw,
+        }
+    }
+}
+
+/// `[rate]`: the learning rate as a function of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RateConfig {
+    /// A linear rise over the warm-up, then `peak`.
+    Constant {
+        /// The rate after the warm-up.
+        peak: Positive,
+        /// Steps of the rise; 0 starts at `peak`.
+        warmup_steps: u64,
+    },
+    /// A linear rise over the warm-up, then half a cosine down to `final_fraction · peak` at the last step.
+    Cosine {
+        /// The rate after the warm-up.
+        peak: Positive,
+        /// Steps of the rise; 0 starts at `peak`.
+        warmup_steps: u64,
+        /// What is left of the peak at the end.
+        final_fraction: Share,
+    },
+}
+
+impl RateConfig {
+    /// Steps of the linear rise.
+    pub fn warmup_steps(&self) -> u64 {
+        match *self {
+            Self::Constant { warmup_steps, .. } | Self::Cosine { warmup_steps, .. } => warmup_steps,
+        }
+    }
+}
+
+/// `[ema]`: averages of the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmaConfig {
+    /// One average for each decay; the first draws the samples and becomes the final weights file.
+    pub decays: Vec<Decay>,
+}
+
+/// `[training]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Samples a step.
+    pub batch: NonZeroUsize,
+    /// Steps of the whole run.
+    pub steps: NonZeroU64,
+    /// A checkpoint after so many steps, and one at the end.
+    pub checkpoint_every: NonZeroU64,
+    /// A picture of samples after so many steps, and one at the end.
+    pub sample_every: NonZeroU64,
+    /// A line of metrics after so many steps.
+    #[serde(default = "ten")]
+    pub log_every: NonZeroU64,
+    /// The gradient is scaled down to this norm when it is longer; never without the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<Positive>,
+}
+
+fn ten() -> NonZeroU64 {
+    NonZeroU64::new(10).expect("ten is not zero")
+}
+
+/// `[samples]`: the pictures drawn while training, always from seeds 0, 1, 2, ….
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplesConfig {
+    /// Rows of the grid, for each entry of `steps`.
+    pub rows: NonZeroUsize,
+    /// Columns of the grid.
+    pub columns: NonZeroUsize,
+    /// Network evaluations a sample; one grid each, from top to bottom.
+    pub steps: Vec<NonZeroUsize>,
+}
+
+impl SamplesConfig {
+    /// Samples in one grid.
+    pub fn count(&self) -> usize {
+        self.rows.get() * self.columns.get()
+    }
+}

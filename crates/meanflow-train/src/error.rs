@@ -1,0 +1,97 @@
+//! What can stop a run.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use meanflow_data::DataError;
+use meanflow_torch::TorchError;
+
+use crate::config::ConfigError;
+
+/// Why a run did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The recipe cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data cannot be read, or a picture cannot be written.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The network cannot be built, or a weights file is not usable.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+    /// The operating system refused.
+    #[error("{}: could not {operation}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process trains in this folder.
+    #[error("{}: the run directory is in use by another process", path.display())]
+    InUse {
+        /// The run directory.
+        path: PathBuf,
+    },
+    /// The folder holds something else than a run.
+    #[error("{}: expected a run directory or an empty folder, got a folder with other files", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There are checkpoints, and none of them is whole.
+    #[error("{}: no checkpoint is whole:\n{}", path.display(), list(rejected))]
+    NoneWhole {
+        /// The folder of checkpoints.
+        path: PathBuf,
+        /// Name and reason for each, the newest first.
+        rejected: Vec<(PathBuf, String)>,
+    },
+    /// The run was started with another recipe.
+    #[error("{}: the run was started with another recipe; these keys differ:\n{}", path.display(), differences.join("\n"))]
+    Changed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// One line a key: the key, what it was and what it is.
+        differences: Vec<String>,
+    },
+    /// Loss or gradient were not finite, over and over.
+    #[error("the loss or its gradient was not finite in {skipped} steps in a row, the last of them step {step}")]
+    NotFinite {
+        /// The last of them.
+        step: u64,
+        /// How many there were.
+        skipped: u32,
+    },
+}
+
+impl TrainError {
+    /// Attaches what was tried to an error of the operating system.
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, path: path.to_owned(), source }
+    }
+}
+
+fn list(rejected: &[(PathBuf, String)]) -> String {
+    let lines = rejected.iter().map(|(path, reason)| format!("  {}: {reason}", path.display()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether there was no room to write: anywhere in the chain of causes, a full disk, a quota or a limit on file size.
+pub fn is_out_of_space(error: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(StorageFull | QuotaExceeded | FileTooLarge)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

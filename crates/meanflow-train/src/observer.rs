@@ -1,0 +1,56 @@
+//! What a run tells whoever watches it. The library itself prints nothing.
+
+use std::path::Path;
+
+use crate::metrics::Record;
+
+/// Something that happened in a run.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The run begins, or goes on.
+    Started {
+        /// Steps that were done before.
+        step: u64,
+        /// Steps of the whole run.
+        steps: u64,
+        /// Numbers in the network.
+        parameters: usize,
+        /// Samples of the data set.
+        samples: usize,
+    },
+    /// A newer checkpoint was damaged and is passed over.
+    Rejected {
+        /// Its folder.
+        path: &'a Path,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A step was done.
+    Stepped(&'a Record),
+    /// A step was left out because its loss or gradient was not finite.
+    Skipped {
+        /// The step, counted from 1.
+        step: u64,
+        /// How many there were in a row until now.
+        in_row: u32,
+    },
+    /// A picture of samples was drawn.
+    Drawn(&'a Path),
+    /// A checkpoint was written.
+    Saved(&'a Path),
+}
+
+/// Whoever watches a run.
+pub trait Observer {
+    /// Called in the thread that trains: the run waits until it returns.
+    fn notice(&mut self, event: Event<'_>);
+}
+
+/// Watches in silence.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn notice(&mut self, _event: Event<'_>) {}
+}

@@ -1,0 +1,202 @@
+//! A whole run: begun or gone on with, logged, drawn, saved, and left when asked to.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use meanflow_data::write_bytes;
+use meanflow_torch::Device;
+
+use crate::checkpoint::{Checkpoint, State};
+use crate::config::TrainConfig;
+use crate::files::create_folder;
+use crate::metrics::{self, MetricsLog, Record};
+use crate::observer::{Event, Observer};
+use crate::run_dir::RunDir;
+use crate::samples::comparison;
+use crate::trainer::{StepReport, Trainer};
+use crate::{TrainError, recipe_changes};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// It was asked to stop, saved a checkpoint after this many steps and left.
+    Stopped(u64),
+}
+
+/// Trains in the run directory `root`, going on from its newest checkpoint where there is one.
+///
+/// # Errors
+/// [`TrainError`]; checkpoints that were written stay.
+pub fn train(
+    config: TrainConfig,
+    root: &Path,
+    device: Device,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    let data = config.data.load(config.seed)?;
+    let samples = data.len();
+    let trainer = Trainer::new(config.clone(), data, device)?;
+    let mut run = Run::open(config, root, trainer, observer)?;
+    observer.notice(Event::Started {
+        step: run.trainer.steps_done(),
+        steps: run.config.training.steps.get(),
+        parameters: run.trainer.model().parameters().count(),
+        samples,
+    });
+    run.go_on(stop, observer)
+}
+
+/// A run while it runs.
+struct Run {
+    config: TrainConfig,
+    folder: RunDir,
+    trainer: Trainer,
+    log: MetricsLog,
+    clock: Clock,
+}
+
+impl Run {
+    fn open(
+        config: TrainConfig,
+        root: &Path,
+        mut trainer: Trainer,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let folder = RunDir::open(root)?;
+        let checkpoints = folder.checkpoints();
+        let found = checkpoints.newest()?;
+        for (path, reason) in &found.rejected {
+            observer.notice(Event::Rejected { path, reason });
+        }
+        let (mut bytes, mut seconds) = (0, 0.0);
+        if let Some(Checkpoint { path, state }) = &found.checkpoint {
+            refuse_changes(&config, path, state)?;
+            trainer.read(path, state.step, state.skipped_in_row)?;
+            (bytes, seconds) = (state.metrics_bytes, state.seconds);
+        }
+        checkpoints.tidy(&found.rejected)?;
+        write_bytes(&folder.config(), config.to_toml().as_bytes())?;
+        let log = MetricsLog::open(&folder.metrics(), bytes)?;
+        let clock = Clock::new(seconds, config.training.batch.get());
+        Ok(Self { config, folder, trainer, log, clock })
+    }
+
+    fn go_on(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let steps = self.config.training.steps.get();
+        while self.trainer.steps_done() < steps {
+            if stop.load(Ordering::Relaxed) {
+                self.save(observer)?;
+                return Ok(Outcome::Stopped(self.trainer.steps_done()));
+            }
+            self.step(observer)?;
+            self.write_what_is_due(steps, observer)?;
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let report = self.trainer.step()?;
+        let step = self.trainer.steps_done();
+        if !report.finite {
+            observer.notice(Event::Skipped { step, in_row: self.trainer.skipped_in_row() });
+            return Ok(());
+        }
+        let record = self.clock.record(step, &report);
+        if is_due(step, self.config.training.log_every.get()) || step == self.config.training.steps.get() {
+            self.log.append(&record)?;
+        }
+        observer.notice(Event::Stepped(&record));
+        Ok(())
+    }
+
+    /// Pictures before the checkpoint: what a checkpoint counts as done is done.
+    fn write_what_is_due(&mut self, steps: u64, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let step = self.trainer.steps_done();
+        if step == steps || is_due(step, self.config.training.sample_every.get()) {
+            self.draw(observer)?;
+        }
+        if step == steps || is_due(step, self.config.training.checkpoint_every.get()) {
+            self.save(observer)?;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let path = self.folder.samples(self.trainer.steps_done());
+        create_folder(path.parent().unwrap_or(self.folder.root()))?;
+        comparison(&self.trainer.samples()?, self.config.samples.columns.get())?.write_png(&path)?;
+        observer.notice(Event::Drawn(&path));
+        Ok(())
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let state = State {
+            step: self.trainer.steps_done(),
+            skipped_in_row: self.trainer.skipped_in_row(),
+            metrics_bytes: self.log.sync()?,
+            seconds: self.clock.seconds(),
+            recipe: self.config.to_toml(),
+        };
+        let path = self.folder.checkpoints().save(&state, |folder| self.trainer.write(folder))?;
+        self.trainer.write_weights(&self.folder.weights())?;
+        let records = metrics::read(&self.folder.metrics())?;
+        let title = format!("Loss of {}", self.folder.root().display());
+        write_bytes(&self.folder.loss_curve(), metrics::chart(&title, &records).to_svg().as_bytes())?;
+        observer.notice(Event::Saved(&path));
+        Ok(())
+    }
+}
+
+fn is_due(step: u64, every: u64) -> bool {
+    step.is_multiple_of(every)
+}
+
+fn refuse_changes(config: &TrainConfig, path: &Path, state: &State) -> Result<(), TrainError> {
+    let differences = recipe_changes(&state.recipe, config);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(TrainError::Changed { path: path.to_owned(), differences })
+}
+
+/// Seconds of training and samples a second.
+struct Clock {
+    before: f64,
+    start: Instant,
+    last: Instant,
+    batch: usize,
+    speed: Option<f64>,
+}
+
+impl Clock {
+    fn new(before: f64, batch: usize) -> Self {
+        let now = Instant::now();
+        Self { before, start: now, last: now, batch, speed: None }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
+    }
+
+    /// The record of a step that ends now; the speed is smoothed over some twenty steps.
+    fn record(&mut self, step: u64, report: &StepReport) -> Record {
+        let now = Instant::now();
+        let current = self.batch as f64 / (now - self.last).as_secs_f64().max(1e-9);
+        self.last = now;
+        let speed = self.speed.map_or(current, |speed| speed + (current - speed) / 20.0);
+        self.speed = Some(speed);
+        Record {
+            step,
+            loss: report.loss,
+            unweighted: report.unweighted,
+            rate: report.rate,
+            gradient_norm: report.gradient_norm,
+            images_per_second: speed,
+            seconds: self.seconds(),
+        }
+    }
+}

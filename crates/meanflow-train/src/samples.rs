@@ -1,0 +1,103 @@
+//! Samples drawn from a model, and the picture of them.
+
+use meanflow_data::density::{self, DensityStyle};
+use meanflow_data::grid::{self, GridStyle};
+use meanflow_data::{DataError, Picture, Pictures};
+use meanflow_torch::sampler::{self, Request, uniform_grid};
+use meanflow_torch::{Model, Tensor, TorchError};
+use tch::TchError;
+
+use crate::TrainError;
+
+/// Samples on the CPU, in model space.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// `[N, …shape]`, row-major.
+    pub values: Vec<f32>,
+    /// `[C, H, W]` of a picture, `[2]` of a point.
+    pub shape: Vec<usize>,
+}
+
+impl Samples {
+    /// One sample for each seed with `steps` network evaluations; `labels` as the sampler takes them.
+    ///
+    /// # Errors
+    /// When the labels do not fit the model or the seeds.
+    pub fn draw(model: &Model, seeds: &[u64], labels: Option<&[i64]>, steps: usize) -> Result<Self, TrainError> {
+        let shape: Vec<usize> = model.config().shape.iter().map(|&side| side as usize).collect();
+        let grid = uniform_grid(steps);
+        let request = Request { seeds, labels, grid: &grid, micro_batch: micro_batch(&shape) };
+        let drawn = sampler::sample(model, &request)?;
+        Ok(Self { values: to_vec(&drawn)?, shape })
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.shape.iter().product::<usize>()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The samples as pictures, where their shape is that of pictures.
+    ///
+    /// # Errors
+    /// When it is not `[1 or 3, H, W]`.
+    pub fn pictures(&self) -> Result<Pictures, DataError> {
+        let shape = self.shape.as_slice().try_into().map_err(|_| DataError::Shape {
+            what: "samples",
+            expected: "pictures [channels, height, width]".to_owned(),
+            got: format!("{:?}", self.shape),
+        })?;
+        Pictures::from_model(&self.values, shape)
+    }
+
+    /// One picture of all samples: a grid with so many columns, or the density of points of the plane.
+    ///
+    /// # Errors
+    /// When the samples are neither pictures nor points of the plane.
+    pub fn sheet(&self, columns: usize) -> Result<Picture, DataError> {
+        if self.shape == [2] {
+            return density::draw(&self.values, &PLANE);
+        }
+        let pictures = self.pictures()?;
+        grid::sheet(&pictures, &GridStyle::legible(columns, self.shape[1]))
+    }
+}
+
+/// The labels that go round through the classes: seed `s` has class `s mod classes`; none for a model without.
+pub fn balanced(seeds: &[u64], classes: i64) -> Option<Vec<i64>> {
+    let classes = u64::try_from(classes).ok().filter(|&classes| classes > 0)?;
+    Some(seeds.iter().map(|seed| (seed % classes) as i64).collect())
+}
+
+/// One picture for several numbers of steps: grids from top to bottom, densities from left to right.
+pub(crate) fn comparison(sets: &[Samples], columns: usize) -> Result<Picture, DataError> {
+    let plane = sets.first().is_some_and(|samples| samples.shape == [2]);
+    if plane {
+        let sheets = sets.iter().map(|samples| samples.sheet(columns)).collect::<Result<Vec<_>, _>>()?;
+        return grid::beside(&sheets, 4, 128);
+    }
+    let shape = sets.first().map_or_else(Vec::new, |samples| samples.shape.clone());
+    let values = sets.iter().flat_map(|samples| samples.values.iter().copied()).collect();
+    Samples { values, shape }.sheet(columns)
+}
+
+/// The part of the plane that toy data lives in, each coordinate with mean 0 and variance 1; a density of 1/6 is
+/// drawn at two thirds of the brightness.
+const PLANE: DensityStyle = DensityStyle { low: -2.25, high: 2.25, bins: 90, scale: 4, ceiling: 0.25 };
+
+/// Rows of one evaluation, the same everywhere: libtorch's last bits depend on it.
+fn micro_batch(shape: &[usize]) -> usize {
+    if shape.len() == 1 { 1024 } else { 64 }
+}
+
+fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, TorchError> {
+    let refused = |error: TchError| TorchError::Libtorch {
+        operation: "copy the samples",
+        message: error.to_string(),
+    };
+    Vec::<f32>::try_from(tensor.reshape([-1])).map_err(refused)
+}

@@ -1,0 +1,224 @@
+//! One training step after the other. Time, files and people are the business of [`crate::run`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use meanflow_cfg::Guidance;
+use meanflow_data::Dataset;
+use meanflow_torch::{Adam, Device, Engine, Kind, Model, Objective, Tensor, ema, weights};
+use tch::no_grad;
+
+use crate::TrainError;
+use crate::config::{Decay, TrainConfig};
+use crate::data::Batches;
+use crate::samples::{Samples, balanced};
+
+/// Steps in a row whose loss may be not finite before the run gives up.
+const PATIENCE: u32 = 10;
+
+/// A model in training. Its state is that of its tensors and two counters; all else follows from recipe and step.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    batches: Batches,
+    model: Model,
+    averages: Vec<Average>,
+    optimizer: Adam,
+    objective: Objective,
+    step: u64,
+    skipped_in_row: u32,
+}
+
+/// A moving average of the weights, as a model to sample from.
+#[derive(Debug)]
+struct Average {
+    decay: f64,
+    model: Model,
+}
+
+/// The numbers of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The weighted loss that is minimised.
+    pub loss: f64,
+    /// Mean of `‖u − v_t‖²` over the batch.
+    pub unweighted: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate.
+    pub rate: f64,
+    /// Whether loss and gradient were finite; when not, nothing was changed.
+    pub finite: bool,
+}
+
+impl Trainer {
+    /// A model that has not been trained yet.
+    ///
+    /// # Errors
+    /// When the recipe describes no network for the data.
+    pub fn new(config: TrainConfig, data: Dataset, device: Device) -> Result<Self, TrainError> {
+        let model = Model::new(config.model(&data)?, config.seed, device, Kind::Float)?;
+        let average = |decay: &Decay| Average { decay: decay.get(), model: model.twin() };
+        Ok(Self {
+            averages: config.ema.decays.iter().map(average).collect(),
+            optimizer: Adam::new(model.parameters(), config.optimizer.constants()),
+            objective: Objective {
+                schedule: config.path,
+                weight: config.loss,
+                guidance: config.guidance.unwrap_or(Guidance::NONE),
+                engine: Engine::Dual,
+            },
+            batches: Batches::new(&config, data, device),
+            model,
+            config,
+            step: 0,
+            skipped_in_row: 0,
+        })
+    }
+
+    /// Steps done, those left out included.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Steps left out in a row until now.
+    pub fn skipped_in_row(&self) -> u32 {
+        self.skipped_in_row
+    }
+
+    /// The model being trained.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The average to sample from, and its decay.
+    pub fn average(&self) -> (&Model, f64) {
+        let first = &self.averages[0];
+        (&first.model, first.decay)
+    }
+
+    /// Does the next step. Where loss or gradient are not finite it changes nothing but the counters.
+    ///
+    /// # Errors
+    /// [`TrainError::NotFinite`] when that happened ten times in a row; those of libtorch.
+    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        let batch = self.batches.at(&self.config, self.step);
+        let loss = self.objective.loss(&self.model, &batch)?;
+        self.model.parameters().zero_grad();
+        loss.loss.backward();
+        let report = StepReport {
+            loss: loss.loss.double_value(&[]),
+            unweighted: loss.unweighted.mean(Kind::Float).double_value(&[]),
+            gradient_norm: self.gradient_norm(),
+            rate: self.config.rate.at(self.step, self.config.training.steps.get()),
+            finite: true,
+        };
+        self.step += 1;
+        if !(report.loss.is_finite() && report.gradient_norm.is_finite()) {
+            self.leave_out()?;
+            return Ok(StepReport { finite: false, ..report });
+        }
+        self.skipped_in_row = 0;
+        self.clip(report.gradient_norm);
+        self.optimizer.step(report.rate)?;
+        for average in &self.averages {
+            ema::update(average.model.parameters(), self.model.parameters(), average.decay)?;
+        }
+        Ok(report)
+    }
+
+    fn leave_out(&mut self) -> Result<(), TrainError> {
+        self.skipped_in_row += 1;
+        if self.skipped_in_row >= PATIENCE {
+            return Err(TrainError::NotFinite { step: self.step, skipped: self.skipped_in_row });
+        }
+        Ok(())
+    }
+
+    fn gradients(&self) -> Vec<Tensor> {
+        let gradients = self.model.parameters().tensors().into_iter().map(Tensor::grad);
+        gradients.filter(Tensor::defined).collect()
+    }
+
+    /// The Euclidean norm over all parameters.
+    fn gradient_norm(&self) -> f64 {
+        let norms: Vec<Tensor> = self.gradients().iter().map(Tensor::norm).collect();
+        Tensor::stack(&norms, 0).norm().double_value(&[])
+    }
+
+    fn clip(&self, norm: f64) {
+        let Some(limit) = self.config.training.clip_norm else { return };
+        if norm > limit.get() {
+            for mut gradient in self.gradients() {
+                let _ = no_grad(|| gradient.g_mul_scalar_(limit.get() / norm));
+            }
+        }
+    }
+
+    /// Draws the recipe's samples with the average: one set for each number of steps, seeds 0, 1, 2, ….
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn samples(&self) -> Result<Vec<Samples>, TrainError> {
+        let (model, _) = self.average();
+        let wanted = &self.config.samples;
+        let seeds: Vec<u64> = (0..wanted.count() as u64).collect();
+        let labels = balanced(&seeds, model.config().classes);
+        wanted.steps.iter().map(|steps| Samples::draw(model, &seeds, labels.as_deref(), steps.get())).collect()
+    }
+
+    /// Writes all tensors into a folder: the model, every average, the optimiser.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
+        for (name, model, decay) in self.models() {
+            model.save(&folder.join(name), self.metadata(decay))?;
+        }
+        weights::save(&folder.join(OPTIMIZER), &self.optimizer.state(), self.metadata(None))?;
+        Ok(())
+    }
+
+    /// Reads back what [`Trainer::write`] wrote, after `step` steps.
+    ///
+    /// # Errors
+    /// When a file does not fit the network.
+    pub fn read(&mut self, folder: &Path, step: u64, skipped_in_row: u32) -> Result<(), TrainError> {
+        for (name, model, _) in self.models() {
+            weights::load_strict(&folder.join(name), &model.parameters().named())?;
+        }
+        weights::load_strict(&folder.join(OPTIMIZER), &self.optimizer.state())?;
+        (self.step, self.skipped_in_row) = (step, skipped_in_row);
+        Ok(())
+    }
+
+    /// Writes the weights to sample from.
+    ///
+    /// # Errors
+    /// Those of the file system; a file that was there before is then unchanged.
+    pub fn write_weights(&self, path: &Path) -> Result<(), TrainError> {
+        let (model, decay) = self.average();
+        Ok(model.save(path, self.metadata(Some(decay)))?)
+    }
+
+    /// File name, model and decay of the model itself and of every average.
+    fn models(&self) -> impl Iterator<Item = (String, &Model, Option<f64>)> {
+        let averages = self.averages.iter();
+        let averages = averages.map(|one| (format!("ema-{}.safetensors", one.decay), &one.model, Some(one.decay)));
+        std::iter::once(("model.safetensors".to_owned(), &self.model, None)).chain(averages)
+    }
+
+    fn metadata(&self, decay: Option<f64>) -> BTreeMap<String, String> {
+        let mut metadata = BTreeMap::from([
+            ("format".to_owned(), "meanflow".to_owned()),
+            ("step".to_owned(), self.step.to_string()),
+            (RECIPE_KEY.to_owned(), self.config.to_toml()),
+        ]);
+        metadata.extend(decay.map(|decay| ("ema_decay".to_owned(), decay.to_string())));
+        metadata
+    }
+}
+
+/// The key of a weights file's metadata under which the resolved recipe stands as TOML.
+pub const RECIPE_KEY: &str = "recipe";
+const OPTIMIZER: &str = "optimizer.safetensors";

@@ -1,0 +1,164 @@
+//! A run that is stopped and gone on with ends with the same bits as one that is not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use meanflow_torch::{Device, Tensor};
+use meanflow_train::{Event, Observer, Outcome, Silent, TrainConfig, TrainError, Trainer, metrics, train};
+
+const RECIPE: &str = r#"
+seed = 3
+data = { kind = "checkerboard", size = 500 }
+network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
+path = { kind = "linear" }
+optimizer = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.01 }
+rate = { kind = "cosine", peak = 1e-2, warmup_steps = 3, final_fraction = 0.1 }
+loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+ema = { decays = [0.9, 0.5] }
+training = { batch = 32, steps = 20, checkpoint_every = 6, sample_every = 10, log_every = 1, clip_norm = 1.0 }
+samples = { rows = 4, columns = 4, steps = [1, 2] }
+
+[times]
+t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
+jump_rows = { kind = "count", share = 0.5 }
+order = "after-ordering"
+"#;
+
+fn recipe(overrides: &[&str]) -> TrainConfig {
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap()
+}
+
+/// Asks to stop after a step.
+struct StopAt<'a> {
+    step: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for StopAt<'_> {
+    fn notice(&mut self, event: Event<'_>) {
+        if let Event::Stepped(record) = event {
+            self.stop.store(record.step >= self.step, Ordering::Relaxed);
+        }
+    }
+}
+
+fn run(root: &Path) -> Result<Outcome, TrainError> {
+    train(recipe(&[]), root, Device::Cpu, &AtomicBool::new(false), &mut Silent)
+}
+
+fn run_until(root: &Path, step: u64) {
+    let stop = AtomicBool::new(false);
+    let outcome = train(recipe(&[]), root, Device::Cpu, &stop, &mut StopAt { step, stop: &stop }).unwrap();
+    assert_eq!(outcome, Outcome::Stopped(step));
+}
+
+/// The files of the last checkpoint and of the run that must not depend on how it went.
+fn results(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let checkpoint = root.join("checkpoints/step-00000020");
+    let names = ["model", "ema-0.9", "ema-0.5", "optimizer"];
+    let mut files: Vec<PathBuf> = names.iter().map(|name| checkpoint.join(format!("{name}.safetensors"))).collect();
+    files.extend(["model.safetensors", "config.toml", "samples/step-000020.png"].map(|name| root.join(name)));
+    files.into_iter().map(|file| (file.display().to_string().split_off(root.display().to_string().len()), fs::read(file).unwrap())).collect()
+}
+
+/// The metrics without their wall-clock times.
+fn losses(root: &Path) -> Vec<(u64, u64, u64)> {
+    let records = metrics::read(&root.join("metrics.jsonl")).unwrap();
+    records.iter().map(|r| (r.step, r.loss.to_bits(), r.gradient_norm.to_bits())).collect()
+}
+
+#[test]
+fn stopping_anywhere_changes_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    assert_eq!(run(&whole).unwrap(), Outcome::Finished);
+    // Between checkpoints, on one, and right after the first step.
+    for stops in [vec![8], vec![12], vec![1, 2, 19]] {
+        let parts = folder.path().join(format!("parts-{stops:?}"));
+        for &step in &stops {
+            run_until(&parts, step);
+        }
+        assert_eq!(run(&parts).unwrap(), Outcome::Finished);
+        assert_eq!(results(&parts), results(&whole), "stopped at {stops:?}");
+        assert_eq!(losses(&parts), losses(&whole), "stopped at {stops:?}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_steps_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    run(&whole).unwrap();
+    run_until(&parts, 15);
+    let damaged = parts.join("checkpoints/step-00000015/optimizer.safetensors");
+    let mut bytes = fs::read(&damaged).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&damaged, bytes).unwrap();
+    run(&parts).unwrap();
+    assert_eq!(results(&parts), results(&whole));
+    assert_eq!(losses(&parts), losses(&whole));
+}
+
+#[test]
+fn a_finished_run_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path()).unwrap();
+    let before = results(folder.path());
+    assert_eq!(run(folder.path()).unwrap(), Outcome::Finished);
+    assert_eq!(results(folder.path()), before);
+}
+
+#[test]
+fn another_recipe_is_refused_by_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    run_until(folder.path(), 7);
+    let go_on = |overrides: &[&str]| {
+        train(recipe(overrides), folder.path(), Device::Cpu, &AtomicBool::new(false), &mut Silent)
+    };
+    let error = go_on(&["rate.peak=0.5", "training.batch=16"]).unwrap_err().to_string();
+    assert!(error.contains("rate.peak: was 0.01, is 0.5") && error.contains("training.batch"), "{error}");
+    assert!(!error.contains("beta1"), "{error}");
+    assert!(fs::read_to_string(folder.path().join("config.toml")).unwrap().contains("peak = 0.01"));
+    go_on(&["training.checkpoint_every=5", "samples.rows=2"]).unwrap();
+}
+
+#[test]
+fn the_loss_falls() {
+    let config = recipe(&["training.steps=300"]);
+    let data = config.data.load(config.seed).unwrap();
+    let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
+    let losses: Vec<f64> = (0..300).map(|_| trainer.step().unwrap().unweighted).collect();
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. What no network can predict is left.
+    assert!(mean(&losses[..10]) > 3.0 && mean(&losses[250..]) < 0.85 * mean(&losses[..10]), "{losses:?}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_reaches_no_weight_and_ends_the_run() {
+    let config = recipe(&[]);
+    let data = config.data.load(config.seed).unwrap();
+    let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
+    trainer.step().unwrap();
+    let poisoned = trainer.model().parameters().tensors()[0].shallow_clone();
+    let kept = poisoned.detach().copy();
+    tch::no_grad(|| poisoned.shallow_clone().fill_(f64::NAN));
+    let others = |trainer: &Trainer| -> Vec<Tensor> {
+        let tensors = trainer.model().parameters().tensors();
+        let average = trainer.average().0.parameters().tensors();
+        tensors[1..].iter().chain(&average).map(|tensor| tensor.detach().copy()).collect()
+    };
+    let before = others(&trainer);
+    for skipped in 1..10 {
+        assert!(!trainer.step().unwrap().finite);
+        assert_eq!(trainer.skipped_in_row(), skipped);
+    }
+    assert!(matches!(trainer.step(), Err(TrainError::NotFinite { skipped: 10, .. })));
+    assert!(others(&trainer).iter().zip(&before).all(|(one, other)| one == other));
+    tch::no_grad(|| poisoned.shallow_clone().copy_(&kept));
+    assert!(trainer.step().unwrap().finite);
+    assert_eq!(trainer.skipped_in_row(), 0);
+}
