@@ -13,6 +13,7 @@ use crate::DataError;
 ///
 /// A reader sees the old file or the new one, never a part; an error (of `write` too) leaves the old file as it
 /// was and no temporary file behind. A killed process can leave the temporary file, whose name starts with a dot.
+/// What this wrote survives a power cut too.
 ///
 /// # Errors
 /// [`DataError::Io`] with `path`, or whatever `write` returns.
@@ -20,8 +21,23 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
+    replace(path, true, write)
+}
+
+/// As [`write_bytes`], but a power cut soon after can take the file back: for many files that can be made again.
+pub(crate) fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    replace(path, false, |file| {
+        file.write_all(bytes).map_err(DataError::io(path))
+    })
+}
+
+fn replace(
+    path: &Path,
+    sync: bool,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>,
+) -> Result<(), DataError> {
     let temporary = temporary_beside(path)?;
-    let result = write_whole(&temporary, path, write);
+    let result = write_whole(&temporary, path, sync, write);
     if result.is_err() {
         // The first error is the one worth reporting.
         let _ = fs::remove_file(&temporary);
@@ -29,10 +45,11 @@ pub fn write_atomically(
     result
 }
 
-/// The three steps that may fail.
+/// The steps that may fail.
 fn write_whole(
     temporary: &Path,
     path: &Path,
+    sync: bool,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     let file = OpenOptions::new()
@@ -44,8 +61,27 @@ fn write_whole(
     let file = writer
         .into_inner()
         .map_err(|error| DataError::io(path)(error.into_error()))?;
-    file.sync_all().map_err(DataError::io(path))?;
-    fs::rename(temporary, path).map_err(DataError::io(path))
+    if sync {
+        file.sync_all().map_err(DataError::io(path))?;
+    }
+    fs::rename(temporary, path).map_err(DataError::io(path))?;
+    if sync { sync_folder(path) } else { Ok(()) }
+}
+
+/// Makes the rename itself durable, where folders can be opened.
+fn sync_folder(path: &Path) -> Result<(), DataError> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let opened = if cfg!(unix) {
+        File::open(folder)
+    } else {
+        return Ok(());
+    };
+    opened
+        .and_then(|folder| folder.sync_all())
+        .map_err(DataError::io(path))
 }
 
 /// Writes `bytes` to `path`, whole or not at all; see [`write_atomically`].

@@ -14,8 +14,12 @@ const ANCHORS: [[f64; 3]; 5] = [
 
 /// The sRGB colour of `value`, which is clamped to [0, 1]; NaN is 0.
 pub fn perceptual(value: f64) -> [u8; 3] {
-    // `max` drops NaN.
-    let place = value.max(0.0).min(1.0) * (ANCHORS.len() - 1) as f64;
+    let value = if value.is_nan() {
+        0.0
+    } else {
+        value.clamp(0.0, 1.0)
+    };
+    let place = value * (ANCHORS.len() - 1) as f64;
     let left = (place as usize).min(ANCHORS.len() - 2);
     let share = place - left as f64;
     let mix = |part: usize| {

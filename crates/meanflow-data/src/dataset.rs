@@ -78,7 +78,8 @@ impl Dataset {
         let size = shape
             .iter()
             .try_fold(1_usize, |size, &side| size.checked_mul(side));
-        let Some(size) = size.filter(|&size| size > 0 && stored > 0 && stored % size == 0) else {
+        let Some(size) = size.filter(|&size| size > 0 && stored > 0 && stored.is_multiple_of(size))
+        else {
             return Err(DataError::shape(
                 "values",
                 format!("one or more samples of shape {shape:?}"),

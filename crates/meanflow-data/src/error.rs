@@ -81,6 +81,10 @@ pub enum DataError {
     },
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "numbers and fresh texts, shown once"
+)]
 impl DataError {
     /// Attaches a file name to an error of the operating system.
     pub(crate) fn io(file: &Path) -> impl FnOnce(io::Error) -> Self {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use crate::{DataError, write_atomically};
+use crate::DataError;
+use crate::atomic::{write_bytes, write_unsynced};
 
 /// Pictures in one folder of [`Pictures::write_folders`].
 pub const PICTURES_PER_FOLDER: u64 = 1000;
@@ -107,7 +108,8 @@ impl Pictures {
     }
 
     /// Writes picture i to `folder/BBB000/NNNNNN.png`, where N is `numbers[i]` (a seed, say) and B000 is N rounded
-    /// down to [`PICTURES_PER_FOLDER`]; both have six digits or more.
+    /// down to [`PICTURES_PER_FOLDER`]; both have six digits or more. Each file is whole or absent, but not synced
+    /// (that would cost more than making the picture): a power cut can take back the last ones.
     ///
     /// # Errors
     /// [`DataError::Shape`] unless there is one number a picture; otherwise as [`Picture::write_png`].
@@ -124,7 +126,7 @@ impl Pictures {
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent).map_err(DataError::io(parent))?;
             }
-            picture.write_png(&path)?;
+            write_unsynced(&path, &picture.png(&path)?)?;
         }
         Ok(())
     }
@@ -168,24 +170,29 @@ impl Picture {
     /// # Errors
     /// [`DataError::Io`] or [`DataError::Encode`] with `path`.
     pub fn write_png(&self, path: &Path) -> Result<(), DataError> {
-        let color = if self.channels == 1 {
+        write_bytes(path, &self.png(path)?)
+    }
+
+    /// The PNG file as bytes; `path` is its name in messages.
+    fn png(&self, path: &Path) -> Result<Vec<u8>, DataError> {
+        let grey = self.channels == 1;
+        let color = if grey {
             ExtendedColorType::L8
         } else {
             ExtendedColorType::Rgb8
         };
-        let side = |side: usize| {
-            u32::try_from(side)
-                .map_err(|_| DataError::shape("side of a PNG picture", "at most 2³²", side))
+        let side = |side| {
+            let long = |_| DataError::shape("side of a PNG picture", "below 2³²", side);
+            u32::try_from(side).map_err(long)
         };
-        let (width, height) = (side(self.width)?, side(self.height)?);
-        write_atomically(path, |file| {
-            PngEncoder::new(file)
-                .write_image(&self.pixels, width, height, color)
-                .map_err(|source| DataError::Encode {
-                    file: path.to_owned(),
-                    source,
-                })
-        })
+        let mut png = Vec::new();
+        PngEncoder::new(&mut png)
+            .write_image(&self.pixels, side(self.width)?, side(self.height)?, color)
+            .map_err(|source| DataError::Encode {
+                file: path.to_owned(),
+                source,
+            })?;
+        Ok(png)
     }
 }
 

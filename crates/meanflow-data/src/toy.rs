@@ -2,6 +2,7 @@
 
 use meanflow_core::random::{Purpose, Stream};
 
+use crate::density::DensityStyle;
 use crate::{DataError, Dataset};
 
 /// Squares along one side of the board.
@@ -46,6 +47,19 @@ pub fn density_of_checkerboard(point: [f64; 2]) -> f64 {
             1.0 / (dark_squares * square_side().powi(2))
         }
         _ => 0.0,
+    }
+}
+
+/// A picture of the board with half a square of margin: 24 bins a square, so that no bin straddles an edge, and the
+/// density of the dark squares at two thirds of full brightness.
+pub fn checkerboard_style() -> DensityStyle {
+    let half = 1.25 * HALF_SIDE;
+    DensityStyle {
+        low: -half,
+        high: half,
+        bins: 120,
+        scale: 4,
+        ceiling: 0.25,
     }
 }
 

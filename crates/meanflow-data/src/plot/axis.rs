@@ -5,7 +5,7 @@ use super::Scale;
 /// Labels wanted on an axis, about.
 const LABELS: f64 = 6.0;
 
-/// An axis ends here at the latest, so that ratios and differences of its ends are finite.
+/// Neither an end of an axis nor the inverse of its length goes beyond this: their ratios stay finite.
 const EXTREME: f64 = 1e140;
 
 /// A range of values laid over a range of pixels.
@@ -65,9 +65,9 @@ impl Axis {
             Scale::Linear => (value - self.low) / (self.high - self.low),
             Scale::Logarithmic => (value / self.low).ln() / (self.high / self.low).ln(),
         };
-        share
-            .is_finite()
-            .then_some(self.start + share * (self.end - self.start))
+        // Infinite values, and those that have no logarithm, interrupt a curve.
+        let drawable = value.is_finite() && share.is_finite();
+        drawable.then_some(self.start + share.clamp(0.0, 1.0) * (self.end - self.start))
     }
 
     /// Pixels of the ticks from low to high, with a label where there is room for one.
@@ -147,11 +147,12 @@ fn range(values: impl Iterator<Item = f64>, scale: Scale) -> (f64, f64) {
         (None, Scale::Linear) => (0.0, 1.0),
         (None, Scale::Logarithmic) => (0.1, 1.0),
     };
-    if high - low > 1e-9 * low.abs().max(high.abs()) {
+    let top = low.abs().max(high.abs());
+    if high - low > (1e-9 * top).max(1.0 / EXTREME) {
         return (low, high);
     }
     match scale {
-        Scale::Linear if low == 0.0 => (0.0, 1.0),
+        Scale::Linear if top <= 1.0 / EXTREME => (0.0, 1.0),
         Scale::Linear => (low - 0.5 * low.abs(), high + 0.5 * high.abs()),
         Scale::Logarithmic => (low / 2.0, high * 2.0),
     }
@@ -181,11 +182,11 @@ fn power(digit: f64, decade: i32) -> f64 {
 
 /// A multiple of `step` with the digits that tell it from its neighbours; `top` is the largest one on the axis.
 fn linear_label(value: f64, step: f64, top: f64) -> String {
-    if top < 1e-3 || top >= 1e9 {
+    if !(1e-3..1e9).contains(&top) {
         return if value == 0.0 {
             "0".to_owned()
         } else {
-            scientific(value, step)
+            scientific(value, step, top)
         };
     }
     let (unit, suffix) = match top {
@@ -216,9 +217,10 @@ fn grouped(digits: &str) -> String {
     }
 }
 
-/// `2.5×10⁻⁵`.
-fn scientific(value: f64, step: f64) -> String {
-    let exponent = value.abs().log10().floor();
+/// `2.5×10⁻⁵`, with the power of ten of `top`.
+fn scientific(value: f64, step: f64, top: f64) -> String {
+    // A little more, lest a top of 9.999… × 10⁻⁷ passes for less than 10⁻⁶.
+    let exponent = (top.log10() + 1e-9).floor();
     let decimals = (exponent - step.log10().floor()).max(0.0) as usize;
     let digits = format!("{:.decimals$}", value / 10_f64.powf(exponent)).replace('-', "−");
     format!("{digits}×10{}", superscript(exponent as i32))

@@ -7,6 +7,9 @@ use super::axis::Axis;
 /// Width in pixels of a column within which a curve is reduced to its first, lowest, highest and last point.
 const COLUMN: f64 = 0.5;
 
+/// A circle of radius 2.5 around the point just reached.
+const RING: &str = "m-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0";
+
 /// The mean of the drawable values among `window` points around each point, fewer at the ends. A point whose own
 /// value is not finite stays as it is.
 pub(super) fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
@@ -51,7 +54,7 @@ impl Reduced {
         }
     }
 
-    /// The curve as the `d` of an SVG path; a lonely point becomes a dot.
+    /// The curve as the `d` of an SVG path; a lonely point becomes a ring.
     pub(super) fn path(&self) -> String {
         let mut path = String::new();
         for piece in &self.pieces {
@@ -59,7 +62,7 @@ impl Reduced {
                 let _ = write!(path, "{}{x:.1} {y:.1}", if index == 0 { "M" } else { "L" });
             }
             if piece.len() == 1 {
-                path.push_str("h0");
+                path.push_str(RING);
             }
         }
         path
@@ -141,7 +144,7 @@ mod tests {
         let y = Axis::tight([0.0, 2.0].into_iter(), 20.0, 0.0);
         assert_eq!(
             Reduced::new(&points, &x, &y).path(),
-            "M0.0 10.0L10.0 0.0M30.0 10.0h0"
+            format!("M0.0 10.0L10.0 0.0M30.0 10.0{RING}")
         );
     }
 }

@@ -113,7 +113,7 @@ impl LineChart {
             .enumerate()
             .filter(|_| self.series.len() > 1)
         {
-            let width = 50.0 + series.name.chars().count() as f64 * LETTER;
+            let width = 58.0 + series.name.chars().count() as f64 * LETTER;
             if offset > 0.0 && offset + width > WIDTH - 140.0 {
                 (row, offset) = (row + 1, 0.0);
             }
@@ -221,12 +221,14 @@ fn draw_series(svg: &mut String, index: usize, series: &Series, x: &Axis, y: &Ax
             let _ = writeln!(svg, "<path class=\"{class}\" {style}{dash} d=\"{path}\"/>");
         }
     };
-    let strong = "stroke-width=\"2\"";
     if series.smooth_over > 1 {
         line(&series.points, "stroke-width=\"1\" stroke-opacity=\"0.28\"");
-        line(&curve::smooth(&series.points, series.smooth_over), strong);
+        line(
+            &curve::smooth(&series.points, series.smooth_over),
+            "stroke-width=\"2\"",
+        );
     } else {
-        line(&series.points, strong);
+        line(&series.points, "stroke-width=\"1.6\"");
     }
 }
 
