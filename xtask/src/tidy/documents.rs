@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 /// What the opening comment of a recipe must name.
-const NAMED: [&str; 3] = ["command", "hardware", "expected"];
+const NAMED: [&str; 3] = ["cargo xtask train", "hardware:", "expected:"];
 
 /// The numbers of the equations that the derivation defines: first cells `| M7 |` of its tables.
 pub(super) fn equations(root: &Path) -> Result<BTreeSet<String>> {
@@ -50,12 +50,12 @@ mod tests {
 
     #[test]
     fn a_recipe_says_how_where_and_what() {
-        let good = "# Command: cargo xtask train configs/a.toml\n# Hardware: 2 cores\n# Expected: a picture\n\n[data]\n";
+        let good = "#   cargo xtask train configs/a.toml\n# Hardware: 2 cores\n# Expected: a picture\n\n[data]\n";
         assert!(check_config(good).is_empty());
         assert_eq!(
-            check_config("[data]\n# command hardware expected\n").len(),
+            check_config("[data]\n# cargo xtask train hardware: expected:\n").len(),
             3
         );
-        assert_eq!(check_config(&good.replace("Hardware", "On")).len(), 1);
+        assert_eq!(check_config(&good.replace("Hardware:", "On")).len(), 1);
     }
 }
