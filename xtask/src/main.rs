@@ -10,6 +10,7 @@ mod train;
 mod workspace;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Automation of the workspace.
 #[derive(Parser)]
@@ -34,8 +35,21 @@ enum Task {
     Train(train::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
         Task::Bench(args) => bench::run(&args),
         Task::Libtorch(args) => libtorch::run(&args),
         Task::Test => test::run(),

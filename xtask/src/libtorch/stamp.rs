@@ -45,7 +45,9 @@ pub(crate) fn write(folder: &Path, device: Device, source: &str) -> Result<()> {
 /// # Errors
 /// Says what is wrong: no stamp (an interrupted installation), another version, a file that is missing or cut short.
 pub(crate) fn check(folder: &Path) -> Result<Stamp> {
-    let text = fs::read_to_string(folder.join(FILE)).context("it was never finished (no stamp)")?;
+    let Ok(text) = fs::read_to_string(folder.join(FILE)) else {
+        bail!("it was never finished: it has no {FILE}");
+    };
     let stamp: Stamp = serde_json::from_str(&text).context("its stamp is damaged")?;
     if stamp.version != VERSION {
         bail!("it is version {}, wanted {VERSION}", stamp.version);
