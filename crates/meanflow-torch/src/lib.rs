@@ -19,11 +19,13 @@
 //! ```
 
 mod attention;
+pub mod convert;
 pub mod device;
 mod dual;
 pub mod ema;
 pub mod engine;
 mod error;
+pub mod golden;
 mod guided;
 mod jvp;
 pub mod layers;

@@ -56,25 +56,41 @@ pub fn sample(model: &Model, request: &Request) -> Result<Tensor, TorchError> {
         let labels = request
             .labels
             .map(|labels| padded(&labels[start..end], rows));
-        let z = no_grad(|| trajectory(model, &seeds, labels.as_deref(), request.grid));
+        let e = noise(&seeds, &model.config().shape)
+            .to_kind(model.kind())
+            .to_device(model.device());
+        let z = no_grad(|| trajectory(model, &e, labels.as_deref(), request.grid));
+        let z = z.to_kind(tch::Kind::Float).to_device(Device::Cpu);
         drawn.push(z.narrow(0, 0, (end - start) as i64));
     }
     Ok(Tensor::cat(&drawn, 0))
 }
 
+/// The samples that given noise `e [B, …]` becomes, in its type and on its device.
+///
+/// # Errors
+/// As [`sample`].
+pub fn from_noise(
+    model: &Model,
+    e: &Tensor,
+    labels: Option<&[i64]>,
+    grid: &[f64],
+) -> Result<Tensor, TorchError> {
+    check_grid(grid)?;
+    check_labels(model, labels, e.size()[0] as usize)?;
+    Ok(no_grad(|| trajectory(model, e, labels, grid)))
+}
+
 /// From the prior `b₁ e` to data.
-fn trajectory(model: &Model, seeds: &[u64], labels: Option<&[i64]>, grid: &[f64]) -> Tensor {
-    let config = model.config();
-    let e = noise(seeds, &config.shape)
-        .to_kind(model.kind())
-        .to_device(model.device());
-    let mut z = Rows(e * config.schedule.prior_scale());
+fn trajectory(model: &Model, e: &Tensor, labels: Option<&[i64]>, grid: &[f64]) -> Tensor {
+    let rows = e.size()[0] as usize;
+    let mut z = Rows(e * model.config().schedule.prior_scale());
     for times in grid.windows(2) {
-        let (t, r) = (vec![times[0]; seeds.len()], vec![times[1]; seeds.len()]);
+        let (t, r) = (vec![times[0]; rows], vec![times[1]; rows]);
         let u = Rows(model.average_velocity(&z.0, &r, &t, labels));
-        z = identity::jump(&z, &u, &vec![times[0] - times[1]; seeds.len()]);
+        z = identity::jump(&z, &u, &vec![times[0] - times[1]; rows]);
     }
-    z.0.to_kind(tch::Kind::Float).to_device(Device::Cpu)
+    z.0
 }
 
 /// `values` with its last one repeated up to `length`.
@@ -87,16 +103,7 @@ fn padded<T: Copy>(values: &[T], length: usize) -> Vec<T> {
 }
 
 fn check(model: &Model, request: &Request) -> Result<(), TorchError> {
-    let grid = request.grid;
-    let decreasing = grid.windows(2).all(|times| times[0] > times[1]);
-    if !(decreasing && grid.len() >= 2 && grid[0] == 1.0 && grid[grid.len() - 1] == 0.0) {
-        let expected = "times that decrease from 1 to 0".into();
-        return Err(TorchError::Argument {
-            what: "grid",
-            expected,
-            got: format!("{grid:?}"),
-        });
-    }
+    check_grid(request.grid)?;
     if request.seeds.is_empty() || request.micro_batch == 0 {
         let got = format!(
             "{} seeds, {} rows",
@@ -109,24 +116,38 @@ fn check(model: &Model, request: &Request) -> Result<(), TorchError> {
             got,
         });
     }
-    let Some(labels) = request.labels else {
+    check_labels(model, request.labels, request.seeds.len())
+}
+
+fn check_grid(grid: &[f64]) -> Result<(), TorchError> {
+    let decreasing = grid.windows(2).all(|times| times[0] > times[1]);
+    if decreasing && grid.len() >= 2 && grid[0] == 1.0 && grid[grid.len() - 1] == 0.0 {
+        return Ok(());
+    }
+    let expected = "times that decrease from 1 to 0".into();
+    Err(TorchError::Argument {
+        what: "grid",
+        expected,
+        got: format!("{grid:?}"),
+    })
+}
+
+fn check_labels(model: &Model, labels: Option<&[i64]>, rows: usize) -> Result<(), TorchError> {
+    let Some(labels) = labels else {
         return Ok(());
     };
     let classes = model.config().classes;
     let known = labels.iter().all(|label| (0..=classes).contains(label));
-    if classes == 0 || !known || labels.len() != request.seeds.len() {
-        let expected = match classes {
-            0 => "none, the model is unconditional".into(),
-            _ => format!(
-                "{} classes of 0..={classes}, {classes} for none",
-                request.seeds.len()
-            ),
-        };
-        return Err(TorchError::Argument {
-            what: "labels",
-            expected,
-            got: format!("{labels:?}"),
-        });
+    if classes > 0 && known && labels.len() == rows {
+        return Ok(());
     }
-    Ok(())
+    let expected = match classes {
+        0 => "none, the model is unconditional".into(),
+        _ => format!("{rows} classes of 0..={classes}, {classes} for none"),
+    };
+    Err(TorchError::Argument {
+        what: "labels",
+        expected,
+        got: format!("{labels:?}"),
+    })
 }

@@ -1,0 +1,102 @@
+//! Goldens of the transformer: velocity, derivative along the trajectory, and along each input alone.
+
+use meanflow_core::Schedule;
+use serde::Deserialize;
+use tch::Tensor;
+
+use super::file::{Computed, GoldenFile};
+use super::{Report, Setting, Tolerance};
+use crate::convert::Layout;
+use crate::engine::Point;
+use crate::layers::TimeEmbedding;
+use crate::networks::{DitConfig, NetworkConfig};
+use crate::{Dual, Model, ModelConfig, TorchError};
+
+/// The transformer's configuration as the official code names it.
+#[derive(Deserialize)]
+pub(super) struct OfficialDit {
+    input_size: i64,
+    patch_size: i64,
+    in_channels: i64,
+    hidden_size: i64,
+    depth: i64,
+    num_heads: i64,
+    mlp_ratio: f64,
+    pub(super) num_classes: i64,
+}
+
+impl OfficialDit {
+    /// Our model with the weights of the file.
+    pub(super) fn load(&self, file: &GoldenFile, setting: &Setting) -> Result<Model, TorchError> {
+        let network = NetworkConfig::Dit(DitConfig {
+            patch: self.patch_size,
+            width: self.hidden_size,
+            depth: self.depth,
+            heads: self.num_heads,
+            mlp_ratio: self.mlp_ratio,
+            embedding: TimeEmbedding::TH,
+        });
+        let config = ModelConfig {
+            network,
+            shape: vec![self.in_channels, self.input_size, self.input_size],
+            classes: self.num_classes,
+            schedule: Schedule::Linear,
+        };
+        let model = Model::new(config, 0, setting.device, setting.kind)?;
+        file.fill(&model, Layout::Flax)?;
+        Ok(model)
+    }
+}
+
+pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, TorchError> {
+    let model = file.config::<OfficialDit>()?.load(file, setting)?;
+    let [t, r] = ["in/t", "in/r"].map(|name| file.input(name, setting));
+    let point = Point {
+        z: file.picture("in/z", setting)?,
+        r: r?,
+        t: t?,
+        labels: Some(file.require("in/y")?.to_device(setting.device)),
+        velocity: file.picture("in/v", setting)?,
+    };
+    let mut results = outputs(&model, &point, setting)?;
+    for (name, tangent) in partials(&model, &point)? {
+        results.push(Computed::picture(name, &tangent, Tolerance::DERIVATIVE));
+    }
+    file.report(&results, Vec::new(), &["out/"])
+}
+
+fn outputs(model: &Model, point: &Point, setting: &Setting) -> Result<Vec<Computed>, TorchError> {
+    let (u, dudt) = setting.engine.evaluate(model, point)?;
+    let [z, t] = [&point.z, &point.t].map(|x| Dual::from(x.shallow_clone()));
+    let instant = model.forward(&z, &t, &t, point.labels.as_ref());
+    Ok(vec![
+        Computed::picture("out/u", &u, Tolerance::OUTPUT),
+        Computed::picture("out/dudt", &dudt, Tolerance::DERIVATIVE),
+        Computed::picture("out/v_inst", instant.primal(), Tolerance::OUTPUT),
+    ])
+}
+
+/// The derivatives along one input of `net(z, t, h)` at a time; `r = t − h` moves with `t` and against `h`.
+fn partials(model: &Model, point: &Point) -> Result<Vec<(&'static str, Tensor)>, TorchError> {
+    let (still, moves) = (point.velocity.zeros_like(), point.t.ones_like());
+    let along = |velocity: &Tensor, dr: Tensor, dt: Tensor| -> Result<Tensor, TorchError> {
+        let z = Dual::new(point.z.shallow_clone(), velocity.shallow_clone())?;
+        let r = Dual::new(point.r.shallow_clone(), dr)?;
+        let t = Dual::new(point.t.shallow_clone(), dt)?;
+        let (u, tangent) = model
+            .forward(&z, &r, &t, point.labels.as_ref())
+            .into_parts();
+        Ok(tangent.unwrap_or_else(|| u.zeros_like()))
+    };
+    Ok(vec![
+        (
+            "out/jvp_z_only",
+            along(&point.velocity, moves.zeros_like(), moves.zeros_like())?,
+        ),
+        ("out/jvp_t_only", along(&still, moves.copy(), moves.copy())?),
+        (
+            "out/jvp_h_only",
+            along(&still, moves.neg(), moves.zeros_like())?,
+        ),
+    ])
+}

@@ -1,0 +1,239 @@
+//! A golden file in memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tch::{Kind, Tensor, no_grad};
+
+use super::{Comparison, Report, Setting, Tolerance};
+use crate::convert::Layout;
+use crate::{Model, TorchError};
+
+/// The tensors of a golden, its name and its configuration.
+pub(super) struct GoldenFile {
+    path: PathBuf,
+    name: String,
+    config: serde_json::Value,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+/// What of the `.json` beside a golden is read.
+#[derive(Deserialize)]
+struct Description {
+    name: String,
+    config: serde_json::Value,
+}
+
+impl GoldenFile {
+    /// Reads `path` and the `.json` beside it.
+    pub(super) fn read(path: &Path) -> Result<Self, TorchError> {
+        let beside = path.with_extension("json");
+        let description: Description =
+            serde_json::from_slice(&read(&beside)?).map_err(|error| TorchError::File {
+                path: beside,
+                problem: format!("no description of a golden: {error}"),
+            })?;
+        let bytes = read(path)?;
+        let broken = |error: safetensors::SafeTensorError| TorchError::File {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
+        let mut tensors = BTreeMap::new();
+        for (name, view) in SafeTensors::deserialize(&bytes).map_err(broken)?.tensors() {
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F64 => Kind::Double,
+                Dtype::I64 => Kind::Int64,
+                other => {
+                    let problem = format!("{name}: expected F32, F64 or I64, got {other:?}");
+                    return Err(TorchError::File {
+                        path: path.to_owned(),
+                        problem,
+                    });
+                }
+            };
+            let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
+            tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            name: description.name,
+            config: description.config,
+            tensors,
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The configuration as its kind knows it.
+    pub(super) fn config<T: DeserializeOwned>(&self) -> Result<T, TorchError> {
+        serde_json::from_value(self.config.clone()).map_err(|error| TorchError::File {
+            path: self.path.with_extension("json"),
+            problem: format!("config: {error}"),
+        })
+    }
+
+    pub(super) fn problem(&self, problem: String) -> TorchError {
+        TorchError::File {
+            path: self.path.clone(),
+            problem,
+        }
+    }
+
+    /// The tensor of that name as it is in the file.
+    pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// The tensor of that name, which has to be there.
+    pub(super) fn require(&self, name: &str) -> Result<&Tensor, TorchError> {
+        self.get(name)
+            .ok_or_else(|| self.problem(format!("missing: {name}")))
+    }
+
+    /// An input in the type and on the device of the setting.
+    pub(super) fn input(&self, name: &str, setting: &Setting) -> Result<Tensor, TorchError> {
+        let tensor = self.require(name)?;
+        Ok(tensor.to_kind(setting.kind).to_device(setting.device))
+    }
+
+    /// An input picture, `[B, H, W, C]` in the file, as `[B, C, H, W]`.
+    pub(super) fn picture(&self, name: &str, setting: &Setting) -> Result<Tensor, TorchError> {
+        let tensor = self.input(name, setting)?;
+        if tensor.dim() != 4 {
+            return Err(self.problem(format!(
+                "{name}: expected [B, H, W, C], got {:?}",
+                tensor.size()
+            )));
+        }
+        Ok(tensor.permute([0, 3, 1, 2]).contiguous())
+    }
+
+    /// A list of numbers.
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>, TorchError> {
+        let tensor = self.require(name)?.to_kind(Kind::Double);
+        Vec::<f64>::try_from(tensor).map_err(|error| self.problem(format!("{name}: {error}")))
+    }
+
+    /// A list of whole numbers: labels, masks.
+    pub(super) fn integers(&self, name: &str) -> Result<Vec<i64>, TorchError> {
+        Vec::<i64>::try_from(self.require(name)?)
+            .map_err(|error| self.problem(format!("{name}: {error}")))
+    }
+
+    /// The names below a prefix, without it.
+    pub(super) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tensors
+            .keys()
+            .filter_map(move |name| name.strip_prefix(prefix))
+    }
+
+    /// Sets the parameters of a model to those below `params/`, exactly those.
+    pub(super) fn fill(&self, model: &Model, layout: Layout) -> Result<(), TorchError> {
+        let mut given: BTreeMap<String, Tensor> = BTreeMap::new();
+        for name in self.below("params/") {
+            let (ours, tensor) = layout.import(name, &self.tensors[&format!("params/{name}")]);
+            given.insert(ours, tensor);
+        }
+        let mut problems = Vec::new();
+        for (name, parameter) in model.parameters().iter() {
+            match given.remove(name) {
+                Some(tensor) if tensor.size() == parameter.size() => {
+                    no_grad(|| parameter.shallow_clone().copy_(&tensor));
+                }
+                Some(tensor) => problems.push(format!(
+                    "{name}: expected shape {:?}, got {:?}",
+                    parameter.size(),
+                    tensor.size()
+                )),
+                None => problems.push(format!("missing: {name} {:?}", parameter.size())),
+            }
+        }
+        problems.extend(given.keys().map(|name| format!("unexpected: {name}")));
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(TorchError::Weights {
+            path: self.path.clone(),
+            problems,
+        })
+    }
+
+    /// Compares results that the file has, and names those below `prefixes` that nobody computed.
+    pub(super) fn report(
+        &self,
+        results: &[Computed],
+        extra: Vec<Comparison>,
+        prefixes: &[&str],
+    ) -> Result<Report, TorchError> {
+        let mut comparisons = Vec::new();
+        for Computed {
+            name,
+            value,
+            tolerance,
+        } in results
+        {
+            let Some(official) = self.get(name) else {
+                continue;
+            };
+            if official.numel() != value.numel() {
+                return Err(self.problem(format!(
+                    "{name}: expected shape {:?}, got {:?}",
+                    value.size(),
+                    official.size()
+                )));
+            }
+            let value = value.reshape(official.size());
+            comparisons.push(Comparison::new(name, &value, official, *tolerance));
+        }
+        comparisons.extend(extra);
+        if comparisons.is_empty() {
+            return Err(self.problem("there is nothing in it to compare".into()));
+        }
+        let unchecked = self.tensors.keys().filter(|name| {
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+                && !results.iter().any(|result| result.name == **name)
+        });
+        Ok(Report {
+            name: self.name.clone(),
+            unchecked: unchecked.cloned().collect(),
+            comparisons,
+        })
+    }
+}
+
+/// One result of ours, in the file's layout.
+pub(super) struct Computed {
+    pub(super) name: String,
+    pub(super) value: Tensor,
+    pub(super) tolerance: Tolerance,
+}
+
+impl Computed {
+    pub(super) fn new(name: impl Into<String>, value: Tensor, tolerance: Tolerance) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            tolerance,
+        }
+    }
+
+    /// A picture `[B, C, H, W]` of ours as the file has it, `[B, H, W, C]`.
+    pub(super) fn picture(name: &str, value: &Tensor, tolerance: Tolerance) -> Self {
+        Self::new(name, value.permute([0, 2, 3, 1]).contiguous(), tolerance)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TorchError> {
+    fs::read(path).map_err(|source| TorchError::Io {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    })
+}

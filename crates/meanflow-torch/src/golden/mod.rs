@@ -1,0 +1,56 @@
+//! Golden files: what official implementations computed, against what we compute from the same weights and draws.
+//!
+//! A golden is `NAME.safetensors` with parameters, inputs and outputs, and `NAME.json` beside it with the kind and the
+//! configuration. [`check`] runs this crate on the inputs, in any type, on any device and through any
+//! [`Engine`], and says for every output how far off it is.
+
+mod compare;
+mod dit;
+mod file;
+mod optimizer;
+mod sampling;
+mod step;
+
+use std::path::Path;
+
+use tch::{Device, Kind};
+
+pub use compare::{Comparison, Report, Tolerance};
+use file::GoldenFile;
+
+use crate::{Engine, TorchError};
+
+/// How to run our side.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Where.
+    pub device: Device,
+    /// In which type: [`Kind::Float`] or [`Kind::Double`].
+    pub kind: Kind,
+    /// Through which route to `du/dt`.
+    pub engine: Engine,
+}
+
+type Check = fn(&GoldenFile, &Setting) -> Result<Report, TorchError>;
+
+/// The kinds of golden by the beginning of their names.
+const KINDS: [(&str, Check); 4] = [
+    ("dit_official", dit::check),
+    ("step_official", step::check),
+    ("sampling", sampling::check),
+    ("adamw_ema", optimizer::check),
+];
+
+/// Computes everything that the golden `path` (`….safetensors`) holds results of, and compares.
+///
+/// # Errors
+/// If the file or its `.json` cannot be read, is of no known kind, or does not hold what its kind needs.
+pub fn check(path: &Path, setting: &Setting) -> Result<Report, TorchError> {
+    let file = GoldenFile::read(path)?;
+    let known = KINDS.iter().find(|(kind, _)| file.name().starts_with(kind));
+    let Some((_, check)) = known else {
+        let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+        return Err(file.problem(format!("\"{}\" is of no known kind ({kinds})", file.name())));
+    };
+    check(&file, setting)
+}

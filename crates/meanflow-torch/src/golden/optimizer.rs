@@ -1,0 +1,122 @@
+//! Goldens of the optimisers: steps with given gradients, and the average after each.
+
+use serde::Deserialize;
+use tch::{Kind, Tensor, no_grad};
+
+use super::file::{Computed, GoldenFile};
+use super::{Report, Setting, Tolerance};
+use crate::parameters::{Declaration, Init, Parameters};
+use crate::{Adam, AdamConfig, TorchError, ema};
+
+#[derive(Deserialize)]
+struct Config {
+    adamw: Option<Constants>,
+    adam: Option<Constants>,
+}
+
+#[derive(Deserialize)]
+struct Constants {
+    lr: f64,
+    b1: f64,
+    b2: f64,
+    eps: f64,
+    #[serde(default)]
+    weight_decay: f64,
+    ema: f64,
+}
+
+pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, TorchError> {
+    let config: Config = file.config()?;
+    let mut results = Vec::new();
+    for (name, constants, decoupled) in
+        [("adamw", config.adamw, true), ("adam", config.adam, false)]
+    {
+        if let Some(constants) = constants {
+            results.extend(trajectory(file, setting, name, &constants, decoupled)?);
+        }
+    }
+    file.report(&results, Vec::new(), &["adamw/", "adam/"])
+}
+
+fn trajectory(
+    file: &GoldenFile,
+    setting: &Setting,
+    name: &str,
+    constants: &Constants,
+    decoupled: bool,
+) -> Result<Vec<Computed>, TorchError> {
+    let parameters = start(file, setting)?;
+    let average = parameters.frozen_copy();
+    let config = AdamConfig {
+        beta1: constants.b1,
+        beta2: constants.b2,
+        epsilon: constants.eps,
+        weight_decay: constants.weight_decay,
+        decoupled,
+    };
+    let mut adam = Adam::new(&parameters, config);
+    let mut results = Vec::new();
+    for step in 1.. {
+        if file.below(&format!("in/grad_{step}/")).next().is_none() {
+            break;
+        }
+        set_gradients(file, setting, &parameters, step)?;
+        adam.step(constants.lr)?;
+        ema::update(&average, &parameters, constants.ema)?;
+        for (what, tensors) in [("params", &parameters), ("ema", &average)] {
+            for (leaf, tensor) in tensors.iter() {
+                let name = format!("{name}/{what}_{step}/{leaf}");
+                results.push(Computed::new(
+                    name,
+                    no_grad(|| tensor.copy()),
+                    Tolerance::PARAMETER,
+                ));
+            }
+        }
+        for (state, moment) in adam.state() {
+            let leaf = state
+                .strip_prefix("first.")
+                .map(|leaf| format!("mu_{step}/{leaf}"));
+            let leaf = leaf.or(state
+                .strip_prefix("second.")
+                .map(|leaf| format!("nu_{step}/{leaf}")));
+            let Some(leaf) = leaf else { continue };
+            results.push(Computed::new(
+                format!("{name}/{leaf}"),
+                moment.copy(),
+                Tolerance::MOMENT,
+            ));
+        }
+    }
+    Ok(results)
+}
+
+/// The parameters before the first step.
+fn start(file: &GoldenFile, setting: &Setting) -> Result<Parameters, TorchError> {
+    let mut declaration = Declaration::blank(setting.kind, setting.device);
+    for leaf in file.below("in/params_0/") {
+        let value = file.input(&format!("in/params_0/{leaf}"), setting)?;
+        let parameter = declaration
+            .root()
+            .parameter(leaf, &value.size(), Init::Zeros);
+        no_grad(|| parameter.shallow_clone().copy_(&value));
+    }
+    Ok(declaration.finish())
+}
+
+/// Lets the parameters carry the gradients of the file: those of `Σ ⟨parameter, gradient⟩`.
+fn set_gradients(
+    file: &GoldenFile,
+    setting: &Setting,
+    parameters: &Parameters,
+    step: u32,
+) -> Result<(), TorchError> {
+    parameters.zero_grad();
+    let mut sum = Tensor::zeros([], (setting.kind, setting.device));
+    for (leaf, parameter) in parameters.iter() {
+        let gradient = file.input(&format!("in/grad_{step}/{leaf}"), setting)?;
+        sum = sum + (parameter * gradient).sum(None::<Kind>);
+    }
+    sum.backward();
+    Ok(())
+}
