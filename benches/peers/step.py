@@ -5,8 +5,8 @@ answers each line `run pytorch_plain` or `run pytorch_func_jvp` by one training
 step and one JSON line {"ms": ..., "peak_mib": ...}; `quit` or the end of the
 input ends it. An unknown line gets {"error": ...}.
 
-`ms` is the wall time of that step. `peak_mib` is the peak memory of the variant:
-on cuda of the step itself (allocator), on cpu the peak resident size of the
+`ms` is the wall time of that step. `peak_mib` is what the variant needs at its peak
+above what was held before: on cuda of the step itself (allocator), on cpu of the
 process during one step run before `ready`, starting from a trimmed heap (trimming
 before timed steps would make them pay for the page faults).
 """
@@ -27,7 +27,7 @@ JUMP_SHARE = 0.25
 LABEL_DROP = 0.1
 EMA_DECAY = 0.9999
 ADAPTIVE_C = 1e-2
-WARM_UP_STEPS = 2
+WARM_UP_STEPS = 3
 
 
 class Trainer:
@@ -99,27 +99,32 @@ class Trainer:
 
 
 class CpuMemory:
-    """Peak resident size of this process (Linux)."""
+    """Peak resident size of this process above that at the start (Linux)."""
 
     def restart(self):
         ctypes.CDLL(None).malloc_trim(0)
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
+        self.before = self.mib("VmRSS:")
 
     def peak_mib(self):
+        return self.mib("VmHWM:") - self.before
+
+    def mib(self, key):
         with open("/proc/self/status") as file:
-            line = next(line for line in file if line.startswith("VmHWM:"))
+            line = next(line for line in file if line.startswith(key))
         return int(line.split()[1]) / 1024
 
 
 class CudaMemory:
-    """Peak of the caching allocator."""
+    """Peak of the caching allocator above what was allocated at the start."""
 
     def restart(self):
         torch.cuda.reset_peak_memory_stats()
+        self.before = torch.cuda.memory_allocated()
 
     def peak_mib(self):
-        return torch.cuda.max_memory_allocated() / 2**20
+        return (torch.cuda.max_memory_allocated() - self.before) / 2**20
 
 
 class Bench:
