@@ -29,6 +29,8 @@ pub enum Purpose {
     Latent = 7,
     /// Synthetic data.
     Data = 8,
+    /// The units dropped in a training step.
+    Dropout = 9,
 }
 
 /// A sequence of random numbers, fixed by a seed, a purpose and a step.

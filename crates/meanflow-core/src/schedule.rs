@@ -2,7 +2,7 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use num_dual::{Dual, DualNum};
+use num_dual::{Dual64, DualNum};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CoreError, check};
@@ -54,15 +54,15 @@ pub const VP_CLAMP: f64 = 1e-5;
 
 /// A schedule at one time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PathPoint<D = f64> {
+pub struct PathPoint {
     /// Share of the data, `a(t)`.
-    pub a: D,
+    pub a: f64,
     /// Share of the noise, `b(t)`.
-    pub b: D,
+    pub b: f64,
     /// `a'(t)`.
-    pub da: D,
+    pub da: f64,
     /// `b'(t)`.
-    pub db: D,
+    pub db: f64,
 }
 
 impl Schedule {
@@ -114,10 +114,9 @@ impl Schedule {
     }
 
     /// `a`, `b` and their derivatives at `t`; see [`VP_CLAMP`] for the one derivative that is clamped.
-    pub fn at<D: Scalar>(&self, t: D) -> PathPoint<D> {
-        let early = matches!(self, Self::VariancePreserving { .. }) && t.re() < VP_CLAMP;
-        let clamped = if early { D::from(VP_CLAMP) } else { t };
-        let moving = Dual::new(clamped, one());
+    pub fn at(&self, t: f64) -> PathPoint {
+        let early = matches!(self, Self::VariancePreserving { .. }) && t < VP_CLAMP;
+        let moving = Dual64::new(if early { VP_CLAMP } else { t }, 1.0);
         PathPoint {
             a: self.a(t),
             b: self.b(t),

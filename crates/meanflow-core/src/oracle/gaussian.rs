@@ -38,6 +38,16 @@ impl Gaussian {
         Ok(Self { mean, std })
     }
 
+    /// Mean of the data.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// Standard deviation of the data.
+    pub fn std(&self) -> f64 {
+        self.std
+    }
+
     /// `v(z, t) = a' m + (z − a m) ½(S²)'/S²` (M3).
     pub fn velocity<D: Scalar>(&self, schedule: &Schedule, z: D, t: D) -> D {
         let variance = self.variance(schedule);

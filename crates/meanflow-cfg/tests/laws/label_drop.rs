@@ -1,0 +1,63 @@
+//! Which rows lose their label, and how often. Every seed is fixed.
+
+use meanflow_cfg::{DropRows, LabelDrop};
+use meanflow_core::{Purpose, Stream};
+use proptest::prelude::*;
+
+fn draw(drop: &LabelDrop, rows: usize, jumps: usize, step: u64) -> Vec<bool> {
+    drop.draw(rows, jumps, &mut Stream::new(5, Purpose::Labels, step))
+}
+
+fn count(dropped: &[bool]) -> usize {
+    dropped.iter().filter(|dropped| **dropped).count()
+}
+
+proptest! {
+    #[test]
+    fn flow_drops_as_many_rows_as_were_hit_but_never_a_jump(
+        probability in 0.0..=1.0, rows in 0usize..40, share in 0.0..=1.0, step: u64,
+    ) {
+        let jumps = (rows as f64 * share) as usize;
+        let hits = count(&draw(&LabelDrop::new(probability, DropRows::Independent).unwrap(), rows, jumps, step));
+        let dropped = draw(&LabelDrop::new(probability, DropRows::Flow).unwrap(), rows, jumps, step);
+        prop_assert_eq!(dropped.len(), rows);
+        prop_assert_eq!(count(&dropped), hits.min(rows - jumps));
+        prop_assert_eq!(count(&dropped[..jumps]), 0);
+    }
+
+    #[test]
+    fn a_draw_can_be_repeated(probability in 0.0..=1.0, step: u64) {
+        let drop = LabelDrop::new(probability, DropRows::Independent).unwrap();
+        prop_assert_eq!(draw(&drop, 20, 5, step), draw(&drop, 20, 5, step));
+    }
+}
+
+#[test]
+fn the_frequency_of_drops_is_their_probability_on_every_kind_of_row() {
+    let drop = LabelDrop::new(0.1, DropRows::Independent).unwrap();
+    let dropped = draw(&drop, 100_000, 25_000, 0);
+    for (kind, rows) in [("jump", &dropped[..25_000]), ("flow", &dropped[25_000..])] {
+        let n = rows.len() as f64;
+        let frequency = count(rows) as f64 / n;
+        // Four standard deviations.
+        assert!(
+            (frequency - 0.1).abs() < 4.0 * (0.09 / n).sqrt(),
+            "{kind} rows: {frequency}"
+        );
+    }
+}
+
+#[test]
+fn certain_drops_are_certain() {
+    for rows in [DropRows::Independent, DropRows::Flow] {
+        assert_eq!(
+            count(&draw(&LabelDrop::new(0.0, rows).unwrap(), 1000, 0, 0)),
+            0
+        );
+        assert_eq!(
+            count(&draw(&LabelDrop::new(1.0, rows).unwrap(), 1000, 0, 0)),
+            1000
+        );
+    }
+    assert_eq!(count(&draw(&LabelDrop::NONE, 1000, 0, 0)), 0);
+}

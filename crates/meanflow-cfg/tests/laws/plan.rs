@@ -1,0 +1,64 @@
+//! The plan asks for every forward that is weighed, and for no other.
+
+use meanflow_cfg::{DropRows, Guidance, GuidancePlan, LabelDrop, Window};
+use meanflow_core::{IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeDraw, TimeLaw};
+use proptest::prelude::*;
+
+fn times(rows: usize, share: f64, step: u64) -> TimeDraw {
+    let law = IntervalLaw {
+        t: TimeLaw::Uniform,
+        r: None,
+        jump_rows: JumpRows::Count { share },
+        order: MaskOrder::AfterOrdering,
+    };
+    law.draw(rows, &mut Stream::new(1, Purpose::Times, step))
+}
+
+proptest! {
+    #[test]
+    fn a_forward_is_planned_where_it_is_weighed_and_nowhere_else(
+        omega in prop_oneof![Just(1.0), Just(2.0), 0.1..3.0], kappa in prop_oneof![Just(0.0), Just(0.5), 0.0..0.99],
+        start in 0.0..0.5, end in 0.5..1.0, rows in 1usize..20, share in 0.0..=1.0, drop in 0.0..=1.0, step: u64,
+    ) {
+        let guidance = Guidance::new(omega, kappa, Window::new(start, end).unwrap()).unwrap();
+        let times = times(rows, share, step);
+        let dropped = LabelDrop::new(drop, DropRows::Independent).unwrap()
+            .draw(rows, times.jumps, &mut Stream::new(1, Purpose::Labels, step));
+        let plan = GuidancePlan::new(&guidance, &times, &dropped);
+        for (row, weights) in plan.coefficients.iter().enumerate() {
+            prop_assert_eq!(*weights, guidance.coefficients(times.intervals[row].t(), dropped[row]));
+            let jump = row < times.jumps;
+            prop_assert_eq!(plan.class_forward.contains(&row), jump && weights.class != 0.0);
+            prop_assert_eq!(plan.class_reuse.contains(&row), !jump && weights.class != 0.0);
+            prop_assert_eq!(plan.null_forward.contains(&row), weights.null != 0.0);
+        }
+        for planned in [&plan.class_forward, &plan.class_reuse, &plan.null_forward] {
+            prop_assert!(planned.is_sorted() && planned.iter().all(|row| *row < rows));
+        }
+    }
+}
+
+#[test]
+fn without_guidance_nothing_is_planned() {
+    let plan = GuidancePlan::new(&Guidance::NONE, &times(8, 0.25, 0), &[false; 8]);
+    assert!(
+        plan.class_forward.is_empty()
+            && plan.class_reuse.is_empty()
+            && plan.null_forward.is_empty()
+    );
+}
+
+#[test]
+fn the_improved_recipe_costs_one_and_a_quarter_forwards() {
+    // 25 % jump rows, ω = 1, κ = ½ at all times: f class rows and all null rows, of B.
+    let guidance = Guidance::new(1.0, 0.5, Window::ALL).unwrap();
+    let plan = GuidancePlan::new(&guidance, &times(8, 0.25, 0), &[false; 8]);
+    assert_eq!(
+        (
+            plan.class_forward,
+            plan.class_reuse.len(),
+            plan.null_forward.len()
+        ),
+        (vec![0, 1], 6, 8)
+    );
+}

@@ -1,0 +1,13 @@
+//! The laws of this crate, on numbers and on batches.
+
+mod average_velocity;
+mod cases;
+mod interval;
+mod mixture;
+mod random;
+mod schedule;
+mod settings;
+mod solver;
+mod state;
+mod times;
+mod weighting;

@@ -1,0 +1,140 @@
+//! Settings as written in configurations: what is read is what was written, and nonsense is refused with its reason.
+
+use meanflow_core::{
+    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+};
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cases::schedules;
+
+fn survives<T: Clone + DeserializeOwned + PartialEq + Serialize + std::fmt::Debug>(value: &T) {
+    let json = serde_json::to_string(value).expect("finite numbers");
+    assert_eq!(&serde_json::from_str::<T>(&json).expect(&json), value);
+    let text = toml::to_string(value).expect("a table");
+    assert_eq!(&toml::from_str::<T>(&text).expect(&text), value);
+}
+
+fn refused<T: DeserializeOwned + std::fmt::Debug>(text: &str, reason: &str) {
+    let message = toml::from_str::<T>(text).expect_err(text).to_string();
+    assert!(
+        message.contains(reason),
+        "{text} was refused for: {message}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn schedules_survive_a_round_trip(schedule in schedules()) {
+        survives(&schedule);
+    }
+
+    #[test]
+    fn laws_survive_a_round_trip(mean in -5.0..5.0, std in 0.1..3.0, share in 0.0..=1.0, two: bool, count: bool) {
+        let t = TimeLaw::LogitNormal { mean, std };
+        let jump_rows = if count { JumpRows::Count { share } } else { JumpRows::Bernoulli { share } };
+        survives(&IntervalLaw { t, r: two.then_some(TimeLaw::Uniform), jump_rows, order: MaskOrder::BeforeOrdering });
+        survives(&AdaptiveWeight::new(share, std, Reduction::Mean).unwrap());
+    }
+}
+
+#[test]
+fn the_official_recipe_reads_as_it_should() {
+    let text = r#"
+        t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
+        jump_rows = { kind = "count", share = 0.25 }
+        order = "after-ordering"
+    "#;
+    let law = IntervalLaw {
+        t: TimeLaw::LogitNormal {
+            mean: -0.4,
+            std: 1.0,
+        },
+        r: None,
+        jump_rows: JumpRows::Count { share: 0.25 },
+        order: MaskOrder::AfterOrdering,
+    };
+    assert_eq!(toml::from_str::<IntervalLaw>(text).unwrap(), law);
+    assert_eq!(
+        toml::from_str::<Schedule>("kind = 'linear'").unwrap(),
+        Schedule::Linear
+    );
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_with_their_name() {
+    refused::<TimeLaw>(
+        "kind = 'logit-normal'\nmean = 0.0\nstd = 0.0",
+        "times.std: expected a finite number > 0, got 0",
+    );
+    refused::<TimeLaw>("kind = 'logit-normal'\nmean = 0.0\nstd = nan", "times.std");
+    refused::<TimeLaw>(
+        "kind = 'logit-normal'\nmean = nan\nstd = 1.0",
+        "times.mean: expected a finite number, got NaN",
+    );
+    for share in ["1.5", "-0.1", "nan"] {
+        refused::<JumpRows>(
+            &format!("kind = 'count'\nshare = {share}"),
+            "share: expected a number in [0, 1]",
+        );
+        refused::<JumpRows>(
+            &format!("kind = 'bernoulli'\nshare = {share}"),
+            "share: expected a number in [0, 1]",
+        );
+    }
+    for degree in ["0.5", "nan", "inf"] {
+        refused::<Schedule>(
+            &format!("kind = 'polynomial'\ndegree = {degree}"),
+            "schedule.degree",
+        );
+    }
+    refused::<Schedule>(
+        "kind = 'variance-preserving'\nbeta_min = 0.0\nbeta_max = 20.0",
+        "schedule.beta_min",
+    );
+    refused::<Schedule>(
+        "kind = 'variance-preserving'\nbeta_min = 1.0\nbeta_max = 0.5",
+        "schedule.beta_max",
+    );
+    refused::<AdaptiveWeight>(
+        "power = -1.0\noffset = 0.01\nreduction = 'sum'",
+        "weight.power",
+    );
+    refused::<AdaptiveWeight>(
+        "power = 1.0\noffset = 0.0\nreduction = 'sum'",
+        "weight.offset",
+    );
+}
+
+#[test]
+fn unknown_missing_and_misspelt_keys_are_refused() {
+    refused::<Schedule>("kind = 'linear'\ndegree = 2.0", "unknown field `degree`");
+    refused::<Schedule>("kind = 'quadratic'", "unknown variant `quadratic`");
+    refused::<Schedule>("kind = 'polynomial'", "missing field `degree`");
+    refused::<TimeLaw>("kind = 'uniform'\nmean = 0.0", "unknown field `mean`");
+    refused::<JumpRows>("kind = 'count'\nratio = 0.75", "unknown field `ratio`");
+    refused::<AdaptiveWeight>("power = 1.0\noffset = 0.01", "missing field `reduction`");
+    refused::<IntervalLaw>(
+        "t = { kind = 'uniform' }\norder = 'after-ordering'",
+        "missing field `jump_rows`",
+    );
+}
+
+#[test]
+fn values_made_by_hand_are_checked_by_validate() {
+    let law = |t, r, share| IntervalLaw {
+        t,
+        r,
+        jump_rows: JumpRows::Count { share },
+        order: MaskOrder::AfterOrdering,
+    };
+    let bad = TimeLaw::LogitNormal {
+        mean: 0.0,
+        std: -1.0,
+    };
+    assert!(law(TimeLaw::Uniform, None, 0.5).validate().is_ok());
+    assert!(law(bad, None, 0.5).validate().is_err());
+    assert!(law(TimeLaw::Uniform, Some(bad), 0.5).validate().is_err());
+    assert!(law(TimeLaw::Uniform, None, f64::NAN).validate().is_err());
+}
