@@ -1,6 +1,8 @@
 //! Laws of (r, t): counts, frequencies and distributions. Every seed is fixed.
 
-use meanflow_core::{IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeDraw, TimeLaw};
+use meanflow_core::{
+    Interval, IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeDraw, TimeLaw,
+};
 use proptest::prelude::*;
 
 use crate::random::{RARE, distance, normal_law};
@@ -136,10 +138,10 @@ fn after_ordering_every_row_keeps_the_larger_draw() {
         1,
     );
     let (jumps, flow) = draw.intervals.split_at(draw.jumps);
-    let times = |rows: &[meanflow_core::Interval]| rows.iter().map(|i| i.t()).collect();
+    let times = |rows: &[Interval]| rows.iter().map(Interval::t).collect();
     assert!(distance(times(jumps), |t| official(t).powi(2)) < RARE);
     assert!(distance(times(flow), |t| official(t).powi(2)) < RARE);
-    let lower = jumps.iter().map(|i| i.r()).collect();
+    let lower = jumps.iter().map(Interval::r).collect();
     assert!(distance(lower, |r| 1.0 - (1.0 - official(r)).powi(2)) < RARE);
 }
 
@@ -151,9 +153,9 @@ fn before_ordering_flow_rows_keep_a_single_draw() {
         1,
     );
     let (jumps, flow) = draw.intervals.split_at(draw.jumps);
-    assert!(distance(flow.iter().map(|i| i.t()).collect(), official) < RARE);
+    assert!(distance(flow.iter().map(Interval::t).collect(), official) < RARE);
     assert!(
-        distance(jumps.iter().map(|i| i.t()).collect(), |t| official(t)
+        distance(jumps.iter().map(Interval::t).collect(), |t| official(t)
             .powi(2))
             < RARE
     );
