@@ -5,6 +5,34 @@
 //! Equation numbers such as (M11) are those of the project's numbered derivation.
 //!
 //! Time runs from data, `t = 0`, to noise, `t = 1`, and `0 ≤ r ≤ t ≤ 1` everywhere.
+//!
+//! A flow matching model learns the velocity `v` of a sample on its way from noise to data, and sampling follows it in
+//! many steps. MeanFlow learns the average velocity `u` over an interval, and one step is enough:
+//!
+//! ```
+//! use meanflow_core::oracle::{Gaussian, along_trajectory};
+//! use meanflow_core::solver::{EULER, integrate};
+//! use meanflow_core::{Interval, Schedule, jump, target};
+//!
+//! let (data, path) = (Gaussian::new(3.0, 0.5)?, Schedule::Linear);
+//! let whole = Interval::new(0.0, 1.0)?;
+//! let noise = 1.0;
+//!
+//! // One jump (M15) with the average velocity lands on the data point of this noise, one deviation above the mean.
+//! let u = data.average_velocity(&path, noise, whole.r(), whole.t());
+//! let sample = jump(&noise, &u, &[whole.length()]);
+//! assert!((sample - 3.5f64).abs() < 1e-12);
+//!
+//! // One Euler step (M7) with the instantaneous velocity lands on the mean of all data.
+//! let euler = integrate(&EULER, |z: &f64, t| data.velocity(&path, *z, t), noise, &[1.0, 0.0]);
+//! assert!((euler - 3.0).abs() < 1e-12);
+//!
+//! // What a network learns u from (M13): the velocity, and the derivative of u along the trajectory.
+//! let v = data.velocity(&path, noise, whole.t());
+//! let dudt = along_trajectory(|z, r, t| data.average_velocity(&path, z, r, t), noise, v, whole);
+//! assert!((target(&v, &dudt, &[whole.length()]) - u).abs() < 1e-12);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod error;
 pub mod identity;
@@ -22,6 +50,7 @@ pub use identity::{Leg, consistency_residual, displacement, identity_residual, j
 pub use interval::{Interval, IntervalError};
 pub use random::{Purpose, Stream};
 pub use schedule::{PathPoint, Scalar, Schedule};
+pub use solver::{Solution, SolverError, Tableau, Tolerance, integrate, integrate_adaptive};
 pub use state::{Norm, State};
 pub use times::{IntervalLaw, JumpRows, MaskOrder, TimeDraw, TimeLaw};
 pub use weighting::{AdaptiveWeight, Elementwise, Reduction};

@@ -250,11 +250,7 @@ fn failures_are_told_with_their_place() {
     let stopped = integrate_adaptive(|z: &f64, _| 50.0 * z, 1.0, 0.0, 1.0, few);
     assert!(matches!(
         stopped.unwrap_err(),
-        SolverError::TooManySteps {
-            max_steps: 3,
-            to: 1.0,
-            ..
-        }
+        SolverError::TooManySteps { to: 1.0, .. }
     ));
 }
 
