@@ -19,6 +19,7 @@
 //! ```
 
 mod attention;
+mod condition;
 pub mod convert;
 pub mod device;
 mod dual;
@@ -29,6 +30,7 @@ pub mod golden;
 mod guided;
 mod jvp;
 pub mod layers;
+pub mod memory;
 mod model;
 pub mod networks;
 mod objective;
@@ -39,6 +41,7 @@ mod shim;
 mod tensor;
 pub mod weights;
 
+pub use condition::{Condition, Dropout};
 pub use dual::Dual;
 pub use engine::Engine;
 pub use error::TorchError;

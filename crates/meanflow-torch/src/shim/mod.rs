@@ -32,6 +32,7 @@ unsafe extern "C" {
         positions: i64,
         groups: i64,
     ) -> *mut c_char;
+    fn mf_fill_bernoulli(tensor: *mut C_tensor, probability: f64, seed: u64) -> *mut c_char;
     fn mf_fused_adam(
         parameters: *const *const C_tensor,
         gradients: *const *const C_tensor,
@@ -52,6 +53,7 @@ unsafe extern "C" {
         count: usize,
         weight: f64,
     ) -> *mut c_char;
+    fn mf_map_tensors();
     fn mf_load_library(path: *const c_char) -> *mut c_char;
 }
 
@@ -148,6 +150,19 @@ pub(crate) fn group_norm_backward(
     Ok(out)
 }
 
+/// Sets every element of `tensor` to 1 with this probability and to 0 otherwise, from a generator of its own.
+pub(crate) fn fill_bernoulli(
+    tensor: &Tensor,
+    probability: f64,
+    seed: u64,
+) -> Result<(), TorchError> {
+    let mut handle = tensor.shallow_clone();
+    // SAFETY: the handle is live for the duration of the call.
+    check("draw a mask", unsafe {
+        mf_fill_bernoulli(handle.as_mut_ptr(), probability, seed)
+    })
+}
+
 /// The tensors that one Adam step reads and writes, in one order.
 pub(crate) struct AdamTensors<'a> {
     pub(crate) parameters: &'a [&'a Tensor],
@@ -216,6 +231,12 @@ pub(crate) fn foreach_lerp(
     check("foreach lerp", unsafe {
         mf_foreach_lerp(this.as_ptr(), end.as_ptr(), this.len(), weight)
     })
+}
+
+/// From now on every tensor is mapped on its own and given back when freed.
+pub(crate) fn map_tensors() {
+    // SAFETY: no memory is passed, and live memory is not touched.
+    unsafe { mf_map_tensors() }
 }
 
 /// Loads a shared library with global symbols.

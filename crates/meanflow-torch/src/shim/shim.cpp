@@ -1,4 +1,6 @@
 // What libtorch has and tch does not bind. Each function returns null, or a message to be freed with mf_free.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -6,6 +8,7 @@
 #include <ATen/ops/native_layer_norm_backward.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
 #include <cstdint>
@@ -68,6 +71,18 @@ char* mf_group_norm_backward(Handle out, Handle grad, Handle input, Handle mean,
   });
 }
 
+// Sets every element to 1 with this probability and to 0 otherwise, from a generator of its own.
+char* mf_fill_bernoulli(Handle tensor, double probability, uint64_t seed) {
+  return guarded([&] {
+    auto device = tensor->device();
+    auto generator = device.is_cpu()
+                         ? at::detail::createCPUGenerator(seed)
+                         : at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
+    generator.set_current_seed(seed);
+    tensor->bernoulli_(probability, generator);
+  });
+}
+
 // One step of Adam (decoupled weight decay: AdamW) over all parameters in one pass over memory.
 char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Handle* first, const Handle* second,
                     const Handle* steps, size_t count, double rate, double beta1, double beta2, double weight_decay,
@@ -94,6 +109,12 @@ char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Han
 // self := self + weight (end − self), for every pair.
 char* mf_foreach_lerp(const Handle* self, const Handle* end, size_t count, double weight) {
   return guarded([&] { at::_foreach_lerp_(list(self, count), list(end, count), weight); });
+}
+
+// From now on every tensor is mapped on its own and given back when freed, so that resident memory is live memory.
+void mf_map_tensors() {
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  mallopt(M_TRIM_THRESHOLD, 64 << 10);
 }
 
 // Loads a shared library with its symbols visible to the libraries loaded before it.

@@ -1,0 +1,69 @@
+//! The tangent leaves nothing on the tape.
+
+mod common;
+
+use common::{batch, objective};
+use meanflow_cfg::Guidance;
+use meanflow_core::Schedule;
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, NetworkConfig};
+use meanflow_torch::{Batch, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor, memory};
+
+fn model() -> Model {
+    let network = NetworkConfig::Dit(DitConfig {
+        patch: 2,
+        width: 128,
+        depth: 6,
+        heads: 4,
+        mlp_ratio: 4.0,
+        embedding: TimeEmbedding::TH,
+    });
+    let config = ModelConfig {
+        network,
+        shape: vec![4, 16, 16],
+        classes: 10,
+        schedule: Schedule::Linear,
+    };
+    Model::new(config, 0, Device::Cpu, Kind::Float).unwrap()
+}
+
+/// The peak of a step, after one that has allocated gradients and libtorch's own buffers.
+fn peak(model: &Model, loss: impl Fn() -> Tensor) -> f64 {
+    let step = || {
+        model.parameters().zero_grad();
+        loss().backward();
+    };
+    step();
+    memory::peak(step).1.expect("Linux tells") as f64
+}
+
+#[test]
+fn a_dual_step_needs_the_memory_of_a_plain_step() {
+    memory::count_live_memory_only();
+    let model = model();
+    let whole = batch(&model, 24, 0.25, &[]);
+    let float = |x: &Tensor| x.to_kind(Kind::Float);
+    let batch = Batch {
+        data: float(&whole.data),
+        noise: float(&whole.noise),
+        ..whole
+    };
+    let objective = objective(Guidance::NONE);
+    let plain = peak(&model, || {
+        objective.flow_matching_loss(&model, &batch).unwrap().loss
+    });
+    let dual = peak(&model, || objective.loss(&model, &batch).unwrap().loss);
+    let forward = Objective {
+        engine: Engine::Forward,
+        ..objective
+    };
+    let forward = peak(&model, || forward.loss(&model, &batch).unwrap().loss);
+    println!(
+        "peak MiB: plain {:.1} dual {:.1} forward {:.1}",
+        plain / 1048576.0,
+        dual / 1048576.0,
+        forward / 1048576.0
+    );
+    assert!(plain > 20e6, "a step worth measuring: {plain}");
+    assert!(dual < 1.10 * plain, "dual {dual} against plain {plain}");
+}
