@@ -138,15 +138,26 @@ impl Site {
         let _downloads = install::lock(&self.downloads.join("lock"))?;
         cache::sweep(&self.downloads)?;
         let device = args.device.unwrap_or(Device::Cpu);
+        let had_cuda = self.has_cuda();
         if args.from == Source::Archive {
             self.install_archive(device)?;
         } else {
             self.install_wheels(device, &wheels(device), fetch)?;
         }
+        // Cargo does not see that the library it told the linker to use is gone.
+        let advice = if had_cuda && !self.has_cuda() {
+            "\nIts CUDA part is gone: run `cargo clean --package torch-sys --release` before the next build"
+        } else {
+            ""
+        };
         Ok(format!(
-            "libtorch {VERSION} ({device}) is now in {}",
+            "libtorch {VERSION} ({device}) is now in {}{advice}",
             self.target.display()
         ))
+    }
+
+    fn has_cuda(&self) -> bool {
+        self.target.join("lib/libtorch_cuda.so").exists()
     }
 
     /// What is in place already, if it is whole and what is asked for. Says on standard error what is wrong with it otherwise.

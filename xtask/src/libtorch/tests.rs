@@ -144,6 +144,9 @@ fn another_device_replaces_and_then_serves() {
     assert_eq!(world.read("lib/libtorch.so"), "asks for cuda");
     // Nothing was asked about the device: what is there will do.
     assert!(world.auto().unwrap().contains("nothing to do"));
+    let back = world.ask(Source::Auto, Some(Device::Cpu)).unwrap();
+    assert!(back.contains("cargo clean"), "{back}");
+    assert_eq!(world.fetched.borrow().len(), 2, "the downloads were kept");
 }
 
 #[test]
