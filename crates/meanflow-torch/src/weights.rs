@@ -57,7 +57,20 @@ pub fn save(
     let metadata: HashMap<String, String> = metadata.into_iter().collect();
     let file = safetensors::serialize(views, Some(metadata))
         .map_err(|error| file_error(path, error.to_string()))?;
-    write_whole(path, &file)
+    write_whole(path, &sorted(file))
+}
+
+/// The same file with the keys of its header in order: the library hashes them, and the same weights should be the
+/// same bytes.
+fn sorted(file: Vec<u8>) -> Vec<u8> {
+    let length = file.first_chunk().map_or(0, |word| u64::from_le_bytes(*word) as usize);
+    let (header, data) = file[8..].split_at(length);
+    let header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(header).expect("the library writes a header of objects");
+    let mut header = serde_json::to_vec(&header).expect("a header is representable in JSON");
+    // The format wants the data to start at a multiple of eight.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()
 }
 
 fn encode(path: &Path, tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>), TorchError> {
