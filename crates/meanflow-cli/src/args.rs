@@ -52,9 +52,11 @@ pub(crate) struct Train {
 ///
 /// The sample of a seed depends on the seed, its class, the number of steps and the weights alone.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  meanflow sample runs/digits --seeds 0-63 --out grid.png\n  \
+#[command(
+    after_help = "Examples:\n  meanflow sample runs/digits --seeds 0-63 --out grid.png\n  \
 meanflow sample runs/digits --seeds 0-99 --class 7 --steps 2 --out sevens/\n  \
-meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz")]
+meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz"
+)]
 pub(crate) struct Sample {
     /// A weights file (.safetensors) or a run directory
     #[arg(value_name = "MODEL")]
@@ -98,7 +100,9 @@ pub(crate) struct Info {
 
 /// Check a recipe and its data, and show what follows from them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch=256")]
+#[command(
+    after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch=256"
+)]
 pub(crate) struct Validate {
     #[command(flatten)]
     pub(crate) recipe: Recipe,

@@ -88,23 +88,35 @@ fn code_of_torch(error: &TorchError) -> Option<u8> {
 }
 
 fn hint(error: &Error, code: u8) -> Option<&'static str> {
-    let train = error.chain().find_map(|error| error.downcast_ref::<TrainError>());
+    let train = error
+        .chain()
+        .find_map(|error| error.downcast_ref::<TrainError>());
     match train {
         Some(TrainError::Changed { .. }) => {
-            return Some("undo the changes to go on with this run, or begin another one with --out DIR");
+            return Some(
+                "undo the changes to go on with this run, or begin another one with --out DIR",
+            );
         }
-        Some(TrainError::InUse { .. }) => return Some("wait for it to end, or choose another folder with --out DIR"),
+        Some(TrainError::InUse { .. }) => {
+            return Some("wait for it to end, or choose another folder with --out DIR");
+        }
         Some(TrainError::NotARun { .. }) => return Some("choose another folder with --out DIR"),
         Some(TrainError::NoneWhole { .. }) => {
-            return Some("put an intact copy of a checkpoint back, or begin another run with --out DIR");
+            return Some(
+                "put an intact copy of a checkpoint back, or begin another run with --out DIR",
+            );
         }
         Some(TrainError::NotFinite { .. }) => {
-            return Some("lower rate.peak, set training.clip_norm, or go on from an earlier checkpoint");
+            return Some(
+                "lower rate.peak, set training.clip_norm, or go on from an earlier checkpoint",
+            );
         }
         _ => {}
     }
     match code {
-        NO_SPACE => Some("nothing that was there before is damaged: make room, then run the same command again"),
+        NO_SPACE => Some(
+            "nothing that was there before is damaged: make room, then run the same command again",
+        ),
         CONFIG => Some("`meanflow validate CONFIG` checks a recipe without training"),
         _ => None,
     }

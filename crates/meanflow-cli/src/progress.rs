@@ -30,7 +30,15 @@ impl Progress {
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} · {eta} left · {msg}");
         bar.set_style(style.expect("the template is valid"));
         let is_terminal = stderr().is_terminal();
-        Self { bar, is_terminal, steps: 0, begun_at: 0, begun: Instant::now(), printed: None, shown: None }
+        Self {
+            bar,
+            is_terminal,
+            steps: 0,
+            begun_at: 0,
+            begun: Instant::now(),
+            printed: None,
+            shown: None,
+        }
     }
 
     /// Takes the bar off the terminal.
@@ -52,43 +60,72 @@ impl Progress {
         self.bar.set_position(step);
         self.bar.reset_eta();
         if self.is_terminal {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
+            self.bar
+                .set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
         }
     }
 
     fn step(&mut self, record: &Record) {
         let (loss, unweighted) = self.shown.unwrap_or((record.loss, record.unweighted));
         let follow = |shown: f64, value: f64| shown + SMOOTHING * (value - shown);
-        let (loss, unweighted) = (follow(loss, record.loss), follow(unweighted, record.unweighted));
+        let (loss, unweighted) = (
+            follow(loss, record.loss),
+            follow(unweighted, record.unweighted),
+        );
         self.shown = Some((loss, unweighted));
-        let numbers =
-            format!("{:.0} images/s · loss {loss:.4} · ‖u−v‖² {unweighted:.3}", record.images_per_second);
+        let numbers = format!(
+            "{:.0} images/s · loss {loss:.4} · ‖u−v‖² {unweighted:.3}",
+            record.images_per_second
+        );
         if self.is_terminal {
             self.bar.set_position(record.step);
             self.bar.set_message(numbers);
-        } else if self.printed.is_none_or(|printed| printed.elapsed() >= PERIOD) || record.step == self.steps {
+        } else if self
+            .printed
+            .is_none_or(|printed| printed.elapsed() >= PERIOD)
+            || record.step == self.steps
+        {
             self.printed = Some(Instant::now());
             let left = HumanDuration(self.left(record.step));
-            self.say(&format!("step {}/{} · {left} left · {numbers}", record.step, self.steps));
+            self.say(&format!(
+                "step {}/{} · {left} left · {numbers}",
+                record.step, self.steps
+            ));
         }
     }
 
     fn left(&self, step: u64) -> Duration {
         let done = step.saturating_sub(self.begun_at).max(1);
-        self.begun.elapsed().mul_f64((self.steps - step) as f64 / done as f64)
+        self.begun
+            .elapsed()
+            .mul_f64((self.steps - step) as f64 / done as f64)
     }
 }
 
 impl Observer for Progress {
     fn notice(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { step, steps, parameters, samples } => {
-                let from = if step == 0 { String::new() } else { format!(", going on after step {step}") };
-                self.say(&format!("{parameters} parameters, {samples} training samples, {steps} steps{from}"));
+            Event::Started {
+                step,
+                steps,
+                parameters,
+                samples,
+            } => {
+                let from = if step == 0 {
+                    String::new()
+                } else {
+                    format!(", going on after step {step}")
+                };
+                self.say(&format!(
+                    "{parameters} parameters, {samples} training samples, {steps} steps{from}"
+                ));
                 self.start(step, steps);
             }
             Event::Rejected { path, reason } => {
-                self.say(&format!("warning: {} is damaged and passed over: {reason}", path.display()));
+                self.say(&format!(
+                    "warning: {} is damaged and passed over: {reason}",
+                    path.display()
+                ));
             }
             Event::Stepped(record) => self.step(record),
             Event::Skipped { step, in_row } => {

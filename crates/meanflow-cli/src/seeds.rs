@@ -17,7 +17,9 @@ impl FromStr for Seeds {
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let number = |text: &str| {
-                text.trim().parse::<u64>().map_err(|_| format!("expected seeds such as 0-63,100, got {part:?}"))
+                text.trim()
+                    .parse::<u64>()
+                    .map_err(|_| format!("expected seeds such as 0-63,100, got {part:?}"))
             };
             let (first, last) = (number(first)?, number(last)?);
             if first > last {
@@ -40,12 +42,24 @@ mod tests {
     fn ranges_hold_both_ends() {
         assert_eq!("0-3,100".parse(), Ok(Seeds(vec![0, 1, 2, 3, 100])));
         assert_eq!("7".parse(), Ok(Seeds(vec![7])));
-        assert_eq!(format!("{0}-{0}", u64::MAX).parse(), Ok(Seeds(vec![u64::MAX])));
+        assert_eq!(
+            format!("{0}-{0}", u64::MAX).parse(),
+            Ok(Seeds(vec![u64::MAX]))
+        );
     }
 
     #[test]
     fn what_is_no_list_is_refused() {
-        for text in ["", "a", "1-", "-1", "3-1", "1,,2", "0-18446744073709551615", "1.5"] {
+        for text in [
+            "",
+            "a",
+            "1-",
+            "-1",
+            "3-1",
+            "1,,2",
+            "0-18446744073709551615",
+            "1.5",
+        ] {
             assert!(text.parse::<Seeds>().is_err(), "{text}");
         }
     }

@@ -7,7 +7,12 @@ use toml::{Table, Value};
 use crate::config::{RateConfig, TrainConfig};
 
 /// Keys that decide when something is written or drawn, and nothing about the weights.
-const HARMLESS: [&str; 4] = ["training.checkpoint_every", "training.sample_every", "training.log_every", "samples"];
+const HARMLESS: [&str; 4] = [
+    "training.checkpoint_every",
+    "training.sample_every",
+    "training.log_every",
+    "samples",
+];
 
 /// One line for every key that differs between the recipe a run was begun with and the present one, among those
 /// that change the weights. More steps change nothing under a constant rate.
@@ -16,16 +21,28 @@ pub fn recipe_changes(before: &str, now: &TrainConfig) -> Vec<String> {
     let present = flat(&now.to_table());
     let constant = matches!(now.rate, RateConfig::Constant { .. });
     let matters = |key: &str| {
-        let harmless = HARMLESS.iter().any(|name| key == *name || key.starts_with(&format!("{name}.")));
+        let harmless = HARMLESS
+            .iter()
+            .any(|name| key == *name || key.starts_with(&format!("{name}.")));
         !harmless && !(constant && key == "training.steps")
     };
-    let mut keys: Vec<&String> = before.keys().chain(present.keys()).filter(|key| matters(key)).collect();
+    let mut keys: Vec<&String> = before
+        .keys()
+        .chain(present.keys())
+        .filter(|key| matters(key))
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
     keys.into_iter()
         .filter(|key| before.get(*key) != present.get(*key))
-        .map(|key| format!("  {key}: was {}, is {}", shown(before.get(key)), shown(present.get(key))))
+        .map(|key| {
+            format!(
+                "  {key}: was {}, is {}",
+                shown(before.get(key)),
+                shown(present.get(key))
+            )
+        })
         .collect()
 }
 
@@ -33,7 +50,11 @@ pub fn recipe_changes(before: &str, now: &TrainConfig) -> Vec<String> {
 fn flat(table: &Table) -> BTreeMap<String, String> {
     fn walk(prefix: &str, table: &Table, out: &mut BTreeMap<String, String>) {
         for (key, value) in table {
-            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            let path = if prefix.is_empty() {
+                key.clone()
+            } else {
+                format!("{prefix}.{key}")
+            };
             match value {
                 Value::Table(inner) => walk(&path, inner, out),
                 value => drop(out.insert(path, value.to_string())),

@@ -101,7 +101,8 @@ impl Checkpoints {
         remove_folder(temporary)?;
         create_folder(temporary)?;
         fill(temporary)?;
-        let text = serde_json::to_string_pretty(state).expect("a state is made of strings and numbers");
+        let text =
+            serde_json::to_string_pretty(state).expect("a state is made of strings and numbers");
         write_bytes(&temporary.join(STATE), text.as_bytes())?;
         manifest::write(temporary)?;
         sync_folder(temporary)?;
@@ -127,7 +128,10 @@ impl Checkpoints {
         if found.rejected.is_empty() {
             return Ok(found);
         }
-        Err(TrainError::NoneWhole { path: self.folder.clone(), rejected: found.rejected })
+        Err(TrainError::NoneWhole {
+            path: self.folder.clone(),
+            rejected: found.rejected,
+        })
     }
 
     /// Makes room for going on: damaged checkpoints get another name, leftovers of killed saves are removed.
@@ -135,11 +139,17 @@ impl Checkpoints {
     /// # Errors
     /// Those of the file system.
     pub fn tidy(&self, rejected: &[(PathBuf, String)]) -> Result<(), TrainError> {
-        for name in names(&self.folder)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
+        for name in names(&self.folder)?
+            .iter()
+            .filter(|name| name.starts_with(TEMPORARY))
+        {
             remove_folder(&self.folder.join(name))?;
         }
         for (path, _) in rejected {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             let aside = self.folder.join(format!("{REJECTED}{name}"));
             remove_folder(&aside)?;
             rename(path, &aside)?;
@@ -150,7 +160,12 @@ impl Checkpoints {
     fn newest_first(&self) -> Result<Vec<PathBuf>, TrainError> {
         let mut steps: Vec<(u64, PathBuf)> = names(&self.folder)?
             .iter()
-            .filter_map(|name| Some((name.strip_prefix(PREFIX)?.parse().ok()?, self.folder.join(name))))
+            .filter_map(|name| {
+                Some((
+                    name.strip_prefix(PREFIX)?.parse().ok()?,
+                    self.folder.join(name),
+                ))
+            })
             .collect();
         steps.sort_unstable_by(|one, other| other.cmp(one));
         Ok(steps.into_iter().map(|(_, path)| path).collect())
@@ -179,11 +194,22 @@ mod tests {
     use super::*;
 
     fn state(step: u64) -> State {
-        State { step, skipped_in_row: 0, metrics_bytes: 12, seconds: 0.1 + 0.2, recipe: "seed = 1".into() }
+        State {
+            step,
+            skipped_in_row: 0,
+            metrics_bytes: 12,
+            seconds: 0.1 + 0.2,
+            recipe: "seed = 1".into(),
+        }
     }
 
     fn save(checkpoints: &Checkpoints, step: u64) -> PathBuf {
-        let fill = |folder: &Path| Ok(write_bytes(&folder.join("model.safetensors"), &[step as u8; 64])?);
+        let fill = |folder: &Path| {
+            Ok(write_bytes(
+                &folder.join("model.safetensors"),
+                &[step as u8; 64],
+            )?)
+        };
         checkpoints.save(&state(step), fill).unwrap()
     }
 
@@ -201,8 +227,14 @@ mod tests {
         for step in [5, 10, 100, 20] {
             save(&checkpoints, step);
         }
-        assert_eq!(checkpoints.newest().unwrap().checkpoint.unwrap().state, state(100));
-        assert_eq!(names(&checkpoints.folder).unwrap(), ["step-00000010", "step-00000020", "step-00000100"]);
+        assert_eq!(
+            checkpoints.newest().unwrap().checkpoint.unwrap().state,
+            state(100)
+        );
+        assert_eq!(
+            names(&checkpoints.folder).unwrap(),
+            ["step-00000010", "step-00000020", "step-00000100"]
+        );
     }
 
     #[test]
@@ -218,7 +250,10 @@ mod tests {
         assert!(found.rejected[0].1.contains("model.safetensors"));
         checkpoints.tidy(&found.rejected).unwrap();
         save(&checkpoints, 2);
-        assert_eq!(checkpoints.newest().unwrap().checkpoint.unwrap().state.step, 2);
+        assert_eq!(
+            checkpoints.newest().unwrap().checkpoint.unwrap().state.step,
+            2
+        );
     }
 
     #[test]
@@ -226,7 +261,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path().to_owned());
         flip(&save(&checkpoints, 1).join(STATE));
-        assert!(matches!(checkpoints.newest(), Err(TrainError::NoneWhole { .. })));
+        assert!(matches!(
+            checkpoints.newest(),
+            Err(TrainError::NoneWhole { .. })
+        ));
     }
 
     #[test]
@@ -235,10 +273,17 @@ mod tests {
         let checkpoints = Checkpoints::new(folder.path().to_owned());
         save(&checkpoints, 1);
         let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let error = checkpoints.save(&state(2), |folder| Err(TrainError::io("write", folder)(full()))).unwrap_err();
+        let error = checkpoints
+            .save(&state(2), |folder| {
+                Err(TrainError::io("write", folder)(full()))
+            })
+            .unwrap_err();
         assert!(crate::is_out_of_space(&error));
         assert_eq!(names(folder.path()).unwrap(), ["step-00000001"]);
-        assert_eq!(checkpoints.newest().unwrap().checkpoint.unwrap().state.step, 1);
+        assert_eq!(
+            checkpoints.newest().unwrap().checkpoint.unwrap().state.step,
+            1
+        );
     }
 
     #[test]

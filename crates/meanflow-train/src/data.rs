@@ -32,7 +32,11 @@ impl TrainConfig {
         let config = ModelConfig {
             network: self.network.clone(),
             shape: data.shape().iter().map(|&side| side as i64).collect(),
-            classes: if self.is_conditional() { data.classes() as i64 } else { 0 },
+            classes: if self.is_conditional() {
+                data.classes() as i64
+            } else {
+                0
+            },
             schedule: self.path,
         };
         config.validate()?;
@@ -54,7 +58,12 @@ impl Batches {
     pub(crate) fn new(config: &TrainConfig, data: Dataset, device: Device) -> Self {
         let len = NonZeroUsize::new(data.len()).expect("a data set is never empty");
         let order = EpochOrder::new(len, config.training.batch, config.seed);
-        Self { data, order, device, conditional: config.is_conditional() }
+        Self {
+            data,
+            order,
+            device,
+            conditional: config.is_conditional(),
+        }
     }
 
     /// The batch of a step, counted from 0.
@@ -75,6 +84,8 @@ impl Batches {
             labels: self.conditional.then_some(examples.labels),
             times,
             dropped,
+            augment: None,
+            dropout: Some(stream(Purpose::Dropout).below(u64::MAX)),
         }
     }
 
@@ -82,6 +93,8 @@ impl Batches {
     fn tensor(&self, values: &[f32]) -> Tensor {
         let mut shape = vec![-1];
         shape.extend(self.data.shape().iter().map(|&side| side as i64));
-        Tensor::from_slice(values).reshape(shape).to_device(self.device)
+        Tensor::from_slice(values)
+            .reshape(shape)
+            .to_device(self.device)
     }
 }

@@ -61,7 +61,9 @@ pub enum TrainError {
         differences: Vec<String>,
     },
     /// Loss or gradient were not finite, over and over.
-    #[error("the loss or its gradient was not finite in {skipped} steps in a row, the last of them step {step}")]
+    #[error(
+        "the loss or its gradient was not finite in {skipped} steps in a row, the last of them step {step}"
+    )]
     NotFinite {
         /// The last of them.
         step: u64,
@@ -73,12 +75,18 @@ pub enum TrainError {
 impl TrainError {
     /// Attaches what was tried to an error of the operating system.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { operation, path: path.to_owned(), source }
+        move |source| Self::Io {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
 fn list(rejected: &[(PathBuf, String)]) -> String {
-    let lines = rejected.iter().map(|(path, reason)| format!("  {}: {reason}", path.display()));
+    let lines = rejected
+        .iter()
+        .map(|(path, reason)| format!("  {}: {reason}", path.display()));
     lines.collect::<Vec<_>>().join("\n")
 }
 

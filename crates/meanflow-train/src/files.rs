@@ -10,7 +10,9 @@ use crate::TrainError;
 
 /// Waits until the entries of a folder are on the disk: after this a rename in it survives a power loss.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), TrainError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(TrainError::io("sync", path))
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(TrainError::io("sync", path))
 }
 
 /// Creates a folder with its parents.
@@ -21,7 +23,9 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), TrainError> {
 /// Removes a folder that may not exist.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), TrainError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io("remove", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(TrainError::io("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }
@@ -56,9 +60,15 @@ pub fn fingerprint(path: &Path) -> Result<(u64, String), TrainError> {
     let mut buffer = vec![0; 1 << 16];
     let mut bytes = 0;
     loop {
-        let read = file.read(&mut buffer).map_err(TrainError::io("read", path))?;
+        let read = file
+            .read(&mut buffer)
+            .map_err(TrainError::io("read", path))?;
         if read == 0 {
-            let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits = hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             return Ok((bytes, digits));
         }
         hash.update(&buffer[..read]);

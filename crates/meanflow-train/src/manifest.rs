@@ -38,20 +38,31 @@ pub(crate) fn write(folder: &Path) -> Result<(), TrainError> {
         let (bytes, sha256) = fingerprint(&folder.join(&name))?;
         files.insert(name, Entry { bytes, sha256 });
     }
-    let manifest = Manifest { format_version: FORMAT, files };
-    let text = serde_json::to_string_pretty(&manifest).expect("a manifest is made of strings and numbers");
+    let manifest = Manifest {
+        format_version: FORMAT,
+        files,
+    };
+    let text =
+        serde_json::to_string_pretty(&manifest).expect("a manifest is made of strings and numbers");
     Ok(write_bytes(&folder.join(NAME), text.as_bytes())?)
 }
 
 /// Whether the folder is exactly what its manifest says; `Err` is the reason why not, for a person.
 pub(crate) fn verify(folder: &Path) -> Result<(), String> {
     let text = fs::read_to_string(folder.join(NAME)).map_err(|error| format!("{NAME}: {error}"))?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| format!("{NAME}: {error}"))?;
+    let manifest: Manifest =
+        serde_json::from_str(&text).map_err(|error| format!("{NAME}: {error}"))?;
     if manifest.format_version != FORMAT {
-        return Err(format!("format_version: expected {FORMAT}, got {}", manifest.format_version));
+        return Err(format!(
+            "format_version: expected {FORMAT}, got {}",
+            manifest.format_version
+        ));
     }
     let there = names(folder).map_err(|error| error.to_string())?;
-    if let Some(extra) = there.iter().find(|name| *name != NAME && !manifest.files.contains_key(*name)) {
+    if let Some(extra) = there
+        .iter()
+        .find(|name| *name != NAME && !manifest.files.contains_key(*name))
+    {
         return Err(format!("{extra}: not in the manifest"));
     }
     for (name, expected) in &manifest.files {
@@ -60,10 +71,15 @@ pub(crate) fn verify(folder: &Path) -> Result<(), String> {
         }
         let (bytes, sha256) = fingerprint(&folder.join(name)).map_err(|error| error.to_string())?;
         if bytes != expected.bytes {
-            return Err(format!("{name}: expected {} bytes, got {bytes}", expected.bytes));
+            return Err(format!(
+                "{name}: expected {} bytes, got {bytes}",
+                expected.bytes
+            ));
         }
         if sha256 != expected.sha256 {
-            return Err(format!("{name}: its content does not have the recorded SHA-256"));
+            return Err(format!(
+                "{name}: its content does not have the recorded SHA-256"
+            ));
         }
     }
     Ok(())
@@ -114,9 +130,17 @@ mod tests {
         }
         let folder = folder();
         fs::write(folder.path().join("a.safetensors"), [7; 99]).unwrap();
-        assert!(verify(folder.path()).unwrap_err().contains("expected 100 bytes, got 99"));
+        assert!(
+            verify(folder.path())
+                .unwrap_err()
+                .contains("expected 100 bytes, got 99")
+        );
         fs::write(folder.path().join("a.safetensors"), [7; 100]).unwrap();
         fs::write(folder.path().join("b"), "").unwrap();
-        assert!(verify(folder.path()).unwrap_err().contains("b: not in the manifest"));
+        assert!(
+            verify(folder.path())
+                .unwrap_err()
+                .contains("b: not in the manifest")
+        );
     }
 }

@@ -44,12 +44,20 @@ impl MetricsLog {
     /// Those of the file system.
     pub fn open(path: &Path, bytes: u64) -> Result<Self, TrainError> {
         let io = || TrainError::io("open", path);
-        let mut file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(io())?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(io())?;
         let bytes = bytes.min(file.metadata().map_err(io())?.len());
         file.set_len(bytes).map_err(io())?;
         file.seek(SeekFrom::End(0)).map_err(io())?;
-        Ok(Self { path: path.to_owned(), file, bytes })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+        })
     }
 
     /// Appends a line.
@@ -59,7 +67,9 @@ impl MetricsLog {
     pub fn append(&mut self, record: &Record) -> Result<(), TrainError> {
         let mut line = serde_json::to_string(record).expect("a record is made of numbers");
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(TrainError::io("write", &self.path))?;
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(TrainError::io("write", &self.path))?;
         self.bytes += line.len() as u64;
         Ok(())
     }
@@ -69,7 +79,9 @@ impl MetricsLog {
     /// # Errors
     /// Those of the file system.
     pub fn sync(&self) -> Result<u64, TrainError> {
-        self.file.sync_all().map_err(TrainError::io("sync", &self.path))?;
+        self.file
+            .sync_all()
+            .map_err(TrainError::io("sync", &self.path))?;
         Ok(self.bytes)
     }
 }
@@ -80,22 +92,31 @@ impl MetricsLog {
 /// Those of the file system.
 pub fn read(path: &Path) -> Result<Vec<Record>, TrainError> {
     let text = fs::read_to_string(path).map_err(TrainError::io("read", path))?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 /// Both losses over the steps.
 pub fn chart(title: &str, records: &[Record]) -> LineChart {
     let series = |name: &str, value: fn(&Record) -> f64| Series {
         name: name.to_owned(),
-        points: records.iter().map(|record| (record.step as f64, value(record))).collect(),
+        points: records
+            .iter()
+            .map(|record| (record.step as f64, value(record)))
+            .collect(),
         smooth_over: records.len() / 40,
     };
     LineChart {
         title: title.to_owned(),
         x_label: "step".to_owned(),
         y_label: "loss".to_owned(),
-        y_scale: Scale::Log,
-        series: vec![series("unweighted ‖u − v‖²", |r| r.unweighted), series("weighted loss", |r| r.loss)],
+        y_scale: Scale::Logarithmic,
+        series: vec![
+            series("unweighted ‖u − v‖²", |r| r.unweighted),
+            series("weighted loss", |r| r.loss),
+        ],
     }
 }
 
@@ -104,7 +125,15 @@ mod tests {
     use super::*;
 
     fn record(step: u64) -> Record {
-        Record { step, loss: 0.1, unweighted: 2.0, rate: 1e-3, gradient_norm: 1.0, images_per_second: 9.0, seconds: 0.3 }
+        Record {
+            step,
+            loss: 0.1,
+            unweighted: 2.0,
+            rate: 1e-3,
+            gradient_norm: 1.0,
+            images_per_second: 9.0,
+            seconds: 0.3,
+        }
     }
 
     #[test]
@@ -129,8 +158,17 @@ mod tests {
         let mut log = MetricsLog::open(&path, 0).unwrap();
         log.append(&record(1)).unwrap();
         log.append(&record(2)).unwrap();
-        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(log.bytes - 5).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(log.bytes - 5)
+            .unwrap();
         assert_eq!(read(&path).unwrap(), [record(1)]);
-        assert!(chart("x", &read(&path).unwrap()).to_svg().contains("weighted loss"));
+        assert!(
+            chart("x", &read(&path).unwrap())
+                .to_svg()
+                .contains("weighted loss")
+        );
     }
 }

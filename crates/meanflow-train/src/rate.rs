@@ -33,7 +33,11 @@ mod tests {
 
     fn cosine(warmup_steps: u64, last: f64) -> RateConfig {
         let (peak, final_fraction) = (Positive::new(2.0).unwrap(), Share::new(last).unwrap());
-        RateConfig::Cosine { peak, warmup_steps, final_fraction }
+        RateConfig::Cosine {
+            peak,
+            warmup_steps,
+            final_fraction,
+        }
     }
 
     proptest! {
@@ -53,7 +57,10 @@ mod tests {
 
     #[test]
     fn a_constant_rate_is_its_peak_after_the_warm_up() {
-        let rate = RateConfig::Constant { peak: Positive::new(3.0).unwrap(), warmup_steps: 3 };
+        let rate = RateConfig::Constant {
+            peak: Positive::new(3.0).unwrap(),
+            warmup_steps: 3,
+        };
         let rates: Vec<f64> = (0..5).map(|step| rate.at(step, 5)).collect();
         assert_eq!(rates, [1.0, 2.0, 3.0, 3.0, 3.0]);
     }

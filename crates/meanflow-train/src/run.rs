@@ -82,10 +82,20 @@ impl Run {
         write_bytes(&folder.config(), config.to_toml().as_bytes())?;
         let log = MetricsLog::open(&folder.metrics(), bytes)?;
         let clock = Clock::new(seconds, config.training.batch.get());
-        Ok(Self { config, folder, trainer, log, clock })
+        Ok(Self {
+            config,
+            folder,
+            trainer,
+            log,
+            clock,
+        })
     }
 
-    fn go_on(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+    fn go_on(
+        &mut self,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
         let steps = self.config.training.steps.get();
         while self.trainer.steps_done() < steps {
             if stop.load(Ordering::Relaxed) {
@@ -102,11 +112,16 @@ impl Run {
         let report = self.trainer.step()?;
         let step = self.trainer.steps_done();
         if !report.finite {
-            observer.notice(Event::Skipped { step, in_row: self.trainer.skipped_in_row() });
+            observer.notice(Event::Skipped {
+                step,
+                in_row: self.trainer.skipped_in_row(),
+            });
             return Ok(());
         }
         let record = self.clock.record(step, &report);
-        if is_due(step, self.config.training.log_every.get()) || step == self.config.training.steps.get() {
+        if is_due(step, self.config.training.log_every.get())
+            || step == self.config.training.steps.get()
+        {
             self.log.append(&record)?;
         }
         observer.notice(Event::Stepped(&record));
@@ -114,7 +129,11 @@ impl Run {
     }
 
     /// Pictures before the checkpoint: what a checkpoint counts as done is done.
-    fn write_what_is_due(&mut self, steps: u64, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn write_what_is_due(
+        &mut self,
+        steps: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let step = self.trainer.steps_done();
         if step == steps || is_due(step, self.config.training.sample_every.get()) {
             self.draw(observer)?;
@@ -128,7 +147,8 @@ impl Run {
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let path = self.folder.samples(self.trainer.steps_done());
         create_folder(path.parent().unwrap_or(self.folder.root()))?;
-        comparison(&self.trainer.samples()?, self.config.samples.columns.get())?.write_png(&path)?;
+        comparison(&self.trainer.samples()?, self.config.samples.columns.get())?
+            .write_png(&path)?;
         observer.notice(Event::Drawn(&path));
         Ok(())
     }
@@ -141,11 +161,17 @@ impl Run {
             seconds: self.clock.seconds(),
             recipe: self.config.to_toml(),
         };
-        let path = self.folder.checkpoints().save(&state, |folder| self.trainer.write(folder))?;
+        let path = self
+            .folder
+            .checkpoints()
+            .save(&state, |folder| self.trainer.write(folder))?;
         self.trainer.write_weights(&self.folder.weights())?;
         let records = metrics::read(&self.folder.metrics())?;
         let title = format!("Loss of {}", self.folder.root().display());
-        write_bytes(&self.folder.loss_curve(), metrics::chart(&title, &records).to_svg().as_bytes())?;
+        write_bytes(
+            &self.folder.loss_curve(),
+            metrics::chart(&title, &records).to_svg().as_bytes(),
+        )?;
         observer.notice(Event::Saved(&path));
         Ok(())
     }
@@ -160,7 +186,10 @@ fn refuse_changes(config: &TrainConfig, path: &Path, state: &State) -> Result<()
     if differences.is_empty() {
         return Ok(());
     }
-    Err(TrainError::Changed { path: path.to_owned(), differences })
+    Err(TrainError::Changed {
+        path: path.to_owned(),
+        differences,
+    })
 }
 
 /// Seconds of training and samples a second.
@@ -175,7 +204,13 @@ struct Clock {
 impl Clock {
     fn new(before: f64, batch: usize) -> Self {
         let now = Instant::now();
-        Self { before, start: now, last: now, batch, speed: None }
+        Self {
+            before,
+            start: now,
+            last: now,
+            batch,
+            speed: None,
+        }
     }
 
     fn seconds(&self) -> f64 {
@@ -187,7 +222,9 @@ impl Clock {
         let now = Instant::now();
         let current = self.batch as f64 / (now - self.last).as_secs_f64().max(1e-9);
         self.last = now;
-        let speed = self.speed.map_or(current, |speed| speed + (current - speed) / 20.0);
+        let speed = self
+            .speed
+            .map_or(current, |speed| speed + (current - speed) / 20.0);
         self.speed = Some(speed);
         Record {
             step,

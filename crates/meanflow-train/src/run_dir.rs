@@ -27,14 +27,25 @@ impl RunDir {
         create_folder(root)?;
         let there = names(root)?;
         if !there.is_empty() && !there.iter().any(|name| name == LOCK) {
-            return Err(TrainError::NotARun { path: root.to_owned() });
+            return Err(TrainError::NotARun {
+                path: root.to_owned(),
+            });
         }
         let path = root.join(LOCK);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let lock = file.map_err(TrainError::io("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(TrainError::InUse { path: root.to_owned() }),
+            Ok(()) => Ok(Self {
+                root: root.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
+                path: root.to_owned(),
+            }),
             Err(TryLockError::Error(source)) => Err(TrainError::io("lock", &path)(source)),
         }
     }
@@ -66,7 +77,9 @@ impl RunDir {
 
     /// The picture of samples after `step` steps.
     pub fn samples(&self, step: u64) -> PathBuf {
-        self.root.join("samples").join(format!("step-{step:06}.png"))
+        self.root
+            .join("samples")
+            .join(format!("step-{step:06}.png"))
     }
 
     /// The checkpoints.
@@ -78,7 +91,11 @@ impl RunDir {
 /// The weights file that a path given by a user means: the file itself, or that of a run directory.
 pub fn weights_of(path: &Path) -> PathBuf {
     let is_folder = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    if is_folder { path.join(WEIGHTS) } else { path.to_owned() }
+    if is_folder {
+        path.join(WEIGHTS)
+    } else {
+        path.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -99,14 +116,20 @@ mod tests {
     fn a_folder_of_other_things_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.tex"), "").unwrap();
-        assert!(matches!(RunDir::open(folder.path()), Err(TrainError::NotARun { .. })));
+        assert!(matches!(
+            RunDir::open(folder.path()),
+            Err(TrainError::NotARun { .. })
+        ));
         assert_eq!(names(folder.path()).unwrap(), ["thesis.tex"]);
     }
 
     #[test]
     fn a_run_and_its_weights_file_mean_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(weights_of(folder.path()), folder.path().join("model.safetensors"));
+        assert_eq!(
+            weights_of(folder.path()),
+            folder.path().join("model.safetensors")
+        );
         let file = folder.path().join("x.safetensors");
         assert_eq!(weights_of(&file), file);
     }

@@ -23,12 +23,30 @@ impl Samples {
     ///
     /// # Errors
     /// When the labels do not fit the model or the seeds.
-    pub fn draw(model: &Model, seeds: &[u64], labels: Option<&[i64]>, steps: usize) -> Result<Self, TrainError> {
-        let shape: Vec<usize> = model.config().shape.iter().map(|&side| side as usize).collect();
+    pub fn draw(
+        model: &Model,
+        seeds: &[u64],
+        labels: Option<&[i64]>,
+        steps: usize,
+    ) -> Result<Self, TrainError> {
+        let shape: Vec<usize> = model
+            .config()
+            .shape
+            .iter()
+            .map(|&side| side as usize)
+            .collect();
         let grid = uniform_grid(steps);
-        let request = Request { seeds, labels, grid: &grid, micro_batch: micro_batch(&shape) };
+        let request = Request {
+            seeds,
+            labels,
+            grid: &grid,
+            micro_batch: micro_batch(&shape),
+        };
         let drawn = sampler::sample(model, &request)?;
-        Ok(Self { values: to_vec(&drawn)?, shape })
+        Ok(Self {
+            values: to_vec(&drawn)?,
+            shape,
+        })
     }
 
     /// Number of samples.
@@ -46,11 +64,15 @@ impl Samples {
     /// # Errors
     /// When it is not `[1 or 3, H, W]`.
     pub fn pictures(&self) -> Result<Pictures, DataError> {
-        let shape = self.shape.as_slice().try_into().map_err(|_| DataError::Shape {
-            what: "samples",
-            expected: "pictures [channels, height, width]".to_owned(),
-            got: format!("{:?}", self.shape),
-        })?;
+        let shape = self
+            .shape
+            .as_slice()
+            .try_into()
+            .map_err(|_| DataError::Shape {
+                what: "samples",
+                expected: "pictures [channels, height, width]".to_owned(),
+                got: format!("{:?}", self.shape),
+            })?;
         Pictures::from_model(&self.values, shape)
     }
 
@@ -77,17 +99,31 @@ pub fn balanced(seeds: &[u64], classes: i64) -> Option<Vec<i64>> {
 pub(crate) fn comparison(sets: &[Samples], columns: usize) -> Result<Picture, DataError> {
     let plane = sets.first().is_some_and(|samples| samples.shape == [2]);
     if plane {
-        let sheets = sets.iter().map(|samples| samples.sheet(columns)).collect::<Result<Vec<_>, _>>()?;
+        let sheets = sets
+            .iter()
+            .map(|samples| samples.sheet(columns))
+            .collect::<Result<Vec<_>, _>>()?;
         return grid::beside(&sheets, 4, 128);
     }
-    let shape = sets.first().map_or_else(Vec::new, |samples| samples.shape.clone());
-    let values = sets.iter().flat_map(|samples| samples.values.iter().copied()).collect();
+    let shape = sets
+        .first()
+        .map_or_else(Vec::new, |samples| samples.shape.clone());
+    let values = sets
+        .iter()
+        .flat_map(|samples| samples.values.iter().copied())
+        .collect();
     Samples { values, shape }.sheet(columns)
 }
 
 /// The part of the plane that toy data lives in, each coordinate with mean 0 and variance 1; a density of 1/6 is
 /// drawn at two thirds of the brightness.
-const PLANE: DensityStyle = DensityStyle { low: -2.25, high: 2.25, bins: 90, scale: 4, ceiling: 0.25 };
+const PLANE: DensityStyle = DensityStyle {
+    low: -2.25,
+    high: 2.25,
+    bins: 90,
+    scale: 4,
+    ceiling: 0.25,
+};
 
 /// Rows of one evaluation, the same everywhere: libtorch's last bits depend on it.
 fn micro_batch(shape: &[usize]) -> usize {

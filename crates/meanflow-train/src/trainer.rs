@@ -58,7 +58,10 @@ impl Trainer {
     /// When the recipe describes no network for the data.
     pub fn new(config: TrainConfig, data: Dataset, device: Device) -> Result<Self, TrainError> {
         let model = Model::new(config.model(&data)?, config.seed, device, Kind::Float)?;
-        let average = |decay: &Decay| Average { decay: decay.get(), model: model.twin() };
+        let average = |decay: &Decay| Average {
+            decay: decay.get(),
+            model: model.twin(),
+        };
         Ok(Self {
             averages: config.ema.decays.iter().map(average).collect(),
             optimizer: Adam::new(model.parameters(), config.optimizer.constants()),
@@ -110,19 +113,29 @@ impl Trainer {
             loss: loss.loss.double_value(&[]),
             unweighted: loss.unweighted.mean(Kind::Float).double_value(&[]),
             gradient_norm: self.gradient_norm(),
-            rate: self.config.rate.at(self.step, self.config.training.steps.get()),
+            rate: self
+                .config
+                .rate
+                .at(self.step, self.config.training.steps.get()),
             finite: true,
         };
         self.step += 1;
         if !(report.loss.is_finite() && report.gradient_norm.is_finite()) {
             self.leave_out()?;
-            return Ok(StepReport { finite: false, ..report });
+            return Ok(StepReport {
+                finite: false,
+                ..report
+            });
         }
         self.skipped_in_row = 0;
         self.clip(report.gradient_norm);
         self.optimizer.step(report.rate)?;
         for average in &self.averages {
-            ema::update(average.model.parameters(), self.model.parameters(), average.decay)?;
+            ema::update(
+                average.model.parameters(),
+                self.model.parameters(),
+                average.decay,
+            )?;
         }
         Ok(report)
     }
@@ -130,13 +143,21 @@ impl Trainer {
     fn leave_out(&mut self) -> Result<(), TrainError> {
         self.skipped_in_row += 1;
         if self.skipped_in_row >= PATIENCE {
-            return Err(TrainError::NotFinite { step: self.step, skipped: self.skipped_in_row });
+            return Err(TrainError::NotFinite {
+                step: self.step,
+                skipped: self.skipped_in_row,
+            });
         }
         Ok(())
     }
 
     fn gradients(&self) -> Vec<Tensor> {
-        let gradients = self.model.parameters().tensors().into_iter().map(Tensor::grad);
+        let gradients = self
+            .model
+            .parameters()
+            .tensors()
+            .into_iter()
+            .map(Tensor::grad);
         gradients.filter(Tensor::defined).collect()
     }
 
@@ -147,7 +168,9 @@ impl Trainer {
     }
 
     fn clip(&self, norm: f64) {
-        let Some(limit) = self.config.training.clip_norm else { return };
+        let Some(limit) = self.config.training.clip_norm else {
+            return;
+        };
         if norm > limit.get() {
             for mut gradient in self.gradients() {
                 let _ = no_grad(|| gradient.g_mul_scalar_(limit.get() / norm));
@@ -164,7 +187,11 @@ impl Trainer {
         let wanted = &self.config.samples;
         let seeds: Vec<u64> = (0..wanted.count() as u64).collect();
         let labels = balanced(&seeds, model.config().classes);
-        wanted.steps.iter().map(|steps| Samples::draw(model, &seeds, labels.as_deref(), steps.get())).collect()
+        wanted
+            .steps
+            .iter()
+            .map(|steps| Samples::draw(model, &seeds, labels.as_deref(), steps.get()))
+            .collect()
     }
 
     /// Writes all tensors into a folder: the model, every average, the optimiser.
@@ -175,7 +202,11 @@ impl Trainer {
         for (name, model, decay) in self.models() {
             model.save(&folder.join(name), self.metadata(decay))?;
         }
-        weights::save(&folder.join(OPTIMIZER), &self.optimizer.state(), self.metadata(None))?;
+        weights::save(
+            &folder.join(OPTIMIZER),
+            &self.optimizer.state(),
+            self.metadata(None),
+        )?;
         Ok(())
     }
 
@@ -183,7 +214,12 @@ impl Trainer {
     ///
     /// # Errors
     /// When a file does not fit the network.
-    pub fn read(&mut self, folder: &Path, step: u64, skipped_in_row: u32) -> Result<(), TrainError> {
+    pub fn read(
+        &mut self,
+        folder: &Path,
+        step: u64,
+        skipped_in_row: u32,
+    ) -> Result<(), TrainError> {
         for (name, model, _) in self.models() {
             weights::load_strict(&folder.join(name), &model.parameters().named())?;
         }
@@ -204,7 +240,13 @@ impl Trainer {
     /// File name, model and decay of the model itself and of every average.
     fn models(&self) -> impl Iterator<Item = (String, &Model, Option<f64>)> {
         let averages = self.averages.iter();
-        let averages = averages.map(|one| (format!("ema-{}.safetensors", one.decay), &one.model, Some(one.decay)));
+        let averages = averages.map(|one| {
+            (
+                format!("ema-{}.safetensors", one.decay),
+                &one.model,
+                Some(one.decay),
+            )
+        });
         std::iter::once(("model.safetensors".to_owned(), &self.model, None)).chain(averages)
     }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use meanflow_torch::{Device, Tensor};
-use meanflow_train::{Event, Observer, Outcome, Silent, TrainConfig, TrainError, Trainer, metrics, train};
+use meanflow_train::{
+    Event, Observer, Outcome, Silent, TrainConfig, TrainError, Trainer, metrics, train,
+};
 
 const RECIPE: &str = r#"
 seed = 3
@@ -46,12 +48,25 @@ impl Observer for StopAt<'_> {
 }
 
 fn run(root: &Path) -> Result<Outcome, TrainError> {
-    train(recipe(&[]), root, Device::Cpu, &AtomicBool::new(false), &mut Silent)
+    train(
+        recipe(&[]),
+        root,
+        Device::Cpu,
+        &AtomicBool::new(false),
+        &mut Silent,
+    )
 }
 
 fn run_until(root: &Path, step: u64) {
     let stop = AtomicBool::new(false);
-    let outcome = train(recipe(&[]), root, Device::Cpu, &stop, &mut StopAt { step, stop: &stop }).unwrap();
+    let outcome = train(
+        recipe(&[]),
+        root,
+        Device::Cpu,
+        &stop,
+        &mut StopAt { step, stop: &stop },
+    )
+    .unwrap();
     assert_eq!(outcome, Outcome::Stopped(step));
 }
 
@@ -59,15 +74,38 @@ fn run_until(root: &Path, step: u64) {
 fn results(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let checkpoint = root.join("checkpoints/step-00000020");
     let names = ["model", "ema-0.9", "ema-0.5", "optimizer"];
-    let mut files: Vec<PathBuf> = names.iter().map(|name| checkpoint.join(format!("{name}.safetensors"))).collect();
-    files.extend(["model.safetensors", "config.toml", "samples/step-000020.png"].map(|name| root.join(name)));
-    files.into_iter().map(|file| (file.display().to_string().split_off(root.display().to_string().len()), fs::read(file).unwrap())).collect()
+    let mut files: Vec<PathBuf> = names
+        .iter()
+        .map(|name| checkpoint.join(format!("{name}.safetensors")))
+        .collect();
+    files.extend(
+        [
+            "model.safetensors",
+            "config.toml",
+            "samples/step-000020.png",
+        ]
+        .map(|name| root.join(name)),
+    );
+    files
+        .into_iter()
+        .map(|file| {
+            (
+                file.display()
+                    .to_string()
+                    .split_off(root.display().to_string().len()),
+                fs::read(file).unwrap(),
+            )
+        })
+        .collect()
 }
 
 /// The metrics without their wall-clock times.
 fn losses(root: &Path) -> Vec<(u64, u64, u64)> {
     let records = metrics::read(&root.join("metrics.jsonl")).unwrap();
-    records.iter().map(|r| (r.step, r.loss.to_bits(), r.gradient_norm.to_bits())).collect()
+    records
+        .iter()
+        .map(|r| (r.step, r.loss.to_bits(), r.gradient_norm.to_bits()))
+        .collect()
 }
 
 #[test]
@@ -117,12 +155,27 @@ fn another_recipe_is_refused_by_its_keys() {
     let folder = tempfile::tempdir().unwrap();
     run_until(folder.path(), 7);
     let go_on = |overrides: &[&str]| {
-        train(recipe(overrides), folder.path(), Device::Cpu, &AtomicBool::new(false), &mut Silent)
+        train(
+            recipe(overrides),
+            folder.path(),
+            Device::Cpu,
+            &AtomicBool::new(false),
+            &mut Silent,
+        )
     };
-    let error = go_on(&["rate.peak=0.5", "training.batch=16"]).unwrap_err().to_string();
-    assert!(error.contains("rate.peak: was 0.01, is 0.5") && error.contains("training.batch"), "{error}");
+    let error = go_on(&["rate.peak=0.5", "training.batch=16"])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("rate.peak: was 0.01, is 0.5") && error.contains("training.batch"),
+        "{error}"
+    );
     assert!(!error.contains("beta1"), "{error}");
-    assert!(fs::read_to_string(folder.path().join("config.toml")).unwrap().contains("peak = 0.01"));
+    assert!(
+        fs::read_to_string(folder.path().join("config.toml"))
+            .unwrap()
+            .contains("peak = 0.01")
+    );
     go_on(&["training.checkpoint_every=5", "samples.rows=2"]).unwrap();
 }
 
@@ -131,10 +184,15 @@ fn the_loss_falls() {
     let config = recipe(&["training.steps=300"]);
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
-    let losses: Vec<f64> = (0..300).map(|_| trainer.step().unwrap().unweighted).collect();
+    let losses: Vec<f64> = (0..300)
+        .map(|_| trainer.step().unwrap().unweighted)
+        .collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. What no network can predict is left.
-    assert!(mean(&losses[..10]) > 3.0 && mean(&losses[250..]) < 0.85 * mean(&losses[..10]), "{losses:?}");
+    assert!(
+        mean(&losses[..10]) > 3.0 && mean(&losses[250..]) < 0.85 * mean(&losses[..10]),
+        "{losses:?}"
+    );
 }
 
 #[test]
@@ -145,19 +203,31 @@ fn a_loss_that_is_not_finite_reaches_no_weight_and_ends_the_run() {
     trainer.step().unwrap();
     let poisoned = trainer.model().parameters().tensors()[0].shallow_clone();
     let kept = poisoned.detach().copy();
-    tch::no_grad(|| poisoned.shallow_clone().fill_(f64::NAN));
+    let _ = tch::no_grad(|| poisoned.shallow_clone().fill_(f64::NAN));
     let others = |trainer: &Trainer| -> Vec<Tensor> {
         let tensors = trainer.model().parameters().tensors();
         let average = trainer.average().0.parameters().tensors();
-        tensors[1..].iter().chain(&average).map(|tensor| tensor.detach().copy()).collect()
+        tensors[1..]
+            .iter()
+            .chain(&average)
+            .map(|tensor| tensor.detach().copy())
+            .collect()
     };
     let before = others(&trainer);
     for skipped in 1..10 {
         assert!(!trainer.step().unwrap().finite);
         assert_eq!(trainer.skipped_in_row(), skipped);
     }
-    assert!(matches!(trainer.step(), Err(TrainError::NotFinite { skipped: 10, .. })));
-    assert!(others(&trainer).iter().zip(&before).all(|(one, other)| one == other));
+    assert!(matches!(
+        trainer.step(),
+        Err(TrainError::NotFinite { skipped: 10, .. })
+    ));
+    assert!(
+        others(&trainer)
+            .iter()
+            .zip(&before)
+            .all(|(one, other)| one == other)
+    );
     tch::no_grad(|| poisoned.shallow_clone().copy_(&kept));
     assert!(trainer.step().unwrap().finite);
     assert_eq!(trainer.skipped_in_row(), 0);

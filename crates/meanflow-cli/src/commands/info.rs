@@ -28,18 +28,28 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
         println!("{report:#}");
     } else {
         print!("{}", text(&header));
-        println!("file        {} ({bytes} bytes)\nsha256      {sha256}", path.display());
+        println!(
+            "file        {} ({bytes} bytes)\nsha256      {sha256}",
+            path.display()
+        );
     }
     Ok(0)
 }
 
 fn text(header: &WeightsHeader) -> String {
-    let mut text = format!("parameters  {} in {} tensors\n", count(&header.tensors), header.tensors.len());
+    let mut text = format!(
+        "parameters  {} in {} tensors\n",
+        count(&header.tensors),
+        header.tensors.len()
+    );
     let mut types = BTreeMap::<&str, usize>::new();
     for tensor in &header.tensors {
         *types.entry(&tensor.dtype).or_default() += 1;
     }
-    let types: Vec<String> = types.iter().map(|(dtype, tensors)| format!("{tensors} × {dtype}")).collect();
+    let types: Vec<String> = types
+        .iter()
+        .map(|(dtype, tensors)| format!("{tensors} × {dtype}"))
+        .collect();
     text += &format!("types       {}\n", types.join(", "));
     for (key, value) in header.metadata.iter().filter(|(key, _)| *key != RECIPE_KEY) {
         let shown: String = value.chars().take(LONGEST).collect();
@@ -47,11 +57,17 @@ fn text(header: &WeightsHeader) -> String {
         text += &format!("{key:<11} {shown}{rest}\n");
     }
     for tensor in &header.tensors {
-        text += &format!("  {:<48} {:>4} {:?}\n", tensor.name, tensor.dtype, tensor.shape);
+        text += &format!(
+            "  {:<48} {:>4} {:?}\n",
+            tensor.name, tensor.dtype, tensor.shape
+        );
     }
     text
 }
 
 fn count(tensors: &[TensorInfo]) -> i64 {
-    tensors.iter().map(|tensor| tensor.shape.iter().product::<i64>()).sum()
+    tensors
+        .iter()
+        .map(|tensor| tensor.shape.iter().product::<i64>())
+        .sum()
 }

@@ -34,7 +34,10 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
         println!("{report:#}");
     } else {
         let (count, out) = (seeds.len(), args.out.display());
-        println!("{out}: {count} samples, {} evaluations each, {seconds:.2} s", args.steps);
+        println!(
+            "{out}: {count} samples, {} evaluations each, {seconds:.2} s",
+            args.steps
+        );
     }
     Ok(0)
 }
@@ -59,7 +62,11 @@ fn labels(
         Class::Data => labels_of_data(seeds, metadata)?,
         Class::Only(label) if (0..classes).contains(&label) => vec![label; seeds.len()],
         Class::Only(label) => {
-            return Err(Usage(format!("--class: expected 0 to {}, got {label}", classes - 1)).into());
+            return Err(Usage(format!(
+                "--class: expected 0 to {}, got {label}",
+                classes - 1
+            ))
+            .into());
         }
     }))
 }
@@ -70,9 +77,15 @@ fn labels_of_data(seeds: &[u64], metadata: &BTreeMap<String, String>) -> anyhow:
         Usage("--class data: these weights do not say what they were trained on".to_owned())
     })?;
     let config = TrainConfig::parse(Path::new("the recipe in the weights file"), recipe, &[])?;
-    let data = config.data.load(config.seed).context("--class data needs the training data")?;
+    let data = config
+        .data
+        .load(config.seed)
+        .context("--class data needs the training data")?;
     let labels = data.labels();
-    Ok(seeds.iter().map(|seed| labels[(seed % labels.len() as u64) as usize]).collect())
+    Ok(seeds
+        .iter()
+        .map(|seed| labels[(seed % labels.len() as u64) as usize])
+        .collect())
 }
 
 /// What kind of output a path asks for.
@@ -89,9 +102,10 @@ impl Output {
             Some("png") => Ok(Self::Picture),
             Some("npz") => Ok(Self::Archive),
             None => Ok(Self::Folder),
-            Some(other) => {
-                Err(Usage(format!("--out: expected NAME.png, NAME.npz or a folder, got a .{other} file")).into())
-            }
+            Some(other) => Err(Usage(format!(
+                "--out: expected NAME.png, NAME.npz or a folder, got a .{other} file"
+            ))
+            .into()),
         }
     }
 
@@ -102,9 +116,15 @@ impl Output {
             if path.is_dir() {
                 return Err(Usage(format!("--out {shown}: expected a file, got a folder")).into());
             }
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
-                return Err(Usage(format!("--out {shown}: there is no folder {}", parent.display())).into());
+                return Err(Usage(format!(
+                    "--out {shown}: there is no folder {}",
+                    parent.display()
+                ))
+                .into());
             }
             return Ok(());
         }
@@ -113,7 +133,10 @@ impl Output {
         }
         let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
         if occupied && !args.force {
-            return Err(Usage(format!("--out {shown}: the folder is not empty; --force writes into it")).into());
+            return Err(Usage(format!(
+                "--out {shown}: the folder is not empty; --force writes into it"
+            ))
+            .into());
         }
         Ok(())
     }
@@ -121,18 +144,28 @@ impl Output {
     fn write(self, args: &Sample, samples: &Samples, labels: &[i64]) -> anyhow::Result<()> {
         match self {
             Self::Picture => {
-                let columns = args.columns.map_or_else(|| square(samples.len()), std::num::NonZeroUsize::get);
+                let columns = args
+                    .columns
+                    .map_or_else(|| square(samples.len()), std::num::NonZeroUsize::get);
                 samples.sheet(columns)?.write_png(&args.out)?;
             }
             Self::Archive if samples.shape == [2] => {
-                let array = NpyView { shape: &[samples.len(), 2], data: NpySlice::F32(&samples.values) };
+                let array = NpyView {
+                    shape: &[samples.len(), 2],
+                    data: NpySlice::F32(&samples.values),
+                };
                 npz::write(&args.out, &[("arr_0", array)], Compression::Deflate)?;
             }
             Self::Archive => npz::write_samples(&args.out, &samples.pictures()?, labels)?,
             Self::Folder if samples.shape == [2] => {
-                return Err(Usage("--out: points of the plane go into NAME.png or NAME.npz".to_owned()).into());
+                return Err(Usage(
+                    "--out: points of the plane go into NAME.png or NAME.npz".to_owned(),
+                )
+                .into());
             }
-            Self::Folder => samples.pictures()?.write_folders(&args.out, &args.seeds.0)?,
+            Self::Folder => samples
+                .pictures()?
+                .write_folders(&args.out, &args.seeds.0)?,
         }
         Ok(())
     }

@@ -15,7 +15,10 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
         print!("{}", config.to_toml());
         return Ok(0);
     }
-    let root = args.out.clone().unwrap_or_else(|| default_folder(&args.recipe.config));
+    let root = args
+        .out
+        .clone()
+        .unwrap_or_else(|| default_folder(&args.recipe.config));
     let device = open_device(&args.compute)?;
     let interruption = Interruption::listen()?;
     let mut progress = Progress::new();

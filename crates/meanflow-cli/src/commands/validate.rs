@@ -12,7 +12,10 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
     let facts = facts(&config)?;
     if args.json {
-        let facts: serde_json::Map<String, Value> = facts.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let facts: serde_json::Map<String, Value> = facts
+            .into_iter()
+            .map(|(name, value)| (name.into(), value))
+            .collect();
         println!("{:#}", Value::Object(facts));
         return Ok(0);
     }
@@ -26,7 +29,10 @@ fn facts(config: &TrainConfig) -> anyhow::Result<Vec<(&'static str, Value)>> {
     let data = config.data.load(config.seed)?;
     let model = Model::new(config.model(&data)?, config.seed, Device::Cpu, Kind::Float)?;
     let batch = config.training.batch.get();
-    let jumps = config.times.draw(batch, &mut Stream::new(config.seed, Purpose::Times, 0)).jumps;
+    let jumps = config
+        .times
+        .draw(batch, &mut Stream::new(config.seed, Purpose::Times, 0))
+        .jumps;
     let epochs = config.training.steps.get() as f64 * batch as f64 / data.len() as f64;
     let mut facts = vec![
         ("samples", json!(data.len())),
@@ -41,14 +47,20 @@ fn facts(config: &TrainConfig) -> anyhow::Result<Vec<(&'static str, Value)>> {
         ("ema", json!(config.ema.decays)),
     ];
     facts.extend(tokens(model.config()).map(|tokens| ("tokens", json!(tokens))));
-    facts.extend(config.guidance.map(|guidance| ("guidance_scale", json!(guidance.effective_scale()))));
+    facts.extend(
+        config
+            .guidance
+            .map(|guidance| ("guidance_scale", json!(guidance.effective_scale()))),
+    );
     Ok(facts)
 }
 
 /// Tokens of a transformer.
 fn tokens(config: &ModelConfig) -> Option<i64> {
     match (&config.network, config.shape.as_slice()) {
-        (NetworkConfig::Dit(dit), [_, height, width]) => Some((height / dit.patch) * (width / dit.patch)),
+        (NetworkConfig::Dit(dit), [_, height, width]) => {
+            Some((height / dit.patch) * (width / dit.patch))
+        }
         _ => None,
     }
 }

@@ -15,7 +15,10 @@ pub(super) struct Fault {
 }
 
 fn fault(key: &'static str, message: impl ToString) -> Option<Fault> {
-    Some(Fault { key, message: message.to_string() })
+    Some(Fault {
+        key,
+        message: message.to_string(),
+    })
 }
 
 impl TrainConfig {
@@ -31,7 +34,9 @@ impl TrainConfig {
     /// Whether the network is given a class.
     pub fn is_conditional(&self) -> bool {
         match &self.data {
-            DataConfig::Digits { conditional } | DataConfig::Idx { conditional, .. } => *conditional,
+            DataConfig::Digits { conditional } | DataConfig::Idx { conditional, .. } => {
+                *conditional
+            }
             DataConfig::Checkerboard { .. } => false,
         }
     }
@@ -43,17 +48,22 @@ impl TrainConfig {
         if let Err(error) = self.times.validate() {
             return fault("times", error);
         }
-        self.loss.validate().err().and_then(|error| fault("loss", error))
+        self.loss
+            .validate()
+            .err()
+            .and_then(|error| fault("loss", error))
     }
 
     fn fault_of_network(&self) -> Option<Fault> {
         match (&self.network, &self.data) {
-            (NetworkConfig::Dit(_), DataConfig::Checkerboard { .. }) => {
-                fault("network.kind", "expected a network for points such as \"mlp\", got \"dit\", which is for pictures")
-            }
-            (NetworkConfig::Mlp(_), DataConfig::Digits { .. } | DataConfig::Idx { .. }) => {
-                fault("network.kind", "expected a network for pictures such as \"dit\", got \"mlp\", which is for points")
-            }
+            (NetworkConfig::Dit(_), DataConfig::Checkerboard { .. }) => fault(
+                "network.kind",
+                "expected a network for points such as \"mlp\", got \"dit\", which is for pictures",
+            ),
+            (NetworkConfig::Mlp(_), DataConfig::Digits { .. } | DataConfig::Idx { .. }) => fault(
+                "network.kind",
+                "expected a network for pictures such as \"dit\", got \"mlp\", which is for points",
+            ),
             _ => None,
         }
     }
@@ -61,10 +71,21 @@ impl TrainConfig {
     fn fault_of_labels(&self) -> Option<Fault> {
         let conditional = self.is_conditional();
         match (&self.guidance, &self.label_drop) {
-            (Some(_), _) if !conditional => fault("guidance", "expected no guidance for data without labels"),
-            (_, Some(_)) if !conditional => fault("label_drop", "expected no label drop for data without labels"),
-            (Some(guidance), drop) if uses_null_class(guidance) && drop.as_ref().is_none_or(|d| d.probability() == 0.0) => {
-                fault("guidance", "expected label_drop.probability > 0: guidance asks the null class, which is only trained by dropped labels")
+            (Some(_), _) if !conditional => {
+                fault("guidance", "expected no guidance for data without labels")
+            }
+            (_, Some(_)) if !conditional => fault(
+                "label_drop",
+                "expected no label drop for data without labels",
+            ),
+            (Some(guidance), drop)
+                if uses_null_class(guidance)
+                    && drop.as_ref().is_none_or(|d| d.probability() == 0.0) =>
+            {
+                fault(
+                    "guidance",
+                    "expected label_drop.probability > 0: guidance asks the null class, which is only trained by dropped labels",
+                )
             }
             _ => None,
         }
@@ -74,14 +95,23 @@ impl TrainConfig {
         let steps = self.training.steps.get();
         let warmup = self.rate.warmup_steps();
         if warmup >= steps {
-            return fault("rate.warmup_steps", format!("expected fewer than training.steps = {steps}, got {warmup}"));
+            return fault(
+                "rate.warmup_steps",
+                format!("expected fewer than training.steps = {steps}, got {warmup}"),
+            );
         }
         if self.ema.decays.is_empty() {
             return fault("ema.decays", "expected at least one decay, got none");
         }
         let repeated = |i: usize| self.ema.decays[..i].contains(&self.ema.decays[i]);
         match (0..self.ema.decays.len()).find(|&i| repeated(i)) {
-            Some(i) => fault("ema.decays", format!("expected different decays, got {} twice", self.ema.decays[i].get())),
+            Some(i) => fault(
+                "ema.decays",
+                format!(
+                    "expected different decays, got {} twice",
+                    self.ema.decays[i].get()
+                ),
+            ),
             None => None,
         }
     }
@@ -95,11 +125,17 @@ fn uses_null_class(guidance: &meanflow_cfg::Guidance) -> bool {
 impl SamplesConfig {
     fn fault(&self) -> Option<Fault> {
         if self.steps.is_empty() {
-            return fault("samples.steps", "expected at least one number of steps, got none");
+            return fault(
+                "samples.steps",
+                "expected at least one number of steps, got none",
+            );
         }
         let count = self.rows.get().saturating_mul(self.columns.get());
         if count > MOST_SAMPLES {
-            return fault("samples.rows", format!("expected at most {MOST_SAMPLES} samples in a grid, got {count}"));
+            return fault(
+                "samples.rows",
+                format!("expected at most {MOST_SAMPLES} samples in a grid, got {count}"),
+            );
         }
         None
     }

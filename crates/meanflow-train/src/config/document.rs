@@ -15,7 +15,10 @@ pub(super) struct Document {
     path: PathBuf,
     text: String,
     tree: Table,
+    /// Where values stand, by dotted key; tables stand at their header or key.
     places: HashMap<String, Place>,
+    /// Where keys stand, for those that should not be there.
+    key_places: HashMap<String, Place>,
 }
 
 impl Document {
@@ -23,15 +26,24 @@ impl Document {
     ///
     /// # Errors
     /// What is no TOML, an override that is no `key=value`, and any number that is not finite.
-    pub(super) fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+    pub(super) fn parse(
+        path: &Path,
+        text: &str,
+        overrides: &[String],
+    ) -> Result<Self, ConfigError> {
         let mut document = Self {
             path: path.to_owned(),
             text: text.to_owned(),
             tree: Table::new(),
             places: HashMap::new(),
+            key_places: HashMap::new(),
         };
         let syntax = |error: &toml::de::Error| ConfigError::Syntax {
-            place: Place::in_file(path.to_owned(), text, error.span().map_or(0, |span| span.start)),
+            place: Place::in_file(
+                path.to_owned(),
+                text,
+                error.span().map_or(0, |span| span.start),
+            ),
             message: error.message().to_owned(),
         };
         let spanned = DeTable::parse(text).map_err(|error| syntax(&error))?;
@@ -53,7 +65,14 @@ impl Document {
             };
             let message = error.inner().message();
             let key = self.culprit(&path, message).unwrap_or(path);
-            self.error(&key, reworded(message))
+            match self.key_places.get(&key) {
+                Some(place) if message.starts_with("unknown field") => ConfigError::Key {
+                    place: place.clone(),
+                    key,
+                    message: message.to_owned(),
+                },
+                _ => self.error(&key, reworded(message, &key)),
+            }
         })
     }
 
@@ -69,24 +88,37 @@ impl Document {
                 None => break Place::in_file(self.path.clone(), &self.text, 0),
             }
         };
-        ConfigError::Key { place, key: key.to_owned(), message: message.into() }
+        ConfigError::Key {
+            place,
+            key: key.to_owned(),
+            message: message.into(),
+        }
     }
 
     fn apply(&mut self, change: &Override) -> Result<(), ConfigError> {
-        change.apply(&mut self.tree).map_err(|key| ConfigError::Key {
-            place: Place::Override(change.text.clone()),
-            key,
-            message: "expected a table, got a value".to_owned(),
-        })?;
-        self.places.insert(change.key.clone(), Place::Override(change.text.clone()));
+        change
+            .apply(&mut self.tree)
+            .map_err(|key| ConfigError::Key {
+                place: Place::Override(change.text.clone()),
+                key,
+                message: "expected a table, got a value".to_owned(),
+            })?;
+        for places in [&mut self.places, &mut self.key_places] {
+            places.insert(change.key.clone(), Place::Override(change.text.clone()));
+        }
         Ok(())
     }
 
-    /// Notes the place of every key: values at their value, tables at their header or key.
     fn note_table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let path = join(prefix, key.get_ref());
-            let start = if value.get_ref().is_table() { key.span().start } else { value.span().start };
+            let place = Place::in_file(self.path.clone(), &self.text, key.span().start);
+            self.key_places.insert(path.clone(), place);
+            let start = if value.get_ref().is_table() {
+                key.span().start
+            } else {
+                value.span().start
+            };
             self.note(&path, start, value);
         }
     }
@@ -107,7 +139,9 @@ impl Document {
 
     /// NaN and infinities are valid TOML and never a valid setting.
     fn refuse_not_finite(&self, prefix: &str, table: &Table) -> Result<(), ConfigError> {
-        table.iter().try_for_each(|(key, value)| self.refuse_value(&join(prefix, key), value))
+        table
+            .iter()
+            .try_for_each(|(key, value)| self.refuse_value(&join(prefix, key), value))
     }
 
     fn refuse_value(&self, path: &str, value: &Value) -> Result<(), ConfigError> {
@@ -116,20 +150,25 @@ impl Document {
                 Err(self.error(path, format!("expected a finite number, got {number}")))
             }
             Value::Table(table) => self.refuse_not_finite(path, table),
-            Value::Array(items) => {
-                items.iter().enumerate().try_for_each(|(i, item)| self.refuse_value(&format!("{path}[{i}]"), item))
-            }
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(i, item)| self.refuse_value(&format!("{path}[{i}]"), item)),
             _ => Ok(()),
         }
     }
 
-    /// Serde reads a table tagged by `kind` in two passes and forgets the key inside it:
-    /// the key is found again by what the message says of it.
+    /// Serde reads a table tagged by `kind` in two passes and forgets the key inside it, and a check of a whole table
+    /// knows no path: the key is found again by what the message says of it.
     fn culprit(&self, path: &str, message: &str) -> Option<String> {
         let table = self.table_at(path)?;
-        let named = quoted_after(message, "unknown field `").filter(|key| table.contains_key(*key));
+        let named =
+            quoted_after(message, "unknown field `").or_else(|| Some(message.split_once(": ")?.0));
+        let named = named.filter(|key| table.contains_key(*key));
         let key = named.or_else(|| {
-            let mut matching = table.iter().filter(|(_, value)| described(value).iter().any(|d| message.contains(d)));
+            let mut matching = table
+                .iter()
+                .filter(|(_, value)| described(value).iter().any(|d| message.contains(d)));
             let (key, _) = matching.next()?;
             matching.next().is_none().then_some(key.as_str())
         })?;
@@ -137,12 +176,18 @@ impl Document {
     }
 
     fn table_at(&self, path: &str) -> Option<&Table> {
-        path.split('.').filter(|part| !part.is_empty()).try_fold(&self.tree, |table, part| table.get(part)?.as_table())
+        path.split('.')
+            .filter(|part| !part.is_empty())
+            .try_fold(&self.tree, |table, part| table.get(part)?.as_table())
     }
 }
 
 fn join(prefix: &str, key: &str) -> String {
-    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
+    if prefix.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{prefix}.{key}")
+    }
 }
 
 fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
@@ -152,17 +197,29 @@ fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
 /// The ways serde may name this value in a message.
 fn described(value: &Value) -> Vec<String> {
     match value {
-        Value::Integer(n) => vec![format!("integer `{n}`"), format!("floating point `{:?}`", *n as f64)],
-        Value::Float(x) => vec![format!("floating point `{x:?}`"), format!("floating point `{x}`")],
+        Value::Integer(n) => vec![
+            format!("integer `{n}`"),
+            format!("floating point `{:?}`", *n as f64),
+        ],
+        Value::Float(x) => vec![
+            format!("floating point `{x:?}`"),
+            format!("floating point `{x}`"),
+        ],
         Value::Boolean(b) => vec![format!("boolean `{b}`")],
         Value::String(s) => vec![format!("string {s:?}"), format!("unknown variant `{s}`")],
         _ => Vec::new(),
     }
 }
 
-/// `invalid value: A, expected B` as `expected B, got A`.
-fn reworded(message: &str) -> String {
-    let body = message.strip_prefix("invalid value: ").or_else(|| message.strip_prefix("invalid type: "));
+/// `invalid value: A, expected B` as `expected B, got A`, and the key not twice.
+fn reworded(message: &str, key: &str) -> String {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let message = message
+        .strip_prefix(&format!("{name}: "))
+        .unwrap_or(message);
+    let body = message
+        .strip_prefix("invalid value: ")
+        .or_else(|| message.strip_prefix("invalid type: "));
     match body.and_then(|body| body.split_once(", expected ")) {
         Some((got, expected)) => format!("expected {expected}, got {got}"),
         None => message.to_owned(),

@@ -24,7 +24,10 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
-pub use sections::{DataConfig, EmaConfig, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig, TrainingConfig};
+pub use sections::{
+    DataConfig, EmaConfig, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig,
+    TrainingConfig,
+};
 
 use document::Document;
 
@@ -69,8 +72,10 @@ impl TrainConfig {
     /// # Errors
     /// [`ConfigError`], with the place of the key that is wrong.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(path, &text, overrides)
     }
 

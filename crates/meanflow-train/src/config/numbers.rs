@@ -32,16 +32,34 @@ macro_rules! bounded {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let value = f64::deserialize(deserializer)?;
-                Self::new(value).ok_or_else(|| D::Error::invalid_value(Unexpected::Float(value), &$range))
+                Self::new(value)
+                    .ok_or_else(|| D::Error::invalid_value(Unexpected::Float(value), &$range))
             }
         }
     };
 }
 
-bounded!(Positive, "A finite number above zero.", "a number > 0", |x| x > 0.0 && x.is_finite());
-bounded!(NonNegative, "Zero or a finite number above it.", "a number >= 0", |x| x >= 0.0 && x.is_finite());
-bounded!(Decay, "A number in `[0, 1)`: what an average keeps of its past.", "a number in [0, 1)", |x| (0.0..1.0).contains(&x));
-bounded!(Share, "A number in `[0, 1]`.", "a number in [0, 1]", |x| (0.0..=1.0).contains(&x));
+bounded!(
+    Positive,
+    "A finite number above zero.",
+    "a number > 0",
+    |x| x > 0.0 && x.is_finite()
+);
+bounded!(
+    NonNegative,
+    "Zero or a finite number above it.",
+    "a number >= 0",
+    |x| x >= 0.0 && x.is_finite()
+);
+bounded!(
+    Decay,
+    "A number in `[0, 1)`: what an average keeps of its past.",
+    "a number in [0, 1)",
+    |x| (0.0..1.0).contains(&x)
+);
+bounded!(Share, "A number in `[0, 1]`.", "a number in [0, 1]", |x| {
+    (0.0..=1.0).contains(&x)
+});
 
 #[cfg(test)]
 mod tests {

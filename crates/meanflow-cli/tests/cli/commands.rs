@@ -1,0 +1,207 @@
+//! The commands do what their help says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::support::Scene;
+
+const DIGITS: [&str; 10] = [
+    "--set",
+    "data={ kind = \"digits\", conditional = true }",
+    "--set",
+    "network={ kind = \"dit\", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
+    "--set",
+    "samples.steps=[1]",
+    "--set",
+    "training.steps=3",
+    "--out",
+    "digits",
+];
+
+fn names(folder: &std::path::Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_run_leaves_what_the_help_says() {
+    let scene = Scene::new();
+    let said = scene.succeeds(&["train", &scene.recipe()]);
+    assert!(said.contains("meanflow sample runs/tiny"), "{said}");
+    let root = scene.path("runs/tiny");
+    let expected = [
+        ".lock",
+        "checkpoints",
+        "config.toml",
+        "loss.svg",
+        "metrics.jsonl",
+        "model.safetensors",
+        "samples",
+    ];
+    assert_eq!(names(&root), expected.map(str::to_owned).into());
+    assert_eq!(
+        names(&root.join("samples")),
+        ["step-000010.png", "step-000020.png"]
+            .map(str::to_owned)
+            .into()
+    );
+    assert_eq!(
+        fs::read_to_string(root.join("metrics.jsonl"))
+            .unwrap()
+            .lines()
+            .count(),
+        20
+    );
+    // The resolved recipe is a recipe, and the same one.
+    let resolved = root.join("config.toml");
+    let again = scene.succeeds(&["train", resolved.to_str().unwrap(), "--dry-run"]);
+    assert_eq!(again, fs::read_to_string(resolved).unwrap());
+}
+
+#[test]
+fn a_dry_run_does_nothing() {
+    let scene = Scene::new();
+    let said = scene.succeeds(&["train", &scene.recipe(), "-n", "--set", "training.steps=7"]);
+    assert!(said.contains("steps = 7"), "{said}");
+    assert!(!scene.path("runs").exists());
+}
+
+#[test]
+fn the_sample_of_a_seed_is_its_own() {
+    let scene = Scene::new();
+    scene.succeeds(&[&["train", &scene.recipe()][..], &DIGITS].concat());
+    let sample =
+        |more: &[&str]| scene.succeeds(&[&["sample", "digits", "--class", "4"][..], more].concat());
+    sample(&["--seeds", "0-70", "--out", "many"]);
+    sample(&["--seeds", "69,3", "--out", "few"]);
+    let picture = |folder: &str, seed: u64| {
+        fs::read(scene.path(&format!("{folder}/000000/{seed:06}.png"))).unwrap()
+    };
+    for seed in [3, 69] {
+        assert_eq!(picture("many", seed), picture("few", seed));
+    }
+    assert_ne!(picture("few", 3), picture("few", 69));
+}
+
+#[test]
+fn archives_hold_the_classes_asked_for() {
+    let scene = Scene::new();
+    scene.succeeds(&[&["train", &scene.recipe()][..], &DIGITS].concat());
+    for (class, first) in [
+        ("balanced", "[0, 1, 2, 3]"),
+        ("data", "[0, 1, 2, 3]"),
+        ("7", "[7, 7, 7, 7]"),
+        ("none", "[10, 10, 10, 10]"),
+    ] {
+        scene.succeeds(&[
+            "sample",
+            "digits",
+            "--seeds",
+            "0-3",
+            "--class",
+            class,
+            "--out",
+            "batch.npz",
+        ]);
+        let mut archive = meanflow_data::npz::Npz::open(&scene.path("batch.npz"), 1 << 20).unwrap();
+        let images = archive.read("arr_0").unwrap();
+        assert_eq!(images.shape, [4, 8, 8, 1]);
+        let labels = format!("{:?}", archive.read("arr_1").unwrap().data);
+        assert!(labels.contains(first), "{class}: {labels}");
+    }
+    let report = scene.succeeds(&[
+        "sample", "digits", "--seeds", "0-5", "--out", "grid.png", "--json",
+    ]);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&report).unwrap()["samples"],
+        6
+    );
+}
+
+#[test]
+fn points_of_the_plane_are_drawn_and_stored() {
+    let scene = Scene::new();
+    scene.trained("run");
+    scene.succeeds(&["sample", "run", "--seeds", "0-99", "--out", "density.png"]);
+    scene.succeeds(&[
+        "sample",
+        "run/model.safetensors",
+        "--seeds",
+        "0-99",
+        "--out",
+        "points.npz",
+        "--steps",
+        "3",
+    ]);
+    let mut archive = meanflow_data::npz::Npz::open(&scene.path("points.npz"), 1 << 20).unwrap();
+    assert_eq!(archive.read("arr_0").unwrap().shape, [100, 2]);
+}
+
+#[test]
+fn info_and_validate_agree_on_the_parameters() {
+    let scene = Scene::new();
+    scene.trained("run");
+    let parse = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    let info = parse(scene.succeeds(&["info", "run", "--json"]));
+    let facts = parse(scene.succeeds(&["validate", &scene.recipe(), "--json"]));
+    assert_eq!(info["parameters"], facts["parameters"]);
+    assert_eq!(info["metadata"]["step"], "20");
+    assert_eq!(facts["jump_rows_first_batch"], 16);
+    assert!(scene.succeeds(&["info", "run"]).contains("sha256"));
+    assert!(
+        scene
+            .succeeds(&["validate", &scene.recipe()])
+            .contains("steps_per_epoch")
+    );
+}
+
+#[test]
+fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
+    let scene = Scene::new();
+    let recipe = scene.recipe();
+    let long = [
+        "--set",
+        "training.steps=1000000",
+        "--set",
+        "training.checkpoint_every=1000000",
+        "--set",
+        "training.sample_every=1000000",
+        "--set",
+        "rate={ kind = \"constant\", peak = 1e-3, warmup_steps = 0 }",
+    ];
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let arguments = [&["train", &recipe, "--out", signal][..], &long].concat();
+        let mut child = scene
+            .command(&arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(
+            lines
+                .map_while(Result::ok)
+                .any(|line| line.starts_with("step ")),
+            "it never began"
+        );
+        let killed = Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        let checkpoints = names(&scene.path(signal).join("checkpoints"));
+        let step: u64 = checkpoints
+            .first()
+            .unwrap()
+            .trim_start_matches("step-")
+            .parse()
+            .unwrap();
+        let steps = format!("training.steps={}", step + 5);
+        scene.succeeds(&[&arguments[..], &["--set", &steps]].concat());
+        assert_eq!(names(&scene.path(signal).join("checkpoints")).len(), 2);
+    }
+}
