@@ -1,0 +1,223 @@
+//! A sample depends on its seed, its class, the grid and the weights, and on nothing else.
+
+mod common;
+
+use common::{dit, mlp, normal, random_model, randomise, relative};
+use meanflow_core::solver::{EULER, integrate};
+use meanflow_core::{Schedule, State};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::sampler::{Request, noise, sample, uniform_grid};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Rows};
+
+fn float_model() -> Model {
+    let config = dit(TimeEmbedding::TH, 10).config().clone();
+    let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
+    randomise(&model);
+    model
+}
+
+#[test]
+fn neither_number_nor_order_of_seeds_changes_a_bit() {
+    let model = float_model();
+    let grid = uniform_grid(2);
+    let seeds: Vec<u64> = (0..41).map(|index| index * index * 31).collect();
+    let class = |seed: u64| (seed % 11) as i64;
+    let draw = |seeds: &[u64]| {
+        let labels: Vec<i64> = seeds.iter().map(|seed| class(*seed)).collect();
+        sample(
+            &model,
+            &Request {
+                seeds,
+                labels: Some(&labels),
+                grid: &grid,
+                micro_batch: 16,
+            },
+        )
+        .unwrap()
+    };
+    let all = draw(&seeds);
+    let reversed: Vec<u64> = seeds.iter().rev().copied().collect();
+    assert_eq!(draw(&reversed).flip([0]), all);
+    for count in [1, 3, 16, 17] {
+        assert_eq!(
+            draw(&seeds[5..5 + count]),
+            all.narrow(0, 5, count as i64),
+            "{count} seeds"
+        );
+    }
+}
+
+#[test]
+fn noise_is_a_function_of_the_seed() {
+    let together = noise(&[5, 6, 7], &[2, 3]);
+    for (row, seed) in [5, 6, 7].into_iter().enumerate() {
+        assert_eq!(noise(&[seed], &[2, 3]), together.narrow(0, row as i64, 1));
+    }
+    let many = noise(&(0..4000).collect::<Vec<_>>(), &[16]);
+    // 64,000 values: mean and variance have standard errors of 0.004 and 0.006.
+    assert!(many.mean(Kind::Double).double_value(&[]).abs() < 0.02);
+    assert!((many.square().mean(Kind::Double).double_value(&[]) - 1.0).abs() < 0.03);
+}
+
+#[test]
+fn one_step_is_the_jump_from_noise() {
+    let model = mlp(TimeEmbedding::TH, 0);
+    let seeds = [1, 2, 3];
+    let drawn = sample(
+        &model,
+        &Request {
+            seeds: &seeds,
+            labels: None,
+            grid: &uniform_grid(1),
+            micro_batch: 3,
+        },
+    )
+    .unwrap();
+    let e = noise(&seeds, &[2]).to_kind(Kind::Double);
+    let by_hand = &e - model.predict(&e, &[0.0; 3], &[1.0; 3], None);
+    assert!(
+        relative(&drawn.to_kind(Kind::Double), &by_hand) < 1e-6,
+        "rounded to f32 at the end"
+    );
+}
+
+#[test]
+fn the_prior_is_scaled_by_the_schedule() {
+    let schedule = Schedule::VariancePreserving {
+        beta_min: 0.1,
+        beta_max: 20.0,
+    };
+    let config = ModelConfig {
+        schedule,
+        ..mlp(TimeEmbedding::TH, 0).config().clone()
+    };
+    let model = Model::new(config, 0, Device::Cpu, Kind::Double).unwrap();
+    let last = model.parameters().get("last.weight").unwrap();
+    tch::no_grad(|| last.shallow_clone().zero_());
+    let drawn = sample(
+        &model,
+        &Request {
+            seeds: &[4],
+            labels: None,
+            grid: &uniform_grid(3),
+            micro_batch: 1,
+        },
+    )
+    .unwrap();
+    let expected = noise(&[4], &[2]) * schedule.prior_scale();
+    assert!(
+        relative(&drawn, &expected) < 1e-6,
+        "with u = 0 nothing moves"
+    );
+}
+
+#[test]
+fn what_cannot_be_drawn_is_refused() {
+    let (conditional, unconditional) = (dit(TimeEmbedding::TH, 10), mlp(TimeEmbedding::TH, 0));
+    let refuse =
+        |model: &Model, seeds: &[u64], labels: Option<&[i64]>, grid: &[f64], message: &str| {
+            let error = sample(
+                model,
+                &Request {
+                    seeds,
+                    labels,
+                    grid,
+                    micro_batch: 4,
+                },
+            )
+            .unwrap_err()
+            .to_string();
+            assert!(error.contains(message), "{error}");
+        };
+    for grid in [
+        vec![],
+        vec![1.0],
+        vec![0.0, 1.0],
+        vec![1.0, 0.5],
+        vec![1.0, 1.0, 0.0],
+        vec![1.0, f64::NAN, 0.0],
+    ] {
+        refuse(&unconditional, &[1], None, &grid, "decrease from 1 to 0");
+    }
+    let grid = uniform_grid(1);
+    refuse(&unconditional, &[], None, &grid, "at least one seed");
+    refuse(&unconditional, &[1], Some(&[0]), &grid, "unconditional");
+    refuse(
+        &conditional,
+        &[1, 2],
+        Some(&[0]),
+        &grid,
+        "2 classes of 0..=10",
+    );
+    refuse(
+        &conditional,
+        &[1],
+        Some(&[11]),
+        &grid,
+        "1 classes of 0..=10",
+    );
+    refuse(
+        &conditional,
+        &[1],
+        Some(&[-1]),
+        &grid,
+        "1 classes of 0..=10",
+    );
+}
+
+#[test]
+fn batches_of_tensors_are_a_state() {
+    let (x, y) = (normal(1, &[3, 2, 2]), normal(2, &[3, 2, 2]));
+    let (a, b) = ([1.0, 2.0, -0.5], [0.5, 0.5, 0.5]);
+    let combined = Rows::combine(&[
+        (&a, &Rows(x.shallow_clone())),
+        (&b, &Rows(y.shallow_clone())),
+    ])
+    .0;
+    for row in 0..3 {
+        let by_hand = x.get(row) * a[row as usize] + y.get(row) * b[row as usize];
+        assert!(relative(&combined.get(row), &by_hand) < 1e-15);
+    }
+    // dz/dt = −z from 0 to 1 by 4 Euler steps: (1 − 1/4)⁴.
+    let grid: Vec<f64> = (0..=4).map(|k| f64::from(k) / 4.0).collect();
+    let decayed = integrate(
+        &EULER,
+        |z: &Rows, _| Rows(z.0.neg()),
+        Rows(x.shallow_clone()),
+        &grid,
+    );
+    assert!(relative(&decayed.0, &(&x * 0.75_f64.powi(4))) < 1e-14);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model() {
+    let config = random_model(
+        dit(TimeEmbedding::TH, 0).config().network.clone(),
+        vec![3, 4, 6],
+        0,
+    )
+    .config()
+    .clone();
+    let model = |seed| Model::new(config.clone(), seed, Device::Cpu, Kind::Float).unwrap();
+    assert_eq!(model(1).parameters().named(), model(1).parameters().named());
+    assert_ne!(model(1).parameters().named(), model(2).parameters().named());
+    let twin = model(1);
+    let average = twin.twin();
+    assert_eq!(average.parameters().named(), twin.parameters().named());
+    assert!(
+        average
+            .parameters()
+            .iter()
+            .all(|(_, tensor)| !tensor.requires_grad())
+    );
+    meanflow_torch::ema::update(average.parameters(), model(2).parameters(), 0.75).unwrap();
+    for (((_, e), (_, p)), (_, q)) in average
+        .parameters()
+        .iter()
+        .zip(twin.parameters().iter())
+        .zip(model(2).parameters().iter())
+    {
+        // One rounding of f32.
+        assert!((e - (p * 0.75 + q * 0.25)).abs().max().double_value(&[]) < 1e-7);
+    }
+}

@@ -1,0 +1,255 @@
+//! A weights file fits exactly or is refused as a whole, and a failed save loses nothing.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use common::{dit, normal};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::{Adam, AdamConfig, Device, Kind, Model, ModelConfig, Tensor, weights};
+use proptest::prelude::*;
+
+fn small() -> Vec<(String, Tensor)> {
+    let float = |seed, shape: &[i64]| normal(seed, shape).to_kind(Kind::Float);
+    vec![
+        ("a.weight".into(), float(1, &[3, 4])),
+        ("a.bias".into(), float(2, &[3])),
+        ("scale".into(), float(3, &[])),
+    ]
+}
+
+fn zeros(like: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    like.iter()
+        .map(|(name, tensor)| (name.clone(), tensor.zeros_like()))
+        .collect()
+}
+
+fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    (folder, path)
+}
+
+#[test]
+fn what_is_saved_is_loaded() {
+    let (_folder, path) = file();
+    let (tensors, metadata) = (
+        small(),
+        BTreeMap::from([("step".to_owned(), "7".to_owned())]),
+    );
+    weights::save(&path, &tensors, metadata.clone()).unwrap();
+    let loaded = zeros(&tensors);
+    assert_eq!(weights::load_strict(&path, &loaded).unwrap(), metadata);
+    assert_eq!(loaded, tensors);
+    let header = weights::header(&path).unwrap();
+    assert_eq!(header.tensors.len(), 3);
+    assert_eq!(
+        (
+            header.tensors[1].name.as_str(),
+            header.tensors[1].shape.as_slice()
+        ),
+        ("a.weight", [3, 4].as_slice())
+    );
+}
+
+/// Every way in which a file may fail to fit, with what the message must name.
+#[test]
+fn what_does_not_fit_is_refused_whole_and_named() {
+    let (_folder, path) = file();
+    let good = small();
+    let replaced = |index: usize, name: &str, tensor: Tensor| {
+        let mut tensors = small();
+        tensors[index] = (name.into(), tensor);
+        tensors
+    };
+    let mut longer = small();
+    longer.push(("b".into(), normal(4, &[2]).to_kind(Kind::Float)));
+    let shorter = small().into_iter().skip(1).collect::<Vec<_>>();
+    let float = |shape: &[i64]| normal(5, shape).to_kind(Kind::Float);
+    let cases = [
+        (shorter, "missing: a.weight [3, 4]"),
+        (longer, "unexpected: b [2]"),
+        (
+            replaced(0, "a.weight", float(&[4, 3])),
+            "a.weight: expected shape [3, 4], got [4, 3]",
+        ),
+        (
+            replaced(0, "a.weight", float(&[1, 4])),
+            "a.weight: expected shape [3, 4], got [1, 4]",
+        ),
+        (
+            replaced(1, "a.bias", float(&[1])),
+            "a.bias: expected shape [3], got [1]",
+        ),
+        (
+            replaced(2, "scale", float(&[1])),
+            "scale: expected shape [], got [1]",
+        ),
+        (
+            replaced(1, "a.bias", normal(5, &[3])),
+            "a.bias: expected type F32, got F64",
+        ),
+        (
+            replaced(1, "bias", float(&[3])),
+            "missing: a.bias [3]\n  unexpected: bias [3]",
+        ),
+    ];
+    for (tensors, message) in cases {
+        weights::save(&path, &tensors, BTreeMap::new()).unwrap();
+        let target = zeros(&good);
+        let error = weights::load_strict(&path, &target)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(message) && error.contains("model.safetensors"),
+            "{error}"
+        );
+        assert_eq!(target, zeros(&good), "nothing half-loaded");
+    }
+}
+
+#[test]
+fn pickles_are_never_opened() {
+    for name in [
+        "model.pt",
+        "model.pth",
+        "a.ckpt",
+        "a.pkl",
+        "pytorch_model.bin",
+    ] {
+        let error = weights::header(Path::new(name)).unwrap_err().to_string();
+        assert!(
+            error.contains("pickle") && error.contains("safetensors"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let (_folder, path) = file();
+    weights::save(&path, &small(), BTreeMap::new()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(
+            weights::load_strict(&path, &zeros(&small())).is_err(),
+            "{length} of {} bytes",
+            whole.len()
+        );
+    }
+}
+
+#[test]
+fn a_save_that_fails_keeps_the_file() {
+    let (_folder, path) = file();
+    weights::save(&path, &small(), BTreeMap::new()).unwrap();
+    let before = fs::read(&path).unwrap();
+    let unsupported = vec![(
+        "a".to_owned(),
+        Tensor::zeros([2], (Kind::ComplexFloat, Device::Cpu)),
+    )];
+    assert!(weights::save(&path, &unsupported, BTreeMap::new()).is_err());
+    assert_eq!(fs::read(&path).unwrap(), before);
+    let nowhere = path.join("below-a-file");
+    assert!(
+        weights::save(&nowhere, &small(), BTreeMap::new())
+            .unwrap_err()
+            .to_string()
+            .contains("could not write")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), length in 0_u64..500) {
+        let (_folder, path) = file();
+        if bytes.len() >= 8 {
+            bytes[..8].copy_from_slice(&length.to_le_bytes());
+        }
+        fs::write(&path, &bytes).unwrap();
+        prop_assert!(weights::header(&path).is_err());
+        prop_assert!(weights::load_strict(&path, &zeros(&small())).is_err());
+    }
+
+    #[test]
+    fn no_flipped_bit_of_the_header_makes_the_reader_panic(position in 0_usize..200, bit in 0_u8..8) {
+        let (_folder, path) = file();
+        weights::save(&path, &small(), BTreeMap::new()).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[position] ^= 1 << bit;
+        fs::write(&path, &bytes).unwrap();
+        let _ = weights::load_strict(&path, &zeros(&small()));
+    }
+}
+
+#[test]
+fn a_model_file_is_enough_to_rebuild_the_model() {
+    let (_folder, path) = file();
+    let config = ModelConfig {
+        ..dit(TimeEmbedding::TRH, 10).config().clone()
+    };
+    let model = Model::new(config, 3, Device::Cpu, Kind::Float).unwrap();
+    common::randomise(&model);
+    model
+        .save(&path, BTreeMap::from([("step".to_owned(), "9".to_owned())]))
+        .unwrap();
+    let (loaded, metadata) = Model::load(&path, Device::Cpu).unwrap();
+    assert_eq!(
+        (loaded.config(), metadata["step"].as_str()),
+        (model.config(), "9")
+    );
+    let z = normal(1, &[2, 3, 4, 6]).to_kind(Kind::Float);
+    let u = |model: &Model| model.predict(&z, &[0.0, 0.2], &[1.0, 0.2], Some(&[1, 10]));
+    assert_eq!(u(&loaded), u(&model));
+    weights::save(&path, &model.parameters().named(), BTreeMap::new()).unwrap();
+    let error = Model::load(&path, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("not written by meanflow"), "{error}");
+}
+
+#[test]
+fn an_optimiser_goes_on_from_its_state_as_if_it_had_never_stopped() {
+    let (_folder, path) = file();
+    let adam = AdamConfig {
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.01,
+        decoupled: true,
+    };
+    let model = || {
+        Model::new(
+            dit(TimeEmbedding::TH, 0).config().clone(),
+            3,
+            Device::Cpu,
+            Kind::Float,
+        )
+        .unwrap()
+    };
+    let step = |model: &Model, optimizer: &mut Adam, index: u64| {
+        model.parameters().zero_grad();
+        let z = normal(index, &[2, 3, 4, 6]).to_kind(Kind::Float);
+        model
+            .average_velocity(&z, &[0.0; 2], &[1.0; 2], None)
+            .square()
+            .sum(Kind::Float)
+            .backward();
+        for (_, tensor) in model.parameters().iter() {
+            let _ = tensor.grad().g_add_scalar_(0.1);
+        }
+        optimizer.step(1e-2).unwrap();
+    };
+    let (straight, stopped) = (model(), model());
+    let mut one = Adam::new(straight.parameters(), adam);
+    let mut two = Adam::new(stopped.parameters(), adam);
+    (0..2).for_each(|index| step(&straight, &mut one, index));
+    (0..2).for_each(|index| step(&stopped, &mut two, index));
+    weights::save(&path, &two.state(), BTreeMap::new()).unwrap();
+    let mut two = Adam::new(stopped.parameters(), adam);
+    weights::load_strict(&path, &two.state()).unwrap();
+    (2..5).for_each(|index| step(&straight, &mut one, index));
+    (2..5).for_each(|index| step(&stopped, &mut two, index));
+    assert_eq!(straight.parameters().named(), stopped.parameters().named());
+}
