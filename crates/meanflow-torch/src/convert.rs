@@ -10,7 +10,14 @@
 //! | label table | `…/_flax_embedding/embedding` `[classes + 1, width]` | `….weight` | as PyTorch |
 //! | bias | `bias` | `bias` | `bias` |
 
-use tch::Tensor;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tch::{Kind, Tensor, no_grad};
+
+use crate::layers::{PatchGrid, outer, positions};
+use crate::networks::{DitConfig, NetworkConfig};
+use crate::{Model, ModelConfig, TorchError};
 
 /// How a framework names and stores parameters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,6 +47,155 @@ impl Layout {
             }
             Self::PyTorch => (name.to_owned(), tensor.shallow_clone()),
         }
+    }
+}
+
+/// What became of one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its name in the official file.
+    pub official: String,
+    /// Its shape there.
+    pub official_shape: Vec<i64>,
+    /// Its name here; none for a constant that is computed here.
+    pub ours: Option<String>,
+    /// Its shape here.
+    pub shape: Vec<i64>,
+}
+
+/// Sets the parameters of `model` to official ones: exactly those, and constants as they are computed here.
+///
+/// # Errors
+/// With every missing, unexpected or differing tensor of the file `path`; nothing is changed then.
+pub fn import(
+    model: &Model,
+    layout: Layout,
+    tensors: &BTreeMap<String, Tensor>,
+    path: &Path,
+) -> Result<Vec<Entry>, TorchError> {
+    let mut given: BTreeMap<String, (&str, Tensor)> = BTreeMap::new();
+    for (official, tensor) in tensors {
+        let (name, tensor) = layout.import(official, tensor);
+        given.insert(name, (official, tensor));
+    }
+    let (mut entries, mut problems, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, parameter) in model.parameters().iter() {
+        let shape = parameter.size();
+        match given.remove(name) {
+            Some((official, tensor)) if tensor.size() == shape => {
+                entries.push(Entry {
+                    official: official.to_owned(),
+                    official_shape: tensors[official].size(),
+                    ours: Some(name.to_owned()),
+                    shape,
+                });
+                values.push((parameter, tensor));
+            }
+            Some((official, tensor)) => problems.push(format!(
+                "{official}: expected shape {shape:?} as {name}, got {:?}",
+                tensor.size()
+            )),
+            None => problems.push(format!("missing: {name} {shape:?}")),
+        }
+    }
+    for (name, value) in constants(model.config()) {
+        match given.remove(&name) {
+            Some((official, tensor)) if is_close(&tensor, &value) => entries.push(Entry {
+                official: official.to_owned(),
+                official_shape: tensor.size(),
+                ours: None,
+                shape: value.size(),
+            }),
+            Some(_) => problems.push(format!("{name}: not the constant computed here")),
+            None => {}
+        }
+    }
+    let rest = given.values();
+    problems.extend(
+        rest.map(|(official, tensor)| format!("unexpected: {official} {:?}", tensor.size())),
+    );
+    if !problems.is_empty() {
+        let path = path.to_owned();
+        return Err(TorchError::Weights { path, problems });
+    }
+    for (parameter, tensor) in values {
+        no_grad(|| parameter.shallow_clone().copy_(&tensor));
+    }
+    Ok(entries)
+}
+
+/// The parameters of `model` as the official code stores them, with the constants that it stores, and what they were.
+pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<Entry>) {
+    let (mut tensors, mut entries) = (Vec::new(), Vec::new());
+    for (name, parameter) in model.parameters().iter() {
+        let (official, tensor) = layout.export(name, &parameter.detach());
+        entries.push(Entry {
+            official: official.clone(),
+            official_shape: tensor.size(),
+            ours: Some(name.to_owned()),
+            shape: parameter.size(),
+        });
+        tensors.push((official, tensor));
+    }
+    let stored = layout == Layout::PyTorch;
+    for (official, value) in constants(model.config()).into_iter().filter(|_| stored) {
+        entries.push(Entry {
+            official: official.clone(),
+            official_shape: value.size(),
+            ours: None,
+            shape: value.size(),
+        });
+        tensors.push((official, value.to_kind(Kind::Float)));
+    }
+    (tensors, entries)
+}
+
+/// What the official PyTorch modules store beside their parameters.
+fn constants(config: &ModelConfig) -> Vec<(String, Tensor)> {
+    match &config.network {
+        NetworkConfig::Mlp(_) => Vec::new(),
+        NetworkConfig::Dit(DitConfig { patch, width, .. }) => {
+            let grid = PatchGrid {
+                channels: config.shape[0],
+                rows: config.shape[1] / patch,
+                columns: config.shape[2] / patch,
+                patch: *patch,
+            };
+            let values = Tensor::from_slice(&positions(&grid, *width));
+            vec![(
+                "pos_embed".into(),
+                values.reshape([1, grid.tokens(), *width]),
+            )]
+        }
+        NetworkConfig::Unet(unet) => {
+            let side = unet.filter.len() as i64;
+            let filter = Tensor::from_slice(&outer(&unet.filter)).reshape([1, 1, side, side]);
+            let levels = 0..unet.multipliers.len();
+            let sides: Vec<i64> = levels.map(|level| config.shape[1] >> level).collect();
+            let down = sides
+                .iter()
+                .skip(1)
+                .map(|side| format!("enc.{side}x{side}_down"));
+            let up = sides
+                .iter()
+                .rev()
+                .skip(1)
+                .map(|side| format!("dec.{side}x{side}_up"));
+            down.chain(up)
+                .flat_map(|block| {
+                    ["conv0", "skip"].map(|layer| format!("{block}.{layer}.resample_filter"))
+                })
+                .map(|name| (name, filter.shallow_clone()))
+                .collect()
+        }
+    }
+}
+
+/// Equal up to the rounding of f32.
+fn is_close(one: &Tensor, other: &Tensor) -> bool {
+    one.size() == other.size() && {
+        let difference = one.to_kind(Kind::Double) - other;
+        difference.abs().max().double_value(&[]) < 1e-6
     }
 }
 

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad, with_grad};
 
+use crate::condition::Condition;
 use crate::{Dual, Model, TorchError, attention, jvp};
 
 /// How `du/dt` is computed.
@@ -25,7 +26,7 @@ pub enum Engine {
     },
 }
 
-/// A point `(z, r, t)` of a batch with the labels of its rows, and the velocity along which the jump rows move.
+/// A point `(z, r, t)` of a batch with the condition of its rows, and the velocity along which the jump rows move.
 #[derive(Debug)]
 pub struct Point {
     /// `[B, …]`.
@@ -34,8 +35,8 @@ pub struct Point {
     pub r: Tensor,
     /// `[B]`.
     pub t: Tensor,
-    /// `[B]`, for a model with classes.
-    pub labels: Option<Tensor>,
+    /// What the network is told besides.
+    pub condition: Condition,
     /// `dz/dt` of the first `k` rows, `[k, …]`.
     pub velocity: Tensor,
 }
@@ -51,10 +52,10 @@ impl Engine {
         }
         let k = point.velocity.size()[0];
         let first = |x: &Tensor| x.detach().narrow(0, 0, k);
-        let labels = point.labels.as_ref().map(first);
+        let condition = point.condition.first(k);
         let function = |x: &[Tensor]| {
             let [z, r, t] = [&x[0], &x[1], &x[2]].map(|x| x.shallow_clone().into());
-            model.forward(&z, &r, &t, labels.as_ref()).into_parts().0
+            model.forward(&z, &r, &t, &condition).into_parts().0
         };
         let primals = [&point.z, &point.r, &point.t].map(first);
         let tangents = [
@@ -74,10 +75,7 @@ impl Engine {
         };
         let [z, r, t] = [&point.z, &point.r, &point.t].map(|x| x.shallow_clone().into());
         Ok((
-            model
-                .forward(&z, &r, &t, point.labels.as_ref())
-                .into_parts()
-                .0,
+            model.forward(&z, &r, &t, &point.condition).into_parts().0,
             dudt,
         ))
     }
@@ -88,17 +86,12 @@ fn evaluate_dual(model: &Model, point: &Point) -> Result<(Tensor, Tensor), Torch
     let r = Dual::from(point.r.shallow_clone());
     if k == 0 {
         let [z, t] = [&point.z, &point.t].map(|x| x.shallow_clone().into());
-        let u = model
-            .forward(&z, &r, &t, point.labels.as_ref())
-            .into_parts()
-            .0;
+        let u = model.forward(&z, &r, &t, &point.condition).into_parts().0;
         return Ok((u, point.velocity.shallow_clone()));
     }
     let z = Dual::new(point.z.shallow_clone(), point.velocity.shallow_clone())?;
     let t = Dual::new(point.t.shallow_clone(), point.t.narrow(0, 0, k).ones_like())?;
-    let (u, dudt) = model
-        .forward(&z, &r, &t, point.labels.as_ref())
-        .into_parts();
+    let (u, dudt) = model.forward(&z, &r, &t, &point.condition).into_parts();
     let dudt = dudt.unwrap_or_else(|| u.detach().narrow(0, 0, k).zeros_like());
     Ok((u, dudt))
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use meanflow_cfg::{Coefficients, GuidancePlan, guided_velocity};
 use tch::{Tensor, no_grad};
 
-use crate::Model;
-use crate::tensor::Rows;
+use crate::tensor::{Rows, per_row};
+use crate::{Batch, Condition, Model};
 
 /// `v_t` and the predictions `u(z,t,t|c)` and `u(z,t,t|∅)` in the rows that weigh them, `[B, …]`, off the tape.
 pub(crate) struct Guided {
@@ -23,8 +23,8 @@ impl Guided {
         plan: GuidancePlan,
         z: &Rows,
         v: &Rows,
+        batch: &Batch,
         t: &[f64],
-        labels: Option<&[i64]>,
     ) -> Self {
         let needed = |rows: bool| rows.then(|| v.0.zeros_like());
         let class = needed(!plan.class_forward.is_empty() || !plan.class_reuse.is_empty());
@@ -35,13 +35,20 @@ impl Guided {
             class,
             null,
         };
-        if let Some(labels) = labels {
-            no_grad(|| guided.forward(model, z, t, labels));
+        if let Some(labels) = &batch.labels {
+            no_grad(|| guided.forward(model, z, t, labels, batch.augment.as_ref()));
         }
         guided
     }
 
-    fn forward(&mut self, model: &Model, z: &Rows, t: &[f64], labels: &[i64]) {
+    fn forward(
+        &mut self,
+        model: &Model,
+        z: &Rows,
+        t: &[f64],
+        labels: &[i64],
+        augment: Option<&Tensor>,
+    ) {
         let (class_rows, null_rows) = (&self.plan.class_forward, &self.plan.null_forward);
         let rows: Vec<usize> = class_rows.iter().chain(null_rows).copied().collect();
         if rows.is_empty() {
@@ -51,8 +58,15 @@ impl Guided {
         let mut classes: Vec<i64> = class_rows.iter().map(|row| labels[*row]).collect();
         classes.resize(rows.len(), model.config().classes);
         let index = indices(&rows, &z.0);
-        let u =
-            model.average_velocity(&z.0.index_select(0, &index), &times, &times, Some(&classes));
+        let times = per_row(&times, &z.0).into();
+        let condition = Condition {
+            labels: model.label_tensor(Some(&classes), rows.len()),
+            augment: augment.map(|all| all.index_select(0, &index)),
+            dropout: None,
+        };
+        let state = z.0.index_select(0, &index).into();
+        let u = model.forward(&state, &times, &times, &condition);
+        let u = u.into_parts().0;
         let split = class_rows.len() as i64;
         let rest = rows.len() as i64 - split;
         put(

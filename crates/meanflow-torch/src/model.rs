@@ -7,6 +7,7 @@ use meanflow_core::Schedule;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::condition::Condition;
 use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
 use crate::tensor::per_row;
@@ -186,10 +187,10 @@ impl Model {
         t: &[f64],
         labels: Option<&[i64]>,
     ) -> Tensor {
-        let labels = self.label_tensor(labels, r.len());
+        let condition = Condition::of_labels(self.label_tensor(labels, r.len()));
         let (r, t) = (per_row(r, z).into(), per_row(t, z).into());
         self.network
-            .forward(&z.shallow_clone().into(), &r, &t, labels.as_ref())
+            .forward(&z.shallow_clone().into(), &r, &t, &condition)
             .into_parts()
             .0
     }
@@ -199,9 +200,9 @@ impl Model {
         no_grad(|| self.average_velocity(z, r, t, labels))
     }
 
-    /// The network over dual numbers; `labels [B]` where the model has classes.
-    pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
-        self.network.forward(z, r, t, labels)
+    /// The network over dual numbers; the condition has labels where the model has classes.
+    pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+        self.network.forward(z, r, t, condition)
     }
 
     /// Labels on the device, "no class" for all `rows` where none are given; nothing for an unconditional model.

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor, no_grad};
 use crate::engine::{Engine, Point};
 use crate::guided::Guided;
 use crate::tensor::{PerRow, Rows, per_row, squared_norms};
-use crate::{Model, TorchError};
+use crate::{Condition, Dropout, Model, TorchError};
 
 /// What is minimised.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,10 @@ pub struct Batch {
     pub times: TimeDraw,
     /// Rows that are trained without their class.
     pub dropped: Vec<bool>,
+    /// How every row was augmented, `[B, numbers]`, for a network that is told.
+    pub augment: Option<Tensor>,
+    /// Decides which units of a network with dropout are dropped; none: none.
+    pub dropout: Option<u64>,
 }
 
 /// The loss of a step.
@@ -63,17 +67,18 @@ impl Objective {
         let (t, r) = (batch.times.ts(), batch.times.rs());
         let (z, v) = self.path(batch, &t);
         let dropped = batch.without_class();
-        let plan = GuidancePlan::new(&self.guidance, &batch.times, &dropped);
-        let mut guided = Guided::evaluate(model, plan, &z, &v, &t, batch.labels.as_deref());
+        let mut plan = GuidancePlan::new(&self.guidance, &batch.times, &dropped);
+        if batch.drops_units(model) {
+            // The main forward has dropped units, which the velocity of guidance has not: no row of it can be reused.
+            plan.class_forward.append(&mut plan.class_reuse);
+        }
+        let mut guided = Guided::evaluate(model, plan, &z, &v, batch, &t);
         let jumps = batch.times.jumps;
         let velocity = no_grad(|| guided.velocity(0..jumps));
         let point = Point {
             r: per_row(&r, &z.0),
             t: per_row(&t, &z.0),
-            labels: model.label_tensor(
-                batch.training_labels(model.config().classes).as_deref(),
-                t.len(),
-            ),
+            condition: batch.condition(model),
             velocity: velocity.0.shallow_clone(),
             z: z.0,
         };
@@ -94,8 +99,10 @@ impl Objective {
         batch.check()?;
         let t = batch.times.ts();
         let (z, v) = self.path(batch, &t);
-        let labels = batch.training_labels(model.config().classes);
-        let u = model.average_velocity(&z.0, &t, &t, labels.as_deref());
+        let times = per_row(&t, &z.0).into();
+        let state = z.0.into();
+        let u = model.forward(&state, &times, &times, &batch.condition(model));
+        let u = u.into_parts().0;
         Ok(self.step_loss(&u, &v.0, &v.0))
     }
 
@@ -127,6 +134,21 @@ impl Objective {
 }
 
 impl Batch {
+    /// What the network is told in training.
+    fn condition(&self, model: &Model) -> Condition {
+        let labels = self.training_labels(model.config().classes);
+        let rows = self.data.size()[0];
+        Condition {
+            labels: model.label_tensor(labels.as_deref(), rows as usize),
+            augment: self.augment.as_ref().map(Tensor::shallow_clone),
+            dropout: self.dropout.map(|seed| Dropout { seed, rows }),
+        }
+    }
+
+    fn drops_units(&self, model: &Model) -> bool {
+        self.dropout.is_some() && model.config().network.has_dropout()
+    }
+
     /// Labels with "no class" in the dropped rows.
     fn training_labels(&self, classes: i64) -> Option<Vec<i64>> {
         let labels = self.labels.as_ref()?;

@@ -5,7 +5,7 @@ mod common;
 use common::{models, normal, relative};
 use meanflow_torch::engine::{Engine, Point};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Dual, Model, Tensor};
+use meanflow_torch::{Condition, Dual, Model, Tensor};
 
 const EMBEDDINGS: [TimeEmbedding; 4] = [
     TimeEmbedding::TH,
@@ -34,7 +34,7 @@ fn point(model: &Model, rows: i64, k: i64) -> Point {
         z,
         r: Tensor::from_slice(&r),
         t: Tensor::from_slice(&t),
-        labels: (classes > 0).then(|| Tensor::from_slice(&labels)),
+        condition: Condition::of_labels((classes > 0).then(|| Tensor::from_slice(&labels))),
     }
 }
 

@@ -6,7 +6,7 @@ use common::{batch, dit, gradients, mlp, normal, objective, relative};
 use meanflow_cfg::{Guidance, Window};
 use meanflow_core::{AdaptiveWeight, Reduction};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Batch, Engine, Kind, Model, Objective, Tensor, jvp};
+use meanflow_torch::{Batch, Condition, Engine, Kind, Model, Objective, Tensor, jvp};
 use tch::no_grad;
 
 /// Sums of f64 in another order.
@@ -46,10 +46,10 @@ fn dense_loss(objective: &Objective, model: &Model, batch: &Batch) -> Tensor {
         .zip(&batch.dropped)
         .map(|(c, dropped)| if *dropped { classes } else { *c })
         .collect();
-    let trained = (classes > 0).then(|| Tensor::from_slice(&trained));
+    let trained = Condition::of_labels((classes > 0).then(|| Tensor::from_slice(&trained)));
     let network = |x: &[Tensor]| {
         let [z, r, t] = [&x[0], &x[1], &x[2]].map(|x| x.shallow_clone().into());
-        vec![model.forward(&z, &r, &t, trained.as_ref()).into_parts().0]
+        vec![model.forward(&z, &r, &t, &trained).into_parts().0]
     };
     let (r, t) = (Tensor::from_slice(&r), Tensor::from_slice(&t));
     let tangents = [guided.shallow_clone(), r.zeros_like(), t.ones_like()];

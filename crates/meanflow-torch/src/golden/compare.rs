@@ -30,6 +30,16 @@ impl Tolerance {
     pub const GRADIENT: Self = Self::new(3e-5, f64::INFINITY);
     /// The gradients of all parameters as one vector.
     pub const GRADIENTS: Self = Self::new(1e-5, f64::INFINITY);
+    /// Velocities and samples of a U-Net, whose official attention computes its softmax in f32 in any case.
+    pub const UNET_OUTPUT: Self = Self::new(1e-5, 5e-5);
+    /// Derivatives of a U-Net.
+    pub const UNET_DERIVATIVE: Self = Self::new(2e-5, 2e-4);
+    /// The losses of the rows of a U-Net.
+    pub const UNET_LOSSES: Self = Self::new(2e-5, f64::INFINITY);
+    /// The gradient of one parameter of a U-Net.
+    pub const UNET_GRADIENT: Self = Self::new(1e-4, f64::INFINITY);
+    /// The gradients of all parameters of a U-Net as one vector.
+    pub const UNET_GRADIENTS: Self = Self::new(2e-5, f64::INFINITY);
     /// Parameters after steps of an optimiser, and their averages.
     pub const PARAMETER: Self = Self::new(f64::INFINITY, 1e-6);
     /// Moments of the gradients, of any size.

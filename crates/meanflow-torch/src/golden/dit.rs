@@ -10,7 +10,7 @@ use crate::convert::Layout;
 use crate::engine::Point;
 use crate::layers::TimeEmbedding;
 use crate::networks::{DitConfig, NetworkConfig};
-use crate::{Dual, Model, ModelConfig, TorchError};
+use crate::{Condition, Dual, Model, ModelConfig, TorchError};
 
 /// The transformer's configuration as the official code names it.
 #[derive(Deserialize)]
@@ -55,20 +55,21 @@ pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, Torc
         z: file.picture("in/z", setting)?,
         r: r?,
         t: t?,
-        labels: Some(file.require("in/y")?.to_device(setting.device)),
+        condition: Condition::of_labels(Some(file.require("in/y")?.to_device(setting.device))),
         velocity: file.picture("in/v", setting)?,
     };
     let mut results = outputs(&model, &point, setting)?;
-    for (name, tangent) in partials(&model, &point)? {
+    let names = ["out/jvp_z_only", "out/jvp_t_only", "out/jvp_h_only"];
+    for (name, tangent) in names.into_iter().zip(partials(&model, &point)?) {
         results.push(Computed::picture(name, &tangent, Tolerance::DERIVATIVE));
     }
-    file.report(&results, Vec::new(), &["out/"])
+    file.report(&results, Vec::new(), |name| name.starts_with("out/"))
 }
 
 fn outputs(model: &Model, point: &Point, setting: &Setting) -> Result<Vec<Computed>, TorchError> {
     let (u, dudt) = setting.engine.evaluate(model, point)?;
     let [z, t] = [&point.z, &point.t].map(|x| Dual::from(x.shallow_clone()));
-    let instant = model.forward(&z, &t, &t, point.labels.as_ref());
+    let instant = model.forward(&z, &t, &t, &point.condition);
     Ok(vec![
         Computed::picture("out/u", &u, Tolerance::OUTPUT),
         Computed::picture("out/dudt", &dudt, Tolerance::DERIVATIVE),
@@ -76,27 +77,20 @@ fn outputs(model: &Model, point: &Point, setting: &Setting) -> Result<Vec<Comput
     ])
 }
 
-/// The derivatives along one input of `net(z, t, h)` at a time; `r = t − h` moves with `t` and against `h`.
-fn partials(model: &Model, point: &Point) -> Result<Vec<(&'static str, Tensor)>, TorchError> {
+/// The derivatives of `net(z, t, h)` along `z`, along `t` and along `h`; `r = t − h` moves with `t` and against `h`.
+pub(super) fn partials(model: &Model, point: &Point) -> Result<[Tensor; 3], TorchError> {
     let (still, moves) = (point.velocity.zeros_like(), point.t.ones_like());
     let along = |velocity: &Tensor, dr: Tensor, dt: Tensor| -> Result<Tensor, TorchError> {
         let z = Dual::new(point.z.shallow_clone(), velocity.shallow_clone())?;
         let r = Dual::new(point.r.shallow_clone(), dr)?;
         let t = Dual::new(point.t.shallow_clone(), dt)?;
-        let (u, tangent) = model
-            .forward(&z, &r, &t, point.labels.as_ref())
-            .into_parts();
+        let (u, tangent) = model.forward(&z, &r, &t, &point.condition).into_parts();
         Ok(tangent.unwrap_or_else(|| u.zeros_like()))
     };
-    Ok(vec![
-        (
-            "out/jvp_z_only",
-            along(&point.velocity, moves.zeros_like(), moves.zeros_like())?,
-        ),
-        ("out/jvp_t_only", along(&still, moves.copy(), moves.copy())?),
-        (
-            "out/jvp_h_only",
-            along(&still, moves.neg(), moves.zeros_like())?,
-        ),
+    let (still_time, back) = (moves.zeros_like(), moves.neg());
+    Ok([
+        along(&point.velocity, still_time.copy(), still_time.copy())?,
+        along(&still, moves.copy(), moves)?,
+        along(&still, back, still_time)?,
     ])
 }

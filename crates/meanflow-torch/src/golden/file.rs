@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
 use super::{Comparison, Report, Setting, Tolerance};
-use crate::convert::Layout;
+use crate::convert::{self, Layout};
 use crate::{Model, TorchError};
 
 /// The tensors of a golden, its name and its configuration.
@@ -115,6 +115,12 @@ impl GoldenFile {
         Ok(tensor.permute([0, 3, 1, 2]).contiguous())
     }
 
+    /// A tensor of the file as it is, in the type and on the device of the setting, if it is there.
+    pub(super) fn optional(&self, name: &str, setting: &Setting) -> Option<Tensor> {
+        let tensor = self.get(name)?;
+        Some(tensor.to_kind(setting.kind).to_device(setting.device))
+    }
+
     /// A list of numbers.
     pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>, TorchError> {
         let tensor = self.require(name)?.to_kind(Kind::Double);
@@ -136,41 +142,19 @@ impl GoldenFile {
 
     /// Sets the parameters of a model to those below `params/`, exactly those.
     pub(super) fn fill(&self, model: &Model, layout: Layout) -> Result<(), TorchError> {
-        let mut given: BTreeMap<String, Tensor> = BTreeMap::new();
-        for name in self.below("params/") {
-            let (ours, tensor) = layout.import(name, &self.tensors[&format!("params/{name}")]);
-            given.insert(ours, tensor);
-        }
-        let mut problems = Vec::new();
-        for (name, parameter) in model.parameters().iter() {
-            match given.remove(name) {
-                Some(tensor) if tensor.size() == parameter.size() => {
-                    no_grad(|| parameter.shallow_clone().copy_(&tensor));
-                }
-                Some(tensor) => problems.push(format!(
-                    "{name}: expected shape {:?}, got {:?}",
-                    parameter.size(),
-                    tensor.size()
-                )),
-                None => problems.push(format!("missing: {name} {:?}", parameter.size())),
-            }
-        }
-        problems.extend(given.keys().map(|name| format!("unexpected: {name}")));
-        if problems.is_empty() {
-            return Ok(());
-        }
-        Err(TorchError::Weights {
-            path: self.path.clone(),
-            problems,
-        })
+        let given = self.below("params/").map(|name| {
+            let tensor = &self.tensors[&format!("params/{name}")];
+            (name.to_owned(), tensor.shallow_clone())
+        });
+        convert::import(model, layout, &given.collect(), &self.path).map(|_| ())
     }
 
-    /// Compares results that the file has, and names those below `prefixes` that nobody computed.
+    /// Compares results that the file has, and names those that nobody computed.
     pub(super) fn report(
         &self,
         results: &[Computed],
         extra: Vec<Comparison>,
-        prefixes: &[&str],
+        is_result: impl Fn(&str) -> bool,
     ) -> Result<Report, TorchError> {
         let mut comparisons = Vec::new();
         for Computed {
@@ -196,10 +180,9 @@ impl GoldenFile {
         if comparisons.is_empty() {
             return Err(self.problem("there is nothing in it to compare".into()));
         }
-        let unchecked = self.tensors.keys().filter(|name| {
-            prefixes.iter().any(|prefix| name.starts_with(prefix))
-                && !results.iter().any(|result| result.name == **name)
-        });
+        let computed = |name: &String| results.iter().any(|result| result.name == *name);
+        let unchecked = self.tensors.keys();
+        let unchecked = unchecked.filter(|name| is_result(name) && !computed(name));
         Ok(Report {
             name: self.name.clone(),
             unchecked: unchecked.cloned().collect(),

@@ -9,6 +9,7 @@ mod dit;
 mod file;
 mod optimizer;
 mod sampling;
+mod songunet;
 mod step;
 
 use std::path::Path;
@@ -34,10 +35,11 @@ pub struct Setting {
 type Check = fn(&GoldenFile, &Setting) -> Result<Report, TorchError>;
 
 /// The kinds of golden by the beginning of their names.
-const KINDS: [(&str, Check); 4] = [
+const KINDS: [(&str, Check); 5] = [
     ("dit_official", dit::check),
     ("step_official", step::check),
     ("sampling", sampling::check),
+    ("songunet_official", songunet::check),
     ("adamw_ema", optimizer::check),
 ];
 

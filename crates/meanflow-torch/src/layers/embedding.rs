@@ -23,7 +23,7 @@ pub enum TimeEmbedding {
 
 impl TimeEmbedding {
     /// The names of the times, as they appear in the names of the parameters, with their values; `r`, `t` `[B]`.
-    fn times(self, r: &Dual, t: &Dual) -> Vec<Dual> {
+    pub(crate) fn times(self, r: &Dual, t: &Dual) -> Vec<Dual> {
         self.letters()
             .chars()
             .map(|letter| match letter {
@@ -32,6 +32,11 @@ impl TimeEmbedding {
                 _ => t.sub(r),
             })
             .collect()
+    }
+
+    /// How many times there are.
+    pub(crate) fn count(self) -> i64 {
+        self.letters().len() as i64
     }
 
     fn letters(self) -> &'static str {

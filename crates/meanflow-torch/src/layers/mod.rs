@@ -1,12 +1,17 @@
 //! The parts that networks are made of, each written once over [`Dual`](crate::Dual).
 
 mod block;
+mod convolution;
 mod embedding;
 mod linear;
 mod patches;
+mod resample;
 
 pub use block::Block;
 pub(crate) use block::{EPSILON, modulation};
+pub use convolution::{Convolution, GroupNorm};
 pub use embedding::{LabelTable, TimeEmbedding, TimeTower};
 pub use linear::Linear;
 pub use patches::{PatchGrid, positions};
+pub(crate) use resample::outer;
+pub use resample::{Resample, Resize};

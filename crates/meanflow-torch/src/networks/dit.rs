@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Network, multiple, positive};
+use crate::condition::Condition;
 use crate::layers::{
     Block, EPSILON, LabelTable, Linear, PatchGrid, TimeEmbedding, TimeTower, modulation, positions,
 };
@@ -155,8 +156,8 @@ impl Dit {
 }
 
 impl Network for Dit {
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
-        let condition = self.condition(r, t, labels);
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+        let condition = self.condition(r, t, condition.labels.as_ref());
         let mut x = self
             .patches
             .forward(&self.grid.split(z))

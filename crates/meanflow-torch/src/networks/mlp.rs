@@ -1,9 +1,9 @@
 //! A residual perceptron for points in a few dimensions.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 use super::{Network, positive};
+use crate::condition::Condition;
 use crate::layers::{LabelTable, Linear, TimeEmbedding, TimeTower};
 use crate::parameters::Scope;
 use crate::{Dual, TorchError};
@@ -67,15 +67,15 @@ impl Mlp {
 }
 
 impl Network for Mlp {
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual {
-        let mut condition = self.times.forward(r, t);
-        if let (Some(table), Some(labels)) = (&self.labels, labels) {
-            condition = condition.add_constant(&table.forward(labels));
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+        let mut embedded = self.times.forward(r, t);
+        if let (Some(table), Some(labels)) = (&self.labels, &condition.labels) {
+            embedded = embedded.add_constant(&table.forward(labels));
         }
-        let condition = condition.silu();
+        let embedded = embedded.silu();
         let mut x = self.first.forward(z);
         for [expand, contract, shift] in &self.layers {
-            let hidden = expand.forward(&x).add(&shift.forward(&condition)).silu();
+            let hidden = expand.forward(&x).add(&shift.forward(&embedded)).silu();
             x = x.add(&contract.forward(&hidden));
         }
         self.last.forward(&x.silu())

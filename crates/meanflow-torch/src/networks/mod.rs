@@ -2,24 +2,26 @@
 
 mod dit;
 mod mlp;
+mod unet;
 
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 pub use dit::{Dit, DitConfig};
 pub use mlp::{Mlp, MlpConfig};
+pub use unet::{Unet, UnetConfig};
 
+use crate::condition::Condition;
 use crate::parameters::Scope;
 use crate::{Dual, TorchError};
 
 /// A network for the average velocity `u(z, r, t | label)`.
 pub trait Network: Debug + Send {
-    /// `z [B, …]`, `r` and `t` `[B]`, `labels [B]` (int64, where the network has classes) to `u [B, …]`.
+    /// `z [B, …]`, `r` and `t` `[B]`, to `u [B, …]`; what the network has no use for in the condition it ignores.
     ///
     /// Rows do not influence each other.
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, labels: Option<&Tensor>) -> Dual;
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual;
 }
 
 /// Which network, and its size.
@@ -30,6 +32,8 @@ pub enum NetworkConfig {
     Mlp(MlpConfig),
     /// A diffusion transformer, for pictures and latents.
     Dit(DitConfig),
+    /// A convolutional network, for pictures.
+    Unet(UnetConfig),
 }
 
 impl NetworkConfig {
@@ -41,6 +45,15 @@ impl NetworkConfig {
         match self {
             Self::Mlp(config) => config.validate(shape),
             Self::Dit(config) => config.validate(shape),
+            Self::Unet(config) => config.validate(shape),
+        }
+    }
+
+    /// Whether units are dropped in training: then two forwards of one row differ.
+    pub fn has_dropout(&self) -> bool {
+        match self {
+            Self::Unet(config) => config.dropout > 0.0,
+            Self::Mlp(_) | Self::Dit(_) => false,
         }
     }
 
@@ -49,6 +62,7 @@ impl NetworkConfig {
         match self {
             Self::Mlp(config) => Box::new(Mlp::new(scope, config, shape, classes)),
             Self::Dit(config) => Box::new(Dit::new(scope, config, shape, classes)),
+            Self::Unet(config) => Box::new(Unet::new(scope, config, shape, classes)),
         }
     }
 }

@@ -94,6 +94,8 @@ pub fn batch(model: &Model, rows: usize, jumps: f64, drop: &[usize]) -> Batch {
         labels: (classes > 0).then(|| (0..rows as i64).map(|row| row % classes).collect()),
         times: law.draw(rows, &mut Stream::new(5, Purpose::Times, 0)),
         dropped: (0..rows).map(|row| drop.contains(&row)).collect(),
+        augment: None,
+        dropout: None,
     }
 }
 

@@ -6,6 +6,8 @@
 //!
 //! Shapes: `B` rows (samples), `k ≤ B` rows with a tangent, `…` any further dimensions.
 
+mod convolution;
+
 use std::borrow::Borrow;
 
 use tch::{Tensor, no_grad};
@@ -135,6 +137,13 @@ impl Dual {
             primal: &self.primal + constant,
             tangent: self.tangent.as_ref().map(Tensor::shallow_clone),
         }
+    }
+
+    /// `x · constant` of one shape: a mask of dropout.
+    pub fn times_constant(&self, constant: &Tensor) -> Self {
+        self.with_rule(&self.primal * constant, |dx, _| {
+            dx * constant.narrow(0, 0, dx.size()[0])
+        })
     }
 
     /// `SiLU(x) = x σ(x)`.

@@ -1,0 +1,67 @@
+//! Convolution and group norm with their parameters.
+
+use tch::Tensor;
+
+use crate::Dual;
+use crate::parameters::{Init, Scope};
+
+/// Convolution of stride 1 that keeps the size of the picture.
+#[derive(Debug)]
+pub struct Convolution {
+    weight: Tensor,
+    bias: Tensor,
+    padding: i64,
+}
+
+impl Convolution {
+    /// Declares `weight [outputs, inputs, side, side]`, Xavier-uniform times `gain`, and `bias [outputs]` at zero; `side`
+    /// is odd.
+    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, side: i64, gain: f64) -> Self {
+        let init = Init::Xavier {
+            fan_in: inputs * side * side,
+            fan_out: outputs * side * side,
+            gain,
+        };
+        Self {
+            weight: scope.parameter("weight", &[outputs, inputs, side, side], init),
+            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+            padding: side / 2,
+        }
+    }
+
+    /// `[B, inputs, H, W]` to `[B, outputs, H, W]`.
+    pub fn forward(&self, x: &Dual) -> Dual {
+        x.convolve(&self.weight, &self.bias, self.padding)
+    }
+}
+
+/// Group norm with an affine part, in groups of at least four channels and at most 32 of them (Karras et al. 2022).
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+}
+
+impl GroupNorm {
+    const EPSILON: f64 = 1e-6;
+
+    /// Declares `weight [channels]` at one and `bias [channels]` at zero.
+    pub fn new(scope: &mut Scope, channels: i64) -> Self {
+        Self {
+            weight: scope.parameter("weight", &[channels], Init::Ones),
+            bias: scope.parameter("bias", &[channels], Init::Zeros),
+            groups: Self::groups(channels),
+        }
+    }
+
+    /// In how many groups so many channels fall.
+    pub(crate) fn groups(channels: i64) -> i64 {
+        (channels / 4).min(32)
+    }
+
+    /// `[B, channels, H, W]` to the same.
+    pub fn forward(&self, x: &Dual) -> Dual {
+        x.group_norm(self.groups, &self.weight, &self.bias, Self::EPSILON)
+    }
+}

@@ -1,0 +1,53 @@
+//! Pictures of half and of twice the size.
+
+use tch::Tensor;
+
+use crate::Dual;
+use crate::parameters::Scope;
+
+/// What happens to the size of a picture.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Resize {
+    /// Nothing.
+    Keep,
+    /// Half the height and width.
+    Halve,
+    /// Twice the height and width.
+    Double,
+}
+
+/// Resampling by a fixed separable filter (Zhang 2019; `[1, 3, 3, 1]` in NCSN++, `[1, 1]` in DDPM++).
+#[derive(Debug)]
+pub struct Resample {
+    resize: Resize,
+    filter: Tensor,
+}
+
+impl Resample {
+    /// A filter of even length over `channels` channels.
+    pub fn new(scope: &Scope, resize: Resize, taps: &[f64], channels: i64) -> Self {
+        let side = taps.len() as i64;
+        let filter = scope.constant(&outer(taps), &[1, 1, side, side]);
+        Self {
+            resize,
+            filter: filter.repeat([channels, 1, 1, 1]),
+        }
+    }
+
+    /// `[B, C, H, W]` to `[B, C, H', W']`.
+    pub fn forward(&self, x: &Dual) -> Dual {
+        match self.resize {
+            Resize::Keep => x.clone(),
+            Resize::Halve => x.halve(&self.filter),
+            Resize::Double => x.double(&self.filter),
+        }
+    }
+}
+
+/// The filter of two dimensions, `n²` numbers whose sum is 1.
+pub(crate) fn outer(taps: &[f64]) -> Vec<f64> {
+    let sum: f64 = taps.iter().sum();
+    let rows = taps.iter();
+    rows.flat_map(|row| taps.iter().map(move |column| row * column / (sum * sum)))
+        .collect()
+}
