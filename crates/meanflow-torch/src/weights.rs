@@ -63,7 +63,9 @@ pub fn save(
 /// The same file with the keys of its header in order: the library hashes them, and the same weights should be the
 /// same bytes.
 fn sorted(file: Vec<u8>) -> Vec<u8> {
-    let length = file.first_chunk().map_or(0, |word| u64::from_le_bytes(*word) as usize);
+    let length = file
+        .first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word) as usize);
     let (header, data) = file[8..].split_at(length);
     let header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
         serde_json::from_slice(header).expect("the library writes a header of objects");

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use meanflow_torch::{Device, Tensor};
 use meanflow_train::{
-    Event, Observer, Outcome, Silent, TrainConfig, TrainError, Trainer, metrics, train,
+    Event, Observer, Outcome, Silent, TrainConfig, TrainError, Trainer, fingerprint, metrics, train,
 };
 
 const RECIPE: &str = r#"
@@ -70,8 +70,8 @@ fn run_until(root: &Path, step: u64) {
     assert_eq!(outcome, Outcome::Stopped(step));
 }
 
-/// The files of the last checkpoint and of the run that must not depend on how it went.
-fn results(root: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The hashes of the files of the last checkpoint and of the run that must not depend on how it went.
+fn results(root: &Path) -> BTreeMap<String, String> {
     let checkpoint = root.join("checkpoints/step-00000020");
     let names = ["model", "ema-0.9", "ema-0.5", "optimizer"];
     let mut files: Vec<PathBuf> = names
@@ -86,16 +86,10 @@ fn results(root: &Path) -> BTreeMap<String, Vec<u8>> {
         ]
         .map(|name| root.join(name)),
     );
+    let of_run = |file: &PathBuf| file.strip_prefix(root).unwrap().display().to_string();
     files
-        .into_iter()
-        .map(|file| {
-            (
-                file.display()
-                    .to_string()
-                    .split_off(root.display().to_string().len()),
-                fs::read(file).unwrap(),
-            )
-        })
+        .iter()
+        .map(|file| (of_run(file), fingerprint(file).unwrap().1))
         .collect()
 }
 
@@ -181,16 +175,17 @@ fn another_recipe_is_refused_by_its_keys() {
 
 #[test]
 fn the_loss_falls() {
-    let config = recipe(&["training.steps=300"]);
+    let config = recipe(&["training.steps=300", "training.batch=256"]);
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
     let losses: Vec<f64> = (0..300)
         .map(|_| trainer.step().unwrap().unweighted)
         .collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. What no network can predict is left.
+    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. Most of it no network can predict; a
+    // mean over ten batches of 256 has a standard error of 0.06.
     assert!(
-        mean(&losses[..10]) > 3.0 && mean(&losses[250..]) < 0.85 * mean(&losses[..10]),
+        mean(&losses[..10]) > 3.0 && mean(&losses[250..]) < 0.92 * mean(&losses[..10]),
         "{losses:?}"
     );
 }
