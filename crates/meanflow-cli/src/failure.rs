@@ -8,6 +8,8 @@ use meanflow_data::DataError;
 use meanflow_torch::TorchError;
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
+use crate::output::note;
+
 const OTHER: u8 = 1;
 const USAGE: u8 = 2;
 const CONFIG: u8 = 3;
@@ -32,10 +34,10 @@ pub(crate) fn report(error: &Error) -> ExitCode {
             text = format!("{text}\n  because: {cause}");
         }
     }
-    eprintln!("error: {text}");
+    note(format_args!("error: {text}"));
     let code = code(error);
     if let Some(hint) = hint(error, code) {
-        eprintln!("hint: {hint}");
+        note(format_args!("hint: {hint}"));
     }
     ExitCode::from(code)
 }

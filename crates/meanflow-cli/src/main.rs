@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod failure;
+mod output;
 mod progress;
 mod seeds;
 mod signals;

@@ -7,6 +7,8 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meanflow_train::metrics::Record;
 use meanflow_train::{Event, Observer};
 
+use crate::output::note;
+
 /// Time between two lines where there is no terminal.
 const PERIOD: Duration = Duration::from_secs(2);
 /// How fast the shown losses follow: they are means over some fifty steps.
@@ -48,9 +50,9 @@ impl Progress {
 
     fn say(&self, line: &str) {
         if self.is_terminal {
-            self.bar.suspend(|| eprintln!("{line}"));
+            self.bar.suspend(|| note(line));
         } else {
-            eprintln!("{line}");
+            note(line);
         }
     }
 

@@ -7,6 +7,7 @@ use meanflow_train::{RECIPE_KEY, fingerprint, weights_of};
 use serde_json::json;
 
 use crate::args::Info;
+use crate::output::say;
 
 /// Longest value of the metadata that is shown in full.
 const LONGEST: usize = 200;
@@ -25,13 +26,13 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
             "file": path, "bytes": bytes, "sha256": sha256, "parameters": count(&header.tensors),
             "metadata": header.metadata, "tensors": tensors,
         });
-        println!("{report:#}");
+        say(format_args!("{report:#}"));
     } else {
-        print!("{}", text(&header));
-        println!(
+        say(text(&header).trim_end());
+        say(format_args!(
             "file        {} ({bytes} bytes)\nsha256      {sha256}",
             path.display()
-        );
+        ));
     }
     Ok(0)
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::args::{Class, Sample};
 use crate::commands::open_device;
 use crate::failure::Usage;
+use crate::output::say;
 
 pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let output = Output::of(&args.out)?;
@@ -31,13 +32,13 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
         let report = json!({
             "out": args.out, "samples": seeds.len(), "shape": samples.shape, "steps": args.steps, "seconds": seconds,
         });
-        println!("{report:#}");
+        say(format_args!("{report:#}"));
     } else {
         let (count, out) = (seeds.len(), args.out.display());
-        println!(
+        say(format_args!(
             "{out}: {count} samples, {} evaluations each, {seconds:.2} s",
             args.steps
-        );
+        ));
     }
     Ok(0)
 }

@@ -6,13 +6,14 @@ use meanflow_train::{Outcome, TrainConfig, train};
 
 use crate::args::Train;
 use crate::commands::open_device;
+use crate::output::say;
 use crate::progress::Progress;
 use crate::signals::Interruption;
 
 pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
     if args.dry_run {
-        print!("{}", config.to_toml());
+        say(config.to_toml().trim_end());
         return Ok(0);
     }
     let root = args
@@ -27,12 +28,18 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     Ok(match outcome? {
         Outcome::Finished => {
             let root = root.display();
-            println!("done: {root}/model.safetensors, {root}/samples, {root}/loss.svg");
-            println!("next: meanflow sample {root} --seeds 0-63 --out grid.png");
+            say(format_args!(
+                "done: {root}/model.safetensors, {root}/samples, {root}/loss.svg"
+            ));
+            say(format_args!(
+                "next: meanflow sample {root} --seeds 0-63 --out grid.png"
+            ));
             0
         }
         Outcome::Stopped(step) => {
-            println!("stopped after step {step}; the same command goes on from here");
+            say(format_args!(
+                "stopped after step {step}; the same command goes on from here"
+            ));
             interruption.exit_code()
         }
     })

@@ -7,6 +7,7 @@ use meanflow_train::TrainConfig;
 use serde_json::{Value, json};
 
 use crate::args::Validate;
+use crate::output::say;
 
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
@@ -16,11 +17,11 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
             .into_iter()
             .map(|(name, value)| (name.into(), value))
             .collect();
-        println!("{:#}", Value::Object(facts));
+        say(format_args!("{:#}", Value::Object(facts)));
         return Ok(0);
     }
     for (name, value) in facts {
-        println!("{name:<22} {value}");
+        say(format_args!("{name:<22} {value}"));
     }
     Ok(0)
 }

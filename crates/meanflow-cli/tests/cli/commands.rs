@@ -180,6 +180,7 @@ fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        // The reader goes away in the middle, which is none of the run's business.
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(
             lines
