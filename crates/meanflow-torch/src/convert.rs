@@ -50,6 +50,17 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// The layout that these names are of.
+    pub fn of<'a>(mut names: impl Iterator<Item = &'a str>) -> Self {
+        if names.any(|name| name.contains('/')) {
+            Self::Flax
+        } else {
+            Self::PyTorch
+        }
+    }
+}
+
 /// What became of one tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -61,6 +72,15 @@ pub struct Entry {
     pub ours: Option<String>,
     /// Its shape here.
     pub shape: Vec<i64>,
+}
+
+/// The tensors whose names begin with `root`, without it: a checkpoint may hold several networks.
+pub fn below(tensors: &BTreeMap<String, Tensor>, root: &str) -> BTreeMap<String, Tensor> {
+    let inside = tensors.iter().filter_map(|(name, tensor)| {
+        let name = name.strip_prefix(root)?;
+        Some((name.to_owned(), tensor.shallow_clone()))
+    });
+    inside.collect()
 }
 
 /// Sets the parameters of `model` to official ones: exactly those, and constants as they are computed here.

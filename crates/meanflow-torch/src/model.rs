@@ -56,6 +56,20 @@ impl ModelConfig {
     }
 }
 
+impl ModelConfig {
+    /// How many parameters the network has; none of them is allocated.
+    ///
+    /// # Errors
+    /// If the configuration describes no network.
+    pub fn parameter_count(&self) -> Result<usize, TorchError> {
+        self.validate()?;
+        let mut declaration = Declaration::shapes();
+        let mut root = declaration.root();
+        drop(self.network.build(&mut root, &self.shape, self.classes));
+        Ok(declaration.finish().count())
+    }
+}
+
 /// A network, its parameters and their device.
 #[derive(Debug)]
 pub struct Model {

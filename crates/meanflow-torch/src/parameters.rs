@@ -86,6 +86,8 @@ enum Source<'a> {
     Seed(u64),
     /// Not set yet: a file is going to fill them.
     Blank,
+    /// Of no memory: only their shapes matter.
+    Shapes,
     /// Those of a network of the same configuration.
     Existing(&'a Parameters),
 }
@@ -115,6 +117,16 @@ impl<'a> Declaration<'a> {
             source: Source::Blank,
             kind,
             device,
+            entries: Vec::new(),
+        }
+    }
+
+    /// Parameters that only have shapes, for counting.
+    pub(crate) fn shapes() -> Self {
+        Self {
+            source: Source::Shapes,
+            kind: Kind::Float,
+            device: Device::Cpu,
             entries: Vec::new(),
         }
     }
@@ -153,6 +165,7 @@ impl<'a> Declaration<'a> {
                     .set_requires_grad(true)
             }
             Source::Blank => Tensor::zeros(shape, (self.kind, self.device)).set_requires_grad(true),
+            Source::Shapes => Tensor::zeros([], (self.kind, self.device)).expand(shape, false),
             Source::Existing(parameters) => parameters
                 .get(&name)
                 .expect("the same configuration declares the same names")

@@ -57,12 +57,12 @@ pub fn save(
     let metadata: HashMap<String, String> = metadata.into_iter().collect();
     let file = safetensors::serialize(views, Some(metadata))
         .map_err(|error| file_error(path, error.to_string()))?;
-    write_whole(path, &sorted(file))
+    write_whole(path, &sorted(&file))
 }
 
 /// The same file with the keys of its header in order: the library hashes them, and the same weights should be the
 /// same bytes.
-fn sorted(file: Vec<u8>) -> Vec<u8> {
+fn sorted(file: &[u8]) -> Vec<u8> {
     let length = file
         .first_chunk()
         .map_or(0, |word| u64::from_le_bytes(*word) as usize);
@@ -179,6 +179,35 @@ fn describe(metadata: &Metadata) -> WeightsHeader {
     WeightsHeader { tensors, metadata }
 }
 
+/// Every tensor of a file, by name, in its own type on the CPU.
+///
+/// # Errors
+/// If it is no whole safetensors file, or holds a type that libtorch has not.
+pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchError> {
+    let header = header(path)?;
+    let bytes = fs::read(path).map_err(|source| TorchError::Io {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|error| file_error(path, error.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for TensorInfo { name, dtype, shape } in header.tensors {
+        let view = file
+            .tensor(&name)
+            .map_err(|error| file_error(path, error.to_string()))?;
+        let kind = kind_of(view.dtype()).ok_or_else(|| {
+            file_error(
+                path,
+                format!("{name}: libtorch has no tensors of type {dtype}"),
+            )
+        })?;
+        tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
+    }
+    Ok(tensors)
+}
+
 /// Fills `tensors` from a file that has exactly these names, shapes and types, and returns the file's metadata.
 ///
 /// # Errors
@@ -273,6 +302,20 @@ fn file_error(path: &Path, problem: String) -> TorchError {
         path: path.to_owned(),
         problem,
     }
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    let kinds = [
+        Kind::Float,
+        Kind::Double,
+        Kind::BFloat16,
+        Kind::Half,
+        Kind::Int64,
+        Kind::Uint8,
+    ];
+    kinds
+        .into_iter()
+        .find(|kind| dtype_of(*kind).is_some_and(|(known, _)| known == dtype))
 }
 
 fn dtype_of(kind: Kind) -> Option<(Dtype, usize)> {

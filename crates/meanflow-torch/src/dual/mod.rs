@@ -46,6 +46,10 @@ impl Dual {
     ///
     /// # Errors
     /// If the tangent has more rows than the primal or differs in another dimension.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a dual number owns both of its parts"
+    )]
     pub fn new(primal: Tensor, tangent: Tensor) -> Result<Self, TorchError> {
         let (size, got) = (primal.size(), tangent.size());
         let fits = size.len() == got.len()

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
 use super::{Comparison, Report, Setting, Tolerance};
 use crate::convert::{self, Layout};
-use crate::{Model, TorchError};
+use crate::{Model, TorchError, weights};
 
 /// The tensors of a golden, its name and its configuration.
 pub(super) struct GoldenFile {
@@ -37,33 +36,11 @@ impl GoldenFile {
                 path: beside,
                 problem: format!("no description of a golden: {error}"),
             })?;
-        let bytes = read(path)?;
-        let broken = |error: safetensors::SafeTensorError| TorchError::File {
-            path: path.to_owned(),
-            problem: error.to_string(),
-        };
-        let mut tensors = BTreeMap::new();
-        for (name, view) in SafeTensors::deserialize(&bytes).map_err(broken)?.tensors() {
-            let kind = match view.dtype() {
-                Dtype::F32 => Kind::Float,
-                Dtype::F64 => Kind::Double,
-                Dtype::I64 => Kind::Int64,
-                other => {
-                    let problem = format!("{name}: expected F32, F64 or I64, got {other:?}");
-                    return Err(TorchError::File {
-                        path: path.to_owned(),
-                        problem,
-                    });
-                }
-            };
-            let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
-            tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
-        }
         Ok(Self {
             path: path.to_owned(),
             name: description.name,
             config: description.config,
-            tensors,
+            tensors: weights::read(path)?,
         })
     }
 

@@ -119,7 +119,7 @@ fn set_gradients(
     let mut sum = Tensor::zeros([], (setting.kind, setting.device));
     for (leaf, parameter) in parameters.iter() {
         let gradient = file.input(&format!("in/grad_{step}/{leaf}"), setting)?;
-        sum = sum + (parameter * gradient).sum(None::<Kind>);
+        sum += (parameter * gradient).sum(None::<Kind>);
     }
     sum.backward();
     Ok(())

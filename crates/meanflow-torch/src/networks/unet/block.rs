@@ -136,7 +136,7 @@ struct Attention {
 
 impl Attention {
     /// Published gain of the projection to queries, keys and values: `√0.2`.
-    const GAIN: f64 = 0.447_213_595_499_957_94;
+    const GAIN: f64 = 0.447_213_595_499_957_9;
 
     fn new(scope: &mut Scope, channels: i64) -> Self {
         Self {

@@ -99,7 +99,7 @@ impl UnetConfig {
     /// An even number of taps keeps halved and doubled pictures in place.
     fn check_filter(&self) -> Result<(), TorchError> {
         let sum: f64 = self.filter.iter().sum();
-        let even = !self.filter.is_empty() && self.filter.len() % 2 == 0;
+        let even = !self.filter.is_empty() && self.filter.len().is_multiple_of(2);
         if even && sum.is_finite() && sum != 0.0 {
             return Ok(());
         }

@@ -1,0 +1,126 @@
+//! Official weights become ours and back without a change.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use meanflow_core::Schedule;
+use meanflow_torch::convert::{Layout, below, export, import};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, NetworkConfig, UnetConfig};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor, weights};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens")
+        .join(name)
+}
+
+fn model(network: NetworkConfig, shape: [i64; 3], classes: i64) -> Model {
+    let config = ModelConfig {
+        network,
+        shape: shape.to_vec(),
+        classes,
+        schedule: Schedule::Linear,
+    };
+    Model::new(config, 1, Device::Cpu, Kind::Float).unwrap()
+}
+
+fn dit() -> (Model, BTreeMap<String, Tensor>) {
+    let network = NetworkConfig::Dit(DitConfig {
+        patch: 2,
+        width: 32,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 4.0,
+        embedding: TimeEmbedding::TH,
+    });
+    let file = weights::read(&golden("dit_official_a.safetensors")).unwrap();
+    (model(network, [4, 8, 8], 10), below(&file, "params/"))
+}
+
+fn unet() -> (Model, BTreeMap<String, Tensor>) {
+    let network = NetworkConfig::Unet(UnetConfig {
+        channels: 16,
+        multipliers: vec![2, 2],
+        blocks: 1,
+        attention: vec![8],
+        filter: vec![1.0, 3.0, 3.0, 1.0],
+        noise_ratio: 2,
+        embedding: TimeEmbedding::TH,
+        augment: 6,
+        dropout: 0.2,
+    });
+    let file = weights::read(&golden("songunet_official_a.safetensors")).unwrap();
+    (model(network, [3, 16, 16], 0), below(&file, "params/"))
+}
+
+#[test]
+fn there_and_back_is_the_same_file() {
+    for ((model, official), layout) in [(dit(), Layout::Flax), (unet(), Layout::PyTorch)] {
+        assert_eq!(Layout::of(official.keys().map(String::as_str)), layout);
+        let entries = import(&model, layout, &official, Path::new("x")).unwrap();
+        assert_eq!(entries.len(), official.len(), "a line for every tensor");
+        let (back, entries) = export(&model, layout);
+        assert_eq!(entries.len(), official.len());
+        let back: BTreeMap<String, Tensor> = back.into_iter().collect();
+        assert!(back.keys().eq(official.keys()));
+        for (name, tensor) in &official {
+            assert_eq!(&back[name], tensor, "{name}");
+        }
+    }
+}
+
+#[test]
+fn transformer_weights_take_the_detour_over_the_other_layout() {
+    let (first, official) = dit();
+    import(&first, Layout::Flax, &official, Path::new("x")).unwrap();
+    let (torch, _) = export(&first, Layout::PyTorch);
+    assert!(torch.iter().any(|(name, _)| name == "pos_embed"));
+    let (second, _) = dit();
+    import(
+        &second,
+        Layout::PyTorch,
+        &torch.into_iter().collect(),
+        Path::new("x"),
+    )
+    .unwrap();
+    let (back, _) = export(&second, Layout::Flax);
+    for (name, tensor) in back {
+        assert_eq!(tensor, official[&name], "{name}");
+    }
+}
+
+#[test]
+fn every_difference_is_named_and_nothing_is_changed() {
+    let (model, mut official) = unet();
+    let before = model.parameters().tensors()[0].copy();
+    official.remove("map_layer0.bias");
+    let filter = "enc.8x8_down.skip.resample_filter";
+    official.insert(filter.into(), &official[filter] * 2.0);
+    official.insert(
+        "map_layer1.weight".into(),
+        Tensor::zeros([3], (Kind::Float, Device::Cpu)),
+    );
+    official.insert(
+        "stray".into(),
+        Tensor::zeros([3], (Kind::Float, Device::Cpu)),
+    );
+    let error = import(
+        &model,
+        Layout::PyTorch,
+        &official,
+        Path::new("file.safetensors"),
+    )
+    .unwrap_err()
+    .to_string();
+    for part in [
+        "file.safetensors",
+        "missing: map_layer0.bias [64]",
+        "enc.8x8_down.skip.resample_filter: not the constant",
+        "map_layer1.weight: expected shape [64, 64]",
+        "unexpected: stray [3]",
+    ] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert_eq!(model.parameters().tensors()[0], &before);
+}
