@@ -24,7 +24,7 @@ pub fn recipe_changes(before: &str, now: &TrainConfig) -> Vec<String> {
         let harmless = HARMLESS
             .iter()
             .any(|name| key == *name || key.starts_with(&format!("{name}.")));
-        !harmless && !(constant && key == "training.steps")
+        !(harmless || constant && key == "training.steps")
     };
     let mut keys: Vec<&String> = before
         .keys()

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use meanflow_cfg::Guidance;
 use meanflow_data::Dataset;
+use meanflow_torch::engine::Direction;
 use meanflow_torch::{Adam, Device, Engine, Kind, Model, Objective, Tensor, ema, weights};
 use tch::no_grad;
 
@@ -105,8 +106,16 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::NotFinite`] when that happened ten times in a row; those of libtorch.
     pub fn step(&mut self) -> Result<StepReport, TrainError> {
+        self.step_along(Direction::PATH)
+    }
+
+    /// As [`Trainer::step`], with the derivative along any direction in the place of `du/dt`: for ablations.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_along(&mut self, direction: Direction) -> Result<StepReport, TrainError> {
         let batch = self.batches.at(&self.config, self.step);
-        let loss = self.objective.loss(&self.model, &batch)?;
+        let loss = self.objective.loss_along(direction, &self.model, &batch)?;
         self.model.parameters().zero_grad();
         loss.loss.backward();
         let report = StepReport {

@@ -104,12 +104,14 @@ fn a_missing_or_truncated_data_file_is_named() {
     scene.succeeds(&arguments);
 }
 
+type Tensors = Vec<(String, Tensor)>;
+
 #[test]
 fn weights_that_do_not_fit_are_refused_tensor_by_tensor() {
     let scene = Scene::new();
     let trained = scene.trained("run");
     let header = weights::header(&trained).unwrap();
-    let whole: Vec<(String, Tensor)> = header
+    let whole: Tensors = header
         .tensors
         .iter()
         .map(|one| {
@@ -123,7 +125,7 @@ fn weights_that_do_not_fit_are_refused_tensor_by_tensor() {
         .iter()
         .position(|(name, _)| name.contains("bias"))
         .unwrap();
-    let with = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let with = |change: &dyn Fn(&mut Tensors)| {
         let mut tensors: Vec<_> = whole
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))

@@ -14,7 +14,7 @@ pub(super) struct Fault {
     pub(super) message: String,
 }
 
-fn fault(key: &'static str, message: impl ToString) -> Option<Fault> {
+fn fault(key: &'static str, message: &impl ToString) -> Option<Fault> {
     Some(Fault {
         key,
         message: message.to_string(),
@@ -43,26 +43,26 @@ impl TrainConfig {
 
     fn fault_of_formulas(&self) -> Option<Fault> {
         if let Err(error) = self.path.validate() {
-            return fault("path", error);
+            return fault("path", &error);
         }
         if let Err(error) = self.times.validate() {
-            return fault("times", error);
+            return fault("times", &error);
         }
         self.loss
             .validate()
             .err()
-            .and_then(|error| fault("loss", error))
+            .and_then(|error| fault("loss", &error))
     }
 
     fn fault_of_network(&self) -> Option<Fault> {
         match (&self.network, &self.data) {
             (NetworkConfig::Dit(_), DataConfig::Checkerboard { .. }) => fault(
                 "network.kind",
-                "expected a network for points such as \"mlp\", got \"dit\", which is for pictures",
+                &"expected a network for points such as \"mlp\", got \"dit\", which is for pictures",
             ),
             (NetworkConfig::Mlp(_), DataConfig::Digits { .. } | DataConfig::Idx { .. }) => fault(
                 "network.kind",
-                "expected a network for pictures such as \"dit\", got \"mlp\", which is for points",
+                &"expected a network for pictures such as \"dit\", got \"mlp\", which is for points",
             ),
             _ => None,
         }
@@ -72,11 +72,11 @@ impl TrainConfig {
         let conditional = self.is_conditional();
         match (&self.guidance, &self.label_drop) {
             (Some(_), _) if !conditional => {
-                fault("guidance", "expected no guidance for data without labels")
+                fault("guidance", &"expected no guidance for data without labels")
             }
             (_, Some(_)) if !conditional => fault(
                 "label_drop",
-                "expected no label drop for data without labels",
+                &"expected no label drop for data without labels",
             ),
             (Some(guidance), drop)
                 if uses_null_class(guidance)
@@ -84,7 +84,7 @@ impl TrainConfig {
             {
                 fault(
                     "guidance",
-                    "expected label_drop.probability > 0: guidance asks the null class, which is only trained by dropped labels",
+                    &"expected label_drop.probability > 0: guidance asks the null class, which is only trained by dropped labels",
                 )
             }
             _ => None,
@@ -97,17 +97,17 @@ impl TrainConfig {
         if warmup >= steps {
             return fault(
                 "rate.warmup_steps",
-                format!("expected fewer than training.steps = {steps}, got {warmup}"),
+                &format!("expected fewer than training.steps = {steps}, got {warmup}"),
             );
         }
         if self.ema.decays.is_empty() {
-            return fault("ema.decays", "expected at least one decay, got none");
+            return fault("ema.decays", &"expected at least one decay, got none");
         }
         let repeated = |i: usize| self.ema.decays[..i].contains(&self.ema.decays[i]);
         match (0..self.ema.decays.len()).find(|&i| repeated(i)) {
             Some(i) => fault(
                 "ema.decays",
-                format!(
+                &format!(
                     "expected different decays, got {} twice",
                     self.ema.decays[i].get()
                 ),
@@ -127,14 +127,14 @@ impl SamplesConfig {
         if self.steps.is_empty() {
             return fault(
                 "samples.steps",
-                "expected at least one number of steps, got none",
+                &"expected at least one number of steps, got none",
             );
         }
         let count = self.rows.get().saturating_mul(self.columns.get());
         if count > MOST_SAMPLES {
             return fault(
                 "samples.rows",
-                format!("expected at most {MOST_SAMPLES} samples in a grid, got {count}"),
+                &format!("expected at most {MOST_SAMPLES} samples in a grid, got {count}"),
             );
         }
         None

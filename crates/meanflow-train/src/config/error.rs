@@ -71,7 +71,7 @@ pub enum Place {
 impl Place {
     /// The position of a byte offset in `text`.
     pub(super) fn in_file(path: PathBuf, text: &str, offset: usize) -> Self {
-        let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
+        let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self::File {
             path,
