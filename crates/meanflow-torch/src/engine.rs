@@ -41,14 +41,45 @@ pub struct Point {
     pub velocity: Tensor,
 }
 
+/// How `(z, r, t)` moves in the jump rows when the network is differentiated: along `(v, dr, dt)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Direction {
+    dr: f64,
+    dt: f64,
+}
+
+impl Direction {
+    /// `(v, 0, 1)` (M12): along the path, towards later `t`, from a fixed `r`.
+    pub const PATH: Self = Self { dr: 0.0, dt: 1.0 };
+
+    /// A direction whose derivative is not `du/dt`. Only an ablation needs it, to see training fail (Geng et al. 2025,
+    /// Table 1b).
+    pub const fn wrong(dr: f64, dt: f64) -> Self {
+        Self { dr, dt }
+    }
+}
+
 impl Engine {
     /// `u [B, …]` on the tape and `du/dt [k, …]` off it.
     ///
     /// # Errors
     /// If the velocity does not fit the state, or libtorch refuses.
     pub fn evaluate(self, model: &Model, point: &Point) -> Result<(Tensor, Tensor), TorchError> {
+        self.evaluate_along(Direction::PATH, model, point)
+    }
+
+    /// As [`Engine::evaluate`], with the derivative along any direction in the place of `du/dt`.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`].
+    pub fn evaluate_along(
+        self,
+        direction: Direction,
+        model: &Model,
+        point: &Point,
+    ) -> Result<(Tensor, Tensor), TorchError> {
         if self == Self::Dual {
-            return evaluate_dual(model, point);
+            return evaluate_dual(direction, model, point);
         }
         let k = point.velocity.size()[0];
         let first = |x: &Tensor| x.detach().narrow(0, 0, k);
@@ -60,8 +91,8 @@ impl Engine {
         let primals = [&point.z, &point.r, &point.t].map(first);
         let tangents = [
             point.velocity.shallow_clone(),
-            primals[1].zeros_like(),
-            primals[2].ones_like(),
+            primals[1].full_like(direction.dr),
+            primals[2].full_like(direction.dt),
         ];
         let dudt = match self {
             Self::Forward => no_grad(|| {
@@ -81,19 +112,31 @@ impl Engine {
     }
 }
 
-fn evaluate_dual(model: &Model, point: &Point) -> Result<(Tensor, Tensor), TorchError> {
+fn evaluate_dual(
+    direction: Direction,
+    model: &Model,
+    point: &Point,
+) -> Result<(Tensor, Tensor), TorchError> {
     let k = point.velocity.size()[0];
-    let r = Dual::from(point.r.shallow_clone());
     if k == 0 {
-        let [z, t] = [&point.z, &point.t].map(|x| x.shallow_clone().into());
+        let [z, r, t] = [&point.z, &point.r, &point.t].map(|x| x.shallow_clone().into());
         let u = model.forward(&z, &r, &t, &point.condition).into_parts().0;
         return Ok((u, point.velocity.shallow_clone()));
     }
     let z = Dual::new(point.z.shallow_clone(), point.velocity.shallow_clone())?;
-    let t = Dual::new(point.t.shallow_clone(), point.t.narrow(0, 0, k).ones_like())?;
+    let r = moving(&point.r, k, direction.dr)?;
+    let t = moving(&point.t, k, direction.dt)?;
     let (u, dudt) = model.forward(&z, &r, &t, &point.condition).into_parts();
     let dudt = dudt.unwrap_or_else(|| u.detach().narrow(0, 0, k).zeros_like());
     Ok((u, dudt))
+}
+
+/// A time that moves at this speed in the first `k` rows; a still one has no tangent to compute with.
+fn moving(time: &Tensor, k: i64, speed: f64) -> Result<Dual, TorchError> {
+    if speed == 0.0 {
+        return Ok(time.shallow_clone().into());
+    }
+    Dual::new(time.shallow_clone(), time.narrow(0, 0, k).full_like(speed))
 }
 
 /// `J·tangents` as the gradient with respect to `w` of `⟨Jᵀ w, tangents⟩`; the result has no tape.

@@ -9,7 +9,7 @@ use meanflow_core::times::TimeDraw;
 use meanflow_core::weighting::AdaptiveWeight;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::engine::{Engine, Point};
+use crate::engine::{Direction, Engine, Point};
 use crate::guided::Guided;
 use crate::tensor::{PerRow, Rows, per_row, squared_norms};
 use crate::{Condition, Dropout, Model, TorchError};
@@ -63,6 +63,19 @@ impl Objective {
     /// # Errors
     /// If the parts of the batch differ in their number of rows.
     pub fn loss(&self, model: &Model, batch: &Batch) -> Result<StepLoss, TorchError> {
+        self.loss_along(Direction::PATH, model, batch)
+    }
+
+    /// As [`Objective::loss`], with the derivative along any direction in the place of `du/dt`: for ablations.
+    ///
+    /// # Errors
+    /// As [`Objective::loss`].
+    pub fn loss_along(
+        &self,
+        direction: Direction,
+        model: &Model,
+        batch: &Batch,
+    ) -> Result<StepLoss, TorchError> {
         batch.check()?;
         let (t, r) = (batch.times.ts(), batch.times.rs());
         let (z, v) = self.path(batch, &t);
@@ -82,7 +95,7 @@ impl Objective {
             velocity: velocity.0.shallow_clone(),
             z: z.0,
         };
-        let (u, dudt) = self.engine.evaluate(model, &point)?;
+        let (u, dudt) = self.engine.evaluate_along(direction, model, &point)?;
         let target = no_grad(|| {
             guided.reuse(&u.detach());
             let jump = identity::target(&velocity, &Rows(dudt), &batch.times.lengths()[..jumps]);

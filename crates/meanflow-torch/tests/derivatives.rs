@@ -3,7 +3,7 @@
 mod common;
 
 use common::{models, normal, relative};
-use meanflow_torch::engine::{Engine, Point};
+use meanflow_torch::engine::{Direction, Engine, Point};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Condition, Dual, Model, Tensor};
 
@@ -63,6 +63,33 @@ fn routes_agree() {
                         model.config()
                     );
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn derivative_is_linear_in_the_direction_along_every_route() {
+    let engines = [Engine::Dual, Engine::Forward, Engine::DoubleBackward];
+    for model in models(TimeEmbedding::TRH) {
+        let point = point(&model, 5, 3);
+        for engine in engines {
+            let along = |direction| engine.evaluate_along(direction, &model, &point).unwrap().1;
+            let (right, still) = (along(Direction::PATH), along(Direction::wrong(0.0, 0.0)));
+            let (early, both) = (
+                along(Direction::wrong(1.0, 0.0)),
+                along(Direction::wrong(1.0, 1.0)),
+            );
+            // Rounding of f64 through a few dozen operations, in three terms.
+            assert!(
+                relative(&(&right + &early - &still), &both) < 1e-10,
+                "{engine:?}"
+            );
+            for other in [still, early, both] {
+                assert!(
+                    relative(&other, &right) > 1e-3,
+                    "{engine:?}: a wrong direction shows"
+                );
             }
         }
     }
