@@ -37,6 +37,7 @@
 mod error;
 pub mod identity;
 pub mod interval;
+pub mod inversion;
 pub mod oracle;
 pub mod random;
 pub mod schedule;
@@ -48,6 +49,7 @@ pub mod weighting;
 pub use error::CoreError;
 pub use identity::{Leg, consistency_residual, displacement, identity_residual, jump, target};
 pub use interval::{Interval, IntervalError};
+pub use inversion::{FixedPoint, Inverse, invert_jump};
 pub use random::{Purpose, Stream};
 pub use schedule::{PathPoint, Scalar, Schedule};
 pub use solver::{Solution, SolverError, Tableau, Tolerance, integrate, integrate_adaptive};

@@ -3,6 +3,7 @@
 mod average_velocity;
 mod cases;
 mod interval;
+mod inversion;
 mod mixture;
 mod random;
 mod schedule;
