@@ -68,6 +68,9 @@ pub enum TorchError {
         /// Why it cannot be used.
         problem: String,
     },
+    /// An adaptive solver did not reach its end.
+    #[error("adaptive sampling: {0}")]
+    Solver(#[from] meanflow_core::SolverError),
     /// A call with arguments that contradict each other or the model.
     #[error("{what}: expected {expected}, got {got}")]
     Argument {

@@ -1,7 +1,7 @@
 //! Batches of samples on libtorch: the only place that broadcasts per-sample numbers against samples.
 
-use meanflow_core::State;
 use meanflow_core::weighting::Elementwise;
+use meanflow_core::{Norm, State};
 use tch::{Kind, Tensor};
 
 /// A tensor whose first dimension counts samples, `[B, …]`: the [`State`] of networks.
@@ -32,6 +32,16 @@ impl State for Rows {
             });
         }
         Self(sum.expect("a combination has a term"))
+    }
+}
+
+impl Norm for Rows {
+    fn mean_squares(&self) -> Vec<f64> {
+        let dims = self.0.numel() as f64 / self.0.size()[0] as f64;
+        let means = squared_norms(&self.0.to_kind(Kind::Double)) / dims;
+        (0..means.size()[0])
+            .map(|row| means.double_value(&[row]))
+            .collect()
     }
 }
 

@@ -1,0 +1,203 @@
+//! Samples in one evaluation, or in a few: (M15) over a decreasing grid of times.
+//!
+//! [`sample`] jumps with the average velocity. [`sample_by`] also solves the ODE of the instantaneous velocity of the same
+//! network, the flow-matching baseline. [`interpolate`] goes from one sample to another, [`invert`] from data to noise.
+
+mod grid;
+mod interpolation;
+mod inversion;
+mod solver;
+
+pub use grid::{cosine_grid, uniform_grid};
+pub use interpolation::{Interpolation, interpolate};
+pub use inversion::{Inversion, invert, invert_flow};
+pub use solver::{Ode, Solver};
+
+use meanflow_core::random::{Purpose, Stream};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Model, TorchError};
+
+/// What to draw.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// One sample a seed.
+    pub seeds: &'a [u64],
+    /// The class of every sample, for a conditional model; none for samples without class.
+    pub labels: Option<&'a [i64]>,
+    /// The times visited, decreasing from 1 to 0: one jump, or one step of another solver, between two neighbours.
+    pub grid: &'a [f64],
+    /// Rows an evaluation. libtorch chooses its kernels by shape, so it is part of what fixes the bits.
+    pub micro_batch: usize,
+}
+
+/// Samples with what they took.
+#[derive(Debug)]
+pub struct Drawn {
+    /// `[B, …]`.
+    pub samples: Tensor,
+    /// Evaluations of the network for every sample, `[B]`.
+    pub evaluations: Vec<usize>,
+}
+
+/// The noise `e` of every seed, `[seeds, …]` in f32 on the CPU: a function of the seed and the shape alone.
+pub fn noise(seeds: &[u64], shape: &[i64]) -> Tensor {
+    let size = shape.iter().product::<i64>() as usize;
+    let mut values = vec![0.0_f32; seeds.len() * size];
+    for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
+        Stream::new(*seed, Purpose::Latent, 0).fill_normal(row);
+    }
+    let mut full = vec![seeds.len() as i64];
+    full.extend(shape);
+    Tensor::from_slice(&values).reshape(full)
+}
+
+/// Draws samples, `[seeds, …]` in f32 on the CPU, in the model's space: the jumps of [`sample_by`].
+///
+/// # Errors
+/// If the grid does not decrease from 1 to 0, or the labels are not one known class a seed.
+pub fn sample(model: &Model, request: &Request) -> Result<Tensor, TorchError> {
+    sample_by(model, request, Solver::Jump).map(|drawn| drawn.samples)
+}
+
+/// Draws samples, `[seeds, …]` in f32 on the CPU, in the model's space.
+///
+/// A sample depends on its seed, its class, the grid, the solver and the weights alone: every evaluation has `micro_batch`
+/// rows, the last one padded, so that neither the number of seeds nor their order changes a bit. An adaptive
+/// solver evaluates every sample alone, and `micro_batch` has no effect.
+///
+/// # Errors
+/// As [`sample`], and if an adaptive solver cannot meet its tolerance.
+pub fn sample_by(model: &Model, request: &Request, solver: Solver) -> Result<Drawn, TorchError> {
+    let plan = Plan {
+        count: request.seeds.len(),
+        labels: request.labels,
+        grid: request.grid,
+        micro_batch: request.micro_batch,
+        solver,
+    };
+    plan.draw(model, |indices| {
+        let seeds: Vec<u64> = indices.iter().map(|index| request.seeds[*index]).collect();
+        noise(&seeds, &model.config().shape)
+    })
+}
+
+/// The samples that given noise `e [B, …]` becomes by jumps, in its type and on its device.
+///
+/// # Errors
+/// As [`sample`].
+pub fn from_noise(
+    model: &Model,
+    e: &Tensor,
+    labels: Option<&[i64]>,
+    grid: &[f64],
+) -> Result<Tensor, TorchError> {
+    from_noise_by(model, e, labels, grid, Solver::Jump).map(|drawn| drawn.samples)
+}
+
+/// The samples that given noise `e [B, …]` becomes, in its type and on its device.
+///
+/// # Errors
+/// As [`sample_by`].
+pub fn from_noise_by(
+    model: &Model,
+    e: &Tensor,
+    labels: Option<&[i64]>,
+    grid: &[f64],
+    solver: Solver,
+) -> Result<Drawn, TorchError> {
+    grid::check(grid)?;
+    check_labels(model, labels, e.size()[0] as usize)?;
+    carry(model, e, labels, grid, solver)
+}
+
+/// From the prior `b₁ e` to data.
+fn carry(
+    model: &Model,
+    e: &Tensor,
+    labels: Option<&[i64]>,
+    grid: &[f64],
+    solver: Solver,
+) -> Result<Drawn, TorchError> {
+    let start = e * model.config().schedule.prior_scale();
+    match solver {
+        Solver::Jump => Ok(solver::jumps(model, &start, labels, grid)),
+        Solver::Ode(ode) => ode.solve(model, &start, labels, grid),
+    }
+}
+
+/// Samples to be drawn in evaluations of one shape.
+struct Plan<'a> {
+    count: usize,
+    labels: Option<&'a [i64]>,
+    grid: &'a [f64],
+    micro_batch: usize,
+    solver: Solver,
+}
+
+impl Plan<'_> {
+    /// The samples of the noises that `noise` gives for the indices of the samples.
+    fn draw(&self, model: &Model, noise: impl Fn(&[usize]) -> Tensor) -> Result<Drawn, TorchError> {
+        self.check(model)?;
+        let rows = match self.solver {
+            Solver::Ode(Ode::Adaptive(_)) => 1,
+            _ => self.micro_batch,
+        };
+        let (mut samples, mut evaluations) = (Vec::new(), Vec::new());
+        for start in (0..self.count).step_by(rows) {
+            let last = self.count - 1;
+            let indices: Vec<usize> = (start..start + rows).map(|index| index.min(last)).collect();
+            let fresh = rows.min(self.count - start);
+            let labels = self.labels.map(|labels| {
+                indices
+                    .iter()
+                    .map(|index| labels[*index])
+                    .collect::<Vec<_>>()
+            });
+            let e = noise(&indices)
+                .to_kind(model.kind())
+                .to_device(model.device());
+            let drawn = carry(model, &e, labels.as_deref(), self.grid, self.solver)?;
+            let on_cpu = drawn.samples.to_kind(Kind::Float).to_device(Device::Cpu);
+            samples.push(on_cpu.narrow(0, 0, fresh as i64));
+            evaluations.extend_from_slice(&drawn.evaluations[..fresh]);
+        }
+        Ok(Drawn {
+            samples: Tensor::cat(&samples, 0),
+            evaluations,
+        })
+    }
+
+    fn check(&self, model: &Model) -> Result<(), TorchError> {
+        grid::check(self.grid)?;
+        if self.count == 0 || self.micro_batch == 0 {
+            let got = format!("{} seeds, {} rows", self.count, self.micro_batch);
+            return Err(TorchError::Argument {
+                what: "seeds",
+                expected: "at least one seed and one row".into(),
+                got,
+            });
+        }
+        check_labels(model, self.labels, self.count)
+    }
+}
+
+fn check_labels(model: &Model, labels: Option<&[i64]>, rows: usize) -> Result<(), TorchError> {
+    let Some(labels) = labels else {
+        return Ok(());
+    };
+    let classes = model.config().classes;
+    let known = labels.iter().all(|label| (0..=classes).contains(label));
+    if classes > 0 && known && labels.len() == rows {
+        return Ok(());
+    }
+    let expected = match classes {
+        0 => "none, the model is unconditional".into(),
+        _ => format!("{rows} classes of 0..={classes}, {classes} for none"),
+    };
+    Err(TorchError::Argument {
+        what: "labels",
+        expected,
+        got: format!("{labels:?}"),
+    })
+}
