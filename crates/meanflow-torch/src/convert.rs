@@ -93,41 +93,30 @@ pub fn import(
     tensors: &BTreeMap<String, Tensor>,
     path: &Path,
 ) -> Result<Vec<Entry>, TorchError> {
-    let mut given: BTreeMap<String, (&str, Tensor)> = BTreeMap::new();
+    let mut given: Given = BTreeMap::new();
     for (official, tensor) in tensors {
         let (name, tensor) = layout.import(official, tensor);
         given.insert(name, (official, tensor));
     }
     let (mut entries, mut problems, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for (name, parameter) in model.parameters().iter() {
-        let shape = parameter.size();
-        match given.remove(name) {
-            Some((official, tensor)) if tensor.size() == shape => {
+        match take_parameter(&mut given, name, &parameter.size()) {
+            Ok((official, tensor)) => {
                 entries.push(Entry {
                     official: official.to_owned(),
                     official_shape: tensors[official].size(),
                     ours: Some(name.to_owned()),
-                    shape,
+                    shape: parameter.size(),
                 });
                 values.push((parameter, tensor));
             }
-            Some((official, tensor)) => problems.push(format!(
-                "{official}: expected shape {shape:?} as {name}, got {:?}",
-                tensor.size()
-            )),
-            None => problems.push(format!("missing: {name} {shape:?}")),
+            Err(problem) => problems.push(problem),
         }
     }
     for (name, value) in constants(model.config()) {
-        match given.remove(&name) {
-            Some((official, tensor)) if is_close(&tensor, &value) => entries.push(Entry {
-                official: official.to_owned(),
-                official_shape: tensor.size(),
-                ours: None,
-                shape: value.size(),
-            }),
-            Some(_) => problems.push(format!("{name}: not the constant computed here")),
-            None => {}
+        match take_constant(&mut given, &name, &value) {
+            Ok(entry) => entries.extend(entry),
+            Err(problem) => problems.push(problem),
         }
     }
     let rest = given.values();
@@ -142,6 +131,37 @@ pub fn import(
         no_grad(|| parameter.shallow_clone().copy_(&tensor));
     }
     Ok(entries)
+}
+
+/// By our name: the official name, and the values as we store them.
+type Given<'a> = BTreeMap<String, (&'a str, Tensor)>;
+
+fn take_parameter<'a>(
+    given: &mut Given<'a>,
+    name: &str,
+    shape: &[i64],
+) -> Result<(&'a str, Tensor), String> {
+    match given.remove(name) {
+        Some((official, tensor)) if tensor.size() == shape => Ok((official, tensor)),
+        Some((official, tensor)) => Err(format!(
+            "{official}: expected shape {shape:?} as {name}, got {:?}",
+            tensor.size()
+        )),
+        None => Err(format!("missing: {name} {shape:?}")),
+    }
+}
+
+fn take_constant(given: &mut Given, name: &str, value: &Tensor) -> Result<Option<Entry>, String> {
+    match given.remove(name) {
+        Some((official, tensor)) if is_close(&tensor, value) => Ok(Some(Entry {
+            official: official.to_owned(),
+            official_shape: tensor.size(),
+            ours: None,
+            shape: value.size(),
+        })),
+        Some((official, _)) => Err(format!("{official}: not the constant computed here")),
+        None => Ok(None),
+    }
 }
 
 /// The parameters of `model` as the official code stores them, with the constants that it stores, and what they were.

@@ -78,10 +78,10 @@ impl Engine {
         model: &Model,
         point: &Point,
     ) -> Result<(Tensor, Tensor), TorchError> {
-        if self == Self::Dual {
+        let k = point.velocity.size()[0];
+        if self == Self::Dual || k == 0 {
             return evaluate_dual(direction, model, point);
         }
-        let k = point.velocity.size()[0];
         let first = |x: &Tensor| x.detach().narrow(0, 0, k);
         let condition = point.condition.first(k);
         let function = |x: &[Tensor]| {

@@ -15,6 +15,13 @@ use proptest::prelude::*;
 /// Rounding of a handful of f64 operations.
 const EXACT: f64 = 1e-12;
 
+const ENGINES: [Engine; 4] = [
+    Engine::Dual,
+    Engine::Forward,
+    Engine::DoubleBackward,
+    Engine::FiniteDifference { step: 1e-4 },
+];
+
 fn config(dropout: f64) -> UnetConfig {
     UnetConfig {
         channels: 4,
@@ -233,6 +240,27 @@ fn every_engine_gives_the_same_step_with_dropout() {
         assert!(relative(&other, &loss) < 1e-10, "{engine:?}");
         assert!(relative(&along, &gradient) < 1e-10, "{engine:?}");
     }
+}
+
+#[test]
+fn a_step_without_jump_rows_needs_no_engine() {
+    let model = unet(config(0.0), 0);
+    let flow = Batch {
+        augment: Some(normal(9, &[3, 3])),
+        ..batch(&model, 3, 0.0, &[])
+    };
+    let losses = ENGINES.map(|engine| {
+        let objective = Objective {
+            engine,
+            ..objective(Guidance::NONE)
+        };
+        objective
+            .loss(&model, &flow)
+            .unwrap()
+            .loss
+            .double_value(&[])
+    });
+    assert!(losses.iter().all(|loss| *loss == losses[0]), "{losses:?}");
 }
 
 #[test]

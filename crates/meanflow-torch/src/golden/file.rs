@@ -23,7 +23,8 @@ pub(super) struct GoldenFile {
 /// What of the `.json` beside a golden is read.
 #[derive(Deserialize)]
 struct Description {
-    name: String,
+    /// Without it, the name of the file counts.
+    name: Option<String>,
     config: serde_json::Value,
 }
 
@@ -36,9 +37,14 @@ impl GoldenFile {
                 path: beside,
                 problem: format!("no description of a golden: {error}"),
             })?;
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         Ok(Self {
             path: path.to_owned(),
-            name: description.name,
+            name: description.name.unwrap_or(stem),
             config: description.config,
             tensors: weights::read(path)?,
         })

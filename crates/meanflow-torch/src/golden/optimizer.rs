@@ -67,32 +67,33 @@ fn trajectory(
         set_gradients(file, setting, &parameters, step)?;
         adam.step(constants.lr)?;
         ema::update(&average, &parameters, constants.ema)?;
-        for (what, tensors) in [("params", &parameters), ("ema", &average)] {
-            for (leaf, tensor) in tensors.iter() {
-                let name = format!("{name}/{what}_{step}/{leaf}");
-                results.push(Computed::new(
-                    name,
-                    no_grad(|| tensor.copy()),
-                    Tolerance::PARAMETER,
-                ));
-            }
-        }
-        for (state, moment) in adam.state() {
-            let leaf = state
-                .strip_prefix("first.")
-                .map(|leaf| format!("mu_{step}/{leaf}"));
-            let leaf = leaf.or(state
-                .strip_prefix("second.")
-                .map(|leaf| format!("nu_{step}/{leaf}")));
-            let Some(leaf) = leaf else { continue };
-            results.push(Computed::new(
-                format!("{name}/{leaf}"),
-                moment.copy(),
-                Tolerance::MOMENT,
-            ));
-        }
+        let tensors = [("params", &parameters), ("ema", &average)];
+        results.extend(state(&format!("{name}/"), step, &tensors, &adam));
     }
     Ok(results)
+}
+
+/// Parameters, averages and moments after a step.
+fn state(folder: &str, step: u32, tensors: &[(&str, &Parameters)], adam: &Adam) -> Vec<Computed> {
+    let mut results = Vec::new();
+    for (what, tensors) in tensors {
+        for (leaf, tensor) in tensors.iter() {
+            let (name, value) = (
+                format!("{folder}{what}_{step}/{leaf}"),
+                tensor.detach().copy(),
+            );
+            results.push(Computed::new(name, value, Tolerance::PARAMETER));
+        }
+    }
+    for (name, moment) in adam.state() {
+        for (ours, official) in [("first.", "mu"), ("second.", "nu")] {
+            if let Some(leaf) = name.strip_prefix(ours) {
+                let name = format!("{folder}{official}_{step}/{leaf}");
+                results.push(Computed::new(name, moment.copy(), Tolerance::MOMENT));
+            }
+        }
+    }
+    results
 }
 
 /// The parameters before the first step.

@@ -1,19 +1,18 @@
 //! Goldens of the U-Net: velocity, derivatives, a sample, and a whole training step.
 
 use meanflow_cfg::Guidance;
-use meanflow_core::{AdaptiveWeight, Reduction, Schedule, identity};
+use meanflow_core::{AdaptiveWeight, Reduction, Schedule};
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
 
 use super::dit::partials;
 use super::file::{Computed, GoldenFile};
-use super::step::{gradients, jump_rows_first};
+use super::step::{Regression, gradients, jump_rows_first};
 use super::{Comparison, Report, Setting, Tolerance};
 use crate::convert::Layout;
 use crate::engine::Point;
 use crate::layers::TimeEmbedding;
 use crate::networks::{NetworkConfig, UnetConfig};
-use crate::tensor::{PerRow, per_row, squared_norms};
 use crate::{Batch, Condition, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler};
 
 #[derive(Deserialize)]
@@ -202,33 +201,23 @@ fn intermediates(
     objective: &Objective,
     batch: &Batch,
 ) -> Result<Vec<Computed>, TorchError> {
-    let (t, r) = (batch.times.ts(), batch.times.rs());
+    let t = batch.times.ts();
     let [x, e] = [&batch.data, &batch.noise].map(|x| Rows(x.shallow_clone()));
     let z = objective.schedule.interpolate(&x, &e, &t);
     let v = objective.schedule.velocity(&x, &e, &t);
-    let point = Point {
-        r: per_row(&r, &z.0),
-        t: per_row(&t, &z.0),
-        condition: Condition {
-            augment: batch.augment.as_ref().map(Tensor::shallow_clone),
-            ..Condition::default()
-        },
-        velocity: v.0.shallow_clone(),
-        z: z.0.shallow_clone(),
+    let condition = Condition {
+        augment: batch.augment.as_ref().map(Tensor::shallow_clone),
+        ..Condition::default()
     };
-    let (u, dudt) = no_grad(|| objective.engine.evaluate(model, &point))?;
-    let lengths = batch.times.lengths();
-    let target = identity::target(&v, &Rows(dudt.shallow_clone()), &lengths).0;
-    let losses = squared_norms(&(&u - &target));
-    let weights = objective.weight.weight(&PerRow(losses.shallow_clone())).0;
+    let regression = Regression::new(model, objective, batch, [&z, &v], condition)?;
     let (output, sums) = (Tolerance::UNET_OUTPUT, Tolerance::UNET_LOSSES);
     Ok(vec![
         Computed::new("step/z", z.0, output),
         Computed::new("step/v", v.0, output),
-        Computed::new("step/u", u, output),
-        Computed::new("step/dudt", dudt, Tolerance::UNET_DERIVATIVE),
-        Computed::new("step/u_tgt", target, output),
-        Computed::new("step/loss_per_sample", losses, sums),
-        Computed::new("step/adaptive_weight", weights, sums),
+        Computed::new("step/u", regression.u, output),
+        Computed::new("step/dudt", regression.dudt, Tolerance::UNET_DERIVATIVE),
+        Computed::new("step/u_tgt", regression.target, output),
+        Computed::new("step/loss_per_sample", regression.losses, sums),
+        Computed::new("step/adaptive_weight", regression.weights, sums),
     ])
 }

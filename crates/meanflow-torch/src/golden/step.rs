@@ -156,11 +156,10 @@ fn intermediates(
     objective: &Objective,
     batch: &Batch,
 ) -> Result<Vec<Computed>, TorchError> {
-    let (t, r) = (batch.times.ts(), batch.times.rs());
+    let t = batch.times.ts();
     let [x, e] = [&batch.data, &batch.noise].map(|x| Rows(x.shallow_clone()));
     let z = objective.schedule.interpolate(&x, &e, &t);
     let v = objective.schedule.velocity(&x, &e, &t);
-    let classes = model.config().classes;
     let null = Rows(model.predict(&z.0, &t, &t, None));
     let class = Rows(model.predict(&z.0, &t, &t, batch.labels.as_deref()));
     let guided = |dropped: &dyn Fn(usize) -> bool| {
@@ -171,40 +170,72 @@ fn intermediates(
         guided_velocity(&v, Some(&class), Some(&null), &weights)
     };
     let (all, after) = (guided(&|_| false), guided(&|row| batch.dropped[row]));
+    let classes = model.config().classes;
     let labels: Vec<i64> = (batch.labels.iter().flatten())
         .zip(&batch.dropped)
         .map(|(label, dropped)| if *dropped { classes } else { *label })
         .collect();
-    let point = Point {
-        r: per_row(&r, &z.0),
-        t: per_row(&t, &z.0),
-        condition: Condition::of_labels(model.label_tensor(Some(&labels), t.len())),
-        velocity: after.0.shallow_clone(),
-        z: z.0.shallow_clone(),
-    };
-    let (u, dudt) = no_grad(|| objective.engine.evaluate(model, &point))?;
-    let target = identity::target(&after, &Rows(dudt.shallow_clone()), &batch.times.lengths());
-    let losses = squared_norms(&(&u - &target.0));
-    let weights = objective.weight.weight(&PerRow(losses.shallow_clone()));
-    let (output, derivative) = (Tolerance::OUTPUT, Tolerance::DERIVATIVE);
-    Ok(vec![
+    let labels = Tensor::from_slice(&labels).to_device(model.device());
+    let condition = Condition::of_labels(Some(labels.shallow_clone()));
+    let output = Tolerance::OUTPUT;
+    let mut results = vec![
         Computed::picture("mid/z", &z.0, output),
         Computed::picture("mid/v", &v.0, output),
         Computed::picture("mid/v_u", &null.0, output),
         Computed::picture("mid/v_c", &class.0, output),
         Computed::picture("mid/v_g", &all.0, output),
         Computed::picture("mid/v_g_after_drop", &after.0, output),
-        Computed::new(
-            "mid/y_inp",
-            Tensor::from_slice(&labels).to_device(u.device()),
-            Tolerance::EXACT,
-        ),
-        Computed::picture("mid/u", &u, output),
-        Computed::picture("mid/dudt", &dudt, derivative),
-        Computed::picture("mid/u_tgt", &target.0, output),
-        Computed::new("out/loss_per_sample", losses, Tolerance::LOSSES),
-        Computed::new("out/adaptive_weight", weights.0, Tolerance::LOSSES),
-    ])
+        Computed::new("mid/y_inp", labels, Tolerance::EXACT),
+    ];
+    let regression = Regression::new(model, objective, batch, [&z, &after], condition)?;
+    results.extend([
+        Computed::picture("mid/u", &regression.u, output),
+        Computed::picture("mid/dudt", &regression.dudt, Tolerance::DERIVATIVE),
+        Computed::picture("mid/u_tgt", &regression.target, output),
+        Computed::new("out/loss_per_sample", regression.losses, Tolerance::LOSSES),
+        Computed::new("out/adaptive_weight", regression.weights, Tolerance::LOSSES),
+    ]);
+    Ok(results)
+}
+
+/// What the network answers on all rows, what it should, and how wrong it is.
+pub(super) struct Regression {
+    pub(super) u: Tensor,
+    pub(super) dudt: Tensor,
+    pub(super) target: Tensor,
+    pub(super) losses: Tensor,
+    pub(super) weights: Tensor,
+}
+
+impl Regression {
+    /// At the states `z`, which move along `velocity`.
+    pub(super) fn new(
+        model: &Model,
+        objective: &Objective,
+        batch: &Batch,
+        [z, velocity]: [&Rows; 2],
+        condition: Condition,
+    ) -> Result<Self, TorchError> {
+        let point = Point {
+            r: per_row(&batch.times.rs(), &z.0),
+            t: per_row(&batch.times.ts(), &z.0),
+            condition,
+            velocity: velocity.0.shallow_clone(),
+            z: z.0.shallow_clone(),
+        };
+        let (u, dudt) = no_grad(|| objective.engine.evaluate(model, &point))?;
+        let dudt = Rows(dudt);
+        let target = identity::target(velocity, &dudt, &batch.times.lengths()).0;
+        let losses = squared_norms(&(&u - &target));
+        let weights = objective.weight.weight(&PerRow(losses.shallow_clone())).0;
+        Ok(Self {
+            u,
+            dudt: dudt.0,
+            target,
+            losses,
+            weights,
+        })
+    }
 }
 
 /// The gradients that the parameters carry, in the layout of the file: one by one, and those in the file as one vector.

@@ -20,26 +20,31 @@ pub enum Resize {
 #[derive(Debug)]
 pub struct Resample {
     resize: Resize,
-    filter: Tensor,
+    /// `[C, 1, n, n]`; none where the size is kept.
+    filter: Option<Tensor>,
 }
 
 impl Resample {
     /// A filter of even length over `channels` channels.
     pub fn new(scope: &Scope, resize: Resize, taps: &[f64], channels: i64) -> Self {
         let side = taps.len() as i64;
-        let filter = scope.constant(&outer(taps), &[1, 1, side, side]);
+        let filter = || {
+            scope
+                .constant(&outer(taps), &[1, 1, side, side])
+                .repeat([channels, 1, 1, 1])
+        };
         Self {
             resize,
-            filter: filter.repeat([channels, 1, 1, 1]),
+            filter: (resize != Resize::Keep).then(filter),
         }
     }
 
     /// `[B, C, H, W]` to `[B, C, H', W']`.
     pub fn forward(&self, x: &Dual) -> Dual {
-        match self.resize {
-            Resize::Keep => x.clone(),
-            Resize::Halve => x.halve(&self.filter),
-            Resize::Double => x.double(&self.filter),
+        match (self.resize, &self.filter) {
+            (Resize::Halve, Some(filter)) => x.halve(filter),
+            (Resize::Double, Some(filter)) => x.double(filter),
+            _ => x.clone(),
         }
     }
 }

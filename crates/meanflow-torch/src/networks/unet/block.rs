@@ -44,7 +44,7 @@ pub(super) struct Block {
     layer: u64,
     norms: [GroupNorm; 2],
     convolutions: [Convolution; 2],
-    resamples: [Resample; 2],
+    resample: Resample,
     shift: Linear,
     skip: Option<Convolution>,
     attention: Option<Attention>,
@@ -73,14 +73,13 @@ impl Block {
         let norm1 = GroupNorm::new(&mut scope.sub("norm1"), outputs);
         let conv1 = Convolution::new(&mut scope.sub("conv1"), outputs, outputs, 3, SMALL);
         let changes = inputs != outputs || resize != Resize::Keep;
-        let resample = |scope: &Scope| Resample::new(scope, resize, &config.filter, inputs);
         Self {
             shape: *shape,
             dropout: config.dropout,
             layer,
             norms: [norm0, norm1],
             convolutions: [conv0, conv1],
-            resamples: [resample(scope), resample(scope)],
+            resample: Resample::new(scope, resize, &config.filter, inputs),
             shift,
             skip: changes
                 .then(|| Convolution::new(&mut scope.sub("skip"), inputs, outputs, 1, 1.0)),
@@ -97,13 +96,13 @@ impl Block {
     pub(super) fn forward(&self, x: &Dual, embedding: &Dual, condition: &Condition) -> Dual {
         let [norm0, norm1] = &self.norms;
         let [conv0, conv1] = &self.convolutions;
-        let hidden = self.resamples[0].forward(&norm0.forward(x).silu());
+        let hidden = self.resample.forward(&norm0.forward(x).silu());
         let hidden = conv0
             .forward(&hidden)
             .add_to_channels(&self.shift.forward(embedding));
         let hidden = self.drop(&norm1.forward(&hidden).silu(), condition);
         let shortcut = match &self.skip {
-            Some(skip) => skip.forward(&self.resamples[1].forward(x)),
+            Some(skip) => skip.forward(&self.resample.forward(x)),
             None => x.clone(),
         };
         let y = conv1.forward(&hidden).add(&shortcut).scale(SHARE);
