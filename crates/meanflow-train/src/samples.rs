@@ -3,7 +3,7 @@
 use meanflow_data::density::{self, DensityStyle};
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::{DataError, Picture, Pictures};
-use meanflow_torch::sampler::{self, Request, uniform_grid};
+use meanflow_torch::sampler::{self, Drawn, Interpolation, Request, Solver, uniform_grid};
 use meanflow_torch::{Model, Tensor, TorchError};
 use tch::TchError;
 
@@ -29,24 +29,58 @@ impl Samples {
         labels: Option<&[i64]>,
         steps: usize,
     ) -> Result<Self, TrainError> {
-        let shape: Vec<usize> = model
-            .config()
-            .shape
-            .iter()
-            .map(|&side| side as usize)
-            .collect();
-        let grid = uniform_grid(steps);
+        let drawn = Self::draw_by(model, seeds, labels, &uniform_grid(steps), Solver::Jump)?;
+        Ok(drawn.0)
+    }
+
+    /// One sample for each seed by any way over any grid, and how many evaluations each took.
+    ///
+    /// # Errors
+    /// As [`sampler::sample_by`].
+    pub fn draw_by(
+        model: &Model,
+        seeds: &[u64],
+        labels: Option<&[i64]>,
+        grid: &[f64],
+        solver: Solver,
+    ) -> Result<(Self, Vec<usize>), TrainError> {
         let request = Request {
             seeds,
             labels,
-            grid: &grid,
-            micro_batch: micro_batch(&shape),
+            grid,
+            micro_batch: micro_batch(&model.config().shape),
         };
-        let drawn = sampler::sample(model, &request)?;
-        Ok(Self {
-            values: to_vec(&drawn)?,
-            shape,
-        })
+        Self::of(model, sampler::sample_by(model, &request, solver)?)
+    }
+
+    /// `count` samples of one class from the sample of one seed to that of another, and how many evaluations each took.
+    ///
+    /// # Errors
+    /// As [`sampler::interpolate`].
+    pub fn between(
+        model: &Model,
+        seeds: [u64; 2],
+        count: usize,
+        class: Option<i64>,
+        (grid, solver): (&[f64], Solver),
+    ) -> Result<(Self, Vec<usize>), TrainError> {
+        let request = Interpolation {
+            seeds,
+            count,
+            class,
+            grid,
+            micro_batch: micro_batch(&model.config().shape),
+        };
+        Self::of(model, sampler::interpolate(model, &request, solver)?)
+    }
+
+    fn of(model: &Model, drawn: Drawn) -> Result<(Self, Vec<usize>), TrainError> {
+        let shape = &model.config().shape;
+        let samples = Self {
+            values: to_vec(&drawn.samples)?,
+            shape: shape.iter().map(|&side| side as usize).collect(),
+        };
+        Ok((samples, drawn.evaluations))
     }
 
     /// Number of samples.
@@ -126,13 +160,14 @@ const PLANE: DensityStyle = DensityStyle {
 };
 
 /// Rows of one evaluation, the same everywhere: libtorch's last bits depend on it.
-fn micro_batch(shape: &[usize]) -> usize {
+fn micro_batch(shape: &[i64]) -> usize {
     if shape.len() == 1 { 1024 } else { 64 }
 }
 
-fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, TorchError> {
+/// The values of a tensor in f32.
+pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, TorchError> {
     let refused = |error: TchError| TorchError::Libtorch {
-        operation: "copy the samples",
+        operation: "copy to the host",
         message: error.to_string(),
     };
     Vec::<f32>::try_from(tensor.reshape([-1])).map_err(refused)
