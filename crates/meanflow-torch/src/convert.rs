@@ -11,6 +11,7 @@
 //! | bias | `bias` | `bias` | `bias` |
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use tch::{Kind, Tensor, no_grad};
@@ -72,6 +73,21 @@ pub struct Entry {
     pub ours: Option<String>,
     /// Its shape here.
     pub shape: Vec<i64>,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            official,
+            official_shape,
+            ours,
+            shape,
+        } = self;
+        match ours {
+            Some(ours) => write!(f, "{official} {official_shape:?} = {ours} {shape:?}"),
+            None => write!(f, "{official} {official_shape:?}, a constant"),
+        }
+    }
 }
 
 /// The tensors whose names begin with `root`, without it: a checkpoint may hold several networks.

@@ -60,6 +60,14 @@ fn there_and_back_is_the_same_file() {
         assert_eq!(Layout::of(official.keys().map(String::as_str)), layout);
         let entries = import(&model, layout, &official, Path::new("x")).unwrap();
         assert_eq!(entries.len(), official.len(), "a line for every tensor");
+        let lines: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        let line = match layout {
+            Layout::Flax => {
+                "net/x_embedder/proj/kernel [2, 2, 4, 32] = x_embedder.proj.weight [32, 4, 2, 2]"
+            }
+            Layout::PyTorch => "dec.16x16_up.skip.resample_filter [1, 1, 4, 4], a constant",
+        };
+        assert!(lines.iter().any(|known| known == line), "{lines:?}");
         let (back, entries) = export(&model, layout);
         assert_eq!(entries.len(), official.len());
         let back: BTreeMap<String, Tensor> = back.into_iter().collect();

@@ -325,6 +325,28 @@ fn sizes_that_are_no_network_are_refused() {
 }
 
 #[test]
+fn a_file_and_a_twin_hold_the_same_network() {
+    let config = meanflow_torch::ModelConfig {
+        network: NetworkConfig::Unet(config(0.2)),
+        shape: vec![2, 8, 8],
+        classes: 3,
+        schedule: meanflow_core::Schedule::Linear,
+    };
+    let model = Model::new(config, 3, Device::Cpu, Kind::Float).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("unet.safetensors");
+    model
+        .save(&path, std::collections::BTreeMap::new())
+        .unwrap();
+    let (loaded, _) = Model::load(&path, Device::Cpu).unwrap();
+    assert_eq!(loaded.config(), model.config());
+    let z = normal(1, &[2, 2, 8, 8]).to_kind(Kind::Float);
+    let answer = |model: &Model| model.predict(&z, &[0.0, 0.2], &[1.0, 0.5], Some(&[1, 3]));
+    assert_eq!(answer(&loaded), answer(&model));
+    assert_eq!(answer(&model.twin()), answer(&model));
+}
+
+#[test]
 fn a_fresh_network_answers_almost_zero() {
     let network = NetworkConfig::Unet(config(0.0));
     let config = meanflow_torch::ModelConfig {
