@@ -1,10 +1,9 @@
 //! `cargo xtask bench QUESTION`: rivals in several processes, timed alternately, medians in one table.
 
-mod peer;
 mod rival;
 mod table;
 
-use crate::{command, libtorch, workspace};
+use crate::{command, libtorch, python, workspace};
 use anyhow::{Context, Result, ensure};
 use rival::{Reply, Rival};
 use std::ffi::OsString;
@@ -64,7 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn step(args: &StepArgs) -> Result<()> {
     command::require_cxx()?;
     libtorch::ensure()?;
-    let python = args.python.clone().map_or_else(peer::python, Ok)?;
+    let python = args
+        .python
+        .clone()
+        .map_or_else(|| python::PEERS.python(), Ok)?;
     let mut build = command::cargo();
     command::succeed(build.args([
         "build",

@@ -1,9 +1,11 @@
 //! Automation of the workspace: `cargo xtask COMMAND`. Each command is a file.
 
+mod ablate;
 mod bench;
 mod command;
 mod libtorch;
 mod progress;
+mod python;
 mod test;
 mod tidy;
 mod train;
@@ -23,6 +25,8 @@ struct Cli {
 /// What can be asked for.
 #[derive(Subcommand)]
 enum Task {
+    /// Rerun the paper's ablations in miniature; writes docs/src/ablations.md.
+    Ablate(ablate::Args),
     /// Measure: every rival in one session, alternating, medians.
     Bench(bench::Args),
     /// Put libtorch where every cargo command of the workspace finds it.
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Ablate(args) => ablate::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Libtorch(args) => libtorch::run(&args),
         Task::Test => test::run(),

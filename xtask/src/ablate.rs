@@ -1,0 +1,228 @@
+//! `cargo xtask ablate`: the paper's ablations in miniature, on the digits; the document is written from what was measured.
+
+mod document;
+mod findings;
+mod parts;
+mod picture;
+mod results;
+
+use crate::{command, libtorch, python, workspace};
+use anyhow::{Context, Result, ensure};
+use parts::Variant;
+use results::{Outcome, Recipe, Results, Score, Training};
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Which part of it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only these parts: jump-rows, tangent, embedding, times, power, omega, kappa.
+    #[arg(long, value_name = "PART", num_args = 1..)]
+    only: Vec<String>,
+    /// Training steps of a run.
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Seeds of each variant: 0, 1, ….
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    seeds: u32,
+    /// A Python that has numpy and scikit-learn [default: one made for it in the user's cache folder].
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+}
+
+/// The recipe that is varied.
+const RECIPE: &str = "benches/ablation.toml";
+const DOCUMENT: &str = "docs/src/ablations.md";
+const PICTURE: &str = "docs/src/images/ablations.svg";
+
+/// Runs what is not there yet, then writes the document from every result of that many steps.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let wanted = parts::variants(&args.only)?;
+    command::require_cxx()?;
+    libtorch::ensure()?;
+    let laboratory = Laboratory {
+        python: args
+            .python
+            .clone()
+            .map_or_else(|| python::SCORES.python(), Ok)?,
+        program: build()?,
+        folder: workspace::target().join(format!("ablations/{}-steps", args.steps)),
+        steps: args.steps,
+    };
+    let seeds = 0..args.seeds;
+    let runs: Vec<(Variant, u32)> = seeds
+        .flat_map(|seed| wanted.iter().map(move |variant| (*variant, seed)))
+        .collect();
+    laboratory.run_all(&runs)?;
+    let results = laboratory.results()?;
+    publish(&results, args.steps)
+}
+
+fn build() -> Result<PathBuf> {
+    let mut build = command::cargo();
+    command::succeed(build.args([
+        "build",
+        "--release",
+        "--package",
+        "benches",
+        "--bin",
+        "ablate",
+    ]))?;
+    Ok(workspace::target().join("release/ablate"))
+}
+
+fn publish(results: &Results, steps: u32) -> Result<()> {
+    print!("{}", document::tables(results));
+    let (document, picture) = (
+        workspace::root().join(DOCUMENT),
+        workspace::root().join(PICTURE),
+    );
+    if let Some(folder) = picture.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    fs::write(&document, document::text(results, steps))
+        .with_context(|| format!("cannot write {DOCUMENT}"))?;
+    fs::write(&picture, picture::svg(results))
+        .with_context(|| format!("cannot write {PICTURE}"))?;
+    println!("wrote {DOCUMENT} and {PICTURE}");
+    Ok(())
+}
+
+/// Where runs are made and kept.
+struct Laboratory {
+    program: PathBuf,
+    python: PathBuf,
+    folder: PathBuf,
+    steps: u32,
+}
+
+impl Laboratory {
+    /// Does the runs in this order, one on every processor; ends at the first error.
+    fn run_all(&self, runs: &[(Variant, u32)]) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((variant, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.run(variant, *seed)
+                    .inspect_err(|_| next.store(runs.len(), Ordering::Relaxed))?;
+            }
+            Ok(())
+        };
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            workers
+                .into_iter()
+                .try_for_each(|worker| match worker.join() {
+                    Ok(result) => result,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                })
+        })
+    }
+
+    /// Does the run, unless its result is there.
+    fn run(&self, variant: &Variant, seed: u32) -> Result<()> {
+        let recipe = self.recipe(variant, seed)?;
+        let folder = self.place(variant, seed);
+        let file = folder.join(RESULT);
+        if Outcome::read(&file, &recipe).is_some() {
+            return Ok(());
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let training: Training = answer(self.program(variant, seed).arg("--out").arg(&folder))?;
+        let scores = [
+            self.score(&folder.join("steps-1.npz"))?,
+            self.score(&folder.join("steps-2.npz"))?,
+        ];
+        let [one, two] = scores;
+        eprintln!(
+            "{} with seed {seed}: {:.0} s, Fréchet {:.1} and {:.1}, accuracy {:.3} and {:.3}",
+            variant.name, training.seconds, one.frechet, two.frechet, one.accuracy, two.accuracy
+        );
+        Outcome {
+            recipe,
+            training,
+            scores,
+        }
+        .write(&file)
+    }
+
+    /// Every result that is there and of today's recipe, from seed 0 to the first that is missing.
+    fn results(&self) -> Result<Results> {
+        let mut results = Results::default();
+        for variant in parts::variants(&[])? {
+            for seed in 0.. {
+                let file = self.place(&variant, seed).join(RESULT);
+                if !file.is_file() {
+                    break;
+                }
+                let Some(outcome) = Outcome::read(&file, &self.recipe(&variant, seed)?) else {
+                    break;
+                };
+                results.add(&variant, outcome);
+            }
+        }
+        Ok(results)
+    }
+
+    fn recipe(&self, variant: &Variant, seed: u32) -> Result<Recipe> {
+        let toml = output(&mut self.program(variant, seed))?;
+        Ok(Recipe {
+            toml,
+            wrong_direction: variant.wrong_direction,
+        })
+    }
+
+    fn place(&self, variant: &Variant, seed: u32) -> PathBuf {
+        self.folder.join(variant.name).join(format!("seed-{seed}"))
+    }
+
+    fn program(&self, variant: &Variant, seed: u32) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(workspace::root().join(RECIPE));
+        let run = [
+            format!("seed={seed}"),
+            format!("training.steps={}", self.steps),
+        ];
+        for change in variant
+            .set
+            .iter()
+            .copied()
+            .chain(run.iter().map(String::as_str))
+        {
+            command.args(["--set", change]);
+        }
+        if let Some(direction) = variant.wrong_direction {
+            command
+                .arg("--wrong-direction")
+                .args(direction.map(|speed| speed.to_string()));
+        }
+        command
+    }
+
+    fn score(&self, samples: &Path) -> Result<Score> {
+        let script = workspace::root().join("benches/peers/score_digits.py");
+        answer(Command::new(&self.python).arg(script).arg(samples))
+    }
+}
+
+const RESULT: &str = "result.json";
+
+/// The JSON that a program prints.
+fn answer<T: DeserializeOwned>(command: &mut Command) -> Result<T> {
+    let text = output(command)?;
+    serde_json::from_str(&text).with_context(|| format!("{command:?} said {text:?}"))
+}
+
+/// What a program prints.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(output.status.success(), "{}: {command:?}", output.status);
+    String::from_utf8(output.stdout).with_context(|| format!("{command:?} said no text"))
+}

@@ -1,0 +1,191 @@
+//! What the paper found, and whether it holds here.
+
+use super::parts::{BASE, PARTS, Part, Row};
+use super::results::{Outcome, Results, Spread};
+
+/// An ordering of the paper, looked for in the results.
+#[derive(Debug, PartialEq)]
+pub(super) struct Finding {
+    /// What the paper found, and what is taken for it here.
+    pub claim: &'static str,
+    /// Whether it holds, in the means over seeds.
+    pub holds: bool,
+    /// The numbers that say so.
+    pub numbers: String,
+    /// Seeds of the variant that has the fewest.
+    pub seeds: usize,
+}
+
+/// "By far": as many times as far from the data.
+const FAR: f64 = 2.0;
+
+/// Fréchet distance at one step.
+pub(super) fn frechet(outcome: &Outcome) -> f64 {
+    outcome.scores[0].frechet
+}
+
+/// Accuracy at one step, in percent.
+pub(super) fn accuracy(outcome: &Outcome) -> f64 {
+    100.0 * outcome.scores[0].accuracy
+}
+
+/// The orderings whose parts are complete.
+pub(super) fn findings(results: &Results) -> Vec<Finding> {
+    let all = [
+        jump_rows(results),
+        tangent(results),
+        guidance(results),
+        mixing(results),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn jump_rows(results: &Results) -> Option<Finding> {
+    let claim = "Without jump rows (0 %) one step fails: more than twice as far from the data as with any share of them.";
+    let part = Measured::of("jump-rows", results, frechet)?;
+    let (without, with) = part.values.split_first()?;
+    let holds = with.iter().all(|with| without.mean > FAR * with.mean);
+    Some(part.finding(claim, holds, "Fréchet distance at one step"))
+}
+
+fn tangent(results: &Results) -> Option<Finding> {
+    let claim = "The tangent (v, 0, 1) beats every other by far: the others are more than twice as far from the data at one step.";
+    let part = Measured::of("tangent", results, frechet)?;
+    let (right, wrong) = part.values.split_first()?;
+    let holds = wrong.iter().all(|wrong| wrong.mean > FAR * right.mean);
+    Some(part.finding(claim, holds, "Fréchet distance at one step"))
+}
+
+fn guidance(results: &Results) -> Option<Finding> {
+    let claim = "Guidance improves class accuracy: at one step it is higher with every ω > 1 than with none.";
+    let part = Measured::of("omega", results, accuracy)?;
+    let (none, guided) = part.values.split_first()?;
+    let holds = guided.iter().all(|guided| guided.mean > none.mean);
+    Some(part.finding(claim, holds, "Accuracy at one step in percent"))
+}
+
+fn mixing(results: &Results) -> Option<Finding> {
+    let claim = "κ > 0 at the same ω' = 2 is no worse than κ = 0: the Fréchet distance at one step is no larger.";
+    let part = Measured::of("kappa", results, frechet)?;
+    let (without, with) = part.values.split_first()?;
+    let holds = with.iter().all(|with| with.mean <= without.mean);
+    Some(part.finding(claim, holds, "Fréchet distance at one step"))
+}
+
+/// A part with a number of every row.
+struct Measured {
+    rows: &'static [Row],
+    values: Vec<Spread>,
+    seeds: usize,
+}
+
+impl Measured {
+    fn of(name: &str, results: &Results, number: impl Fn(&Outcome) -> f64) -> Option<Self> {
+        let part: &Part = PARTS.iter().find(|part| part.name == name)?;
+        let values = part
+            .rows
+            .iter()
+            .map(|row| results.spread(&row.variant, &number));
+        let seeds = part.rows.iter().map(|row| results.of(&row.variant).len());
+        Some(Self {
+            rows: part.rows,
+            values: values.collect::<Option<_>>()?,
+            seeds: seeds.min()?,
+        })
+    }
+
+    fn finding(&self, claim: &'static str, holds: bool, what: &str) -> Finding {
+        let number = |(row, value): (&Row, &Spread)| format!("{} at {}", show(*value), row.label);
+        let numbers: Vec<String> = self.rows.iter().zip(&self.values).map(number).collect();
+        Finding {
+            claim,
+            holds,
+            numbers: format!("{what}: {}", numbers.join(", ")),
+            seeds: self.seeds,
+        }
+    }
+}
+
+/// `31.2`, or `31.2 (29.0–33.1)` over several seeds.
+pub(super) fn show(spread: Spread) -> String {
+    let Spread { mean, low, high } = spread;
+    if low == high {
+        return format!("{mean:.1}");
+    }
+    format!("{mean:.1} ({low:.1}–{high:.1})")
+}
+
+/// By how much seeds alone differ, where the base was run with several: Fréchet distance at one step.
+pub(super) fn noise(results: &Results) -> Option<Spread> {
+    results
+        .spread(&BASE, frechet)
+        .filter(|_| results.of(&BASE).len() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parts::variants;
+    use super::super::results::outcome;
+    use super::*;
+
+    /// Every variant with the same scores but those named.
+    fn results(different: &[(&str, f64, f64)]) -> Results {
+        let mut results = Results::default();
+        for variant in variants(&[]).unwrap() {
+            let found = different.iter().find(|(name, ..)| *name == variant.name);
+            let (frechet, accuracy) =
+                found.map_or((30.0, 0.95), |&(_, frechet, accuracy)| (frechet, accuracy));
+            results.add(&variant, outcome([frechet; 2], [accuracy; 2]));
+        }
+        results
+    }
+
+    const AS_PUBLISHED: [(&str, f64, f64); 10] = [
+        ("jump-rows-0", 320.0, 0.2),
+        ("tangent-v00", 200.0, 0.3),
+        ("tangent-v10", 210.0, 0.3),
+        ("tangent-v11", 61.0, 0.3),
+        ("omega-15", 30.0, 0.96),
+        ("omega-2", 30.0, 0.97),
+        ("omega-3", 30.0, 0.98),
+        ("kappa-05", 29.0, 0.98),
+        ("kappa-08", 30.0, 0.98),
+        ("kappa-09", 20.0, 0.98),
+    ];
+
+    #[test]
+    fn orderings_of_the_paper_hold_in_results_like_the_papers() {
+        let found = findings(&results(&AS_PUBLISHED));
+        assert_eq!(found.len(), 4);
+        assert!(found.iter().all(|finding| finding.holds), "{found:?}");
+        assert!(found[1].numbers.contains("61.0 at (v, 1, 1)"), "{found:?}");
+    }
+
+    #[test]
+    fn one_row_out_of_order_breaks_its_own_finding_only() {
+        for (broken, name, frechet, accuracy) in [
+            (0, "jump-rows-0", 59.0, 0.2),
+            (0, "jump-rows-25", 161.0, 0.95),
+            (1, "tangent-v11", 59.0, 0.3),
+            (2, "omega-3", 30.0, 0.95),
+            (3, "kappa-08", 30.1, 0.98),
+        ] {
+            let mut different = AS_PUBLISHED.to_vec();
+            different.insert(0, (name, frechet, accuracy));
+            let found = findings(&results(&different));
+            let holds: Vec<bool> = found.iter().map(|finding| finding.holds).collect();
+            let expected: Vec<bool> = (0..4).map(|index| index != broken).collect();
+            assert_eq!(holds, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_part_with_a_missing_row_finds_nothing() {
+        let mut results = Results::default();
+        for variant in variants(&["omega".to_owned()]).unwrap() {
+            results.add(&variant, outcome([30.0; 2], [0.9; 2]));
+        }
+        let found = findings(&results);
+        assert!(found.len() == 1 && !found[0].holds, "{found:?}");
+    }
+}

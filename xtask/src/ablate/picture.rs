@@ -1,0 +1,250 @@
+//! The picture of the document: every variant a line, at one and at two steps, in two panels with logarithmic axes.
+
+use super::document::measured;
+use super::parts::{BASE, PARTS, Row};
+use super::results::{Outcome, Results};
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 820.0;
+/// Height of a line, and of the title of a part.
+const LINE: f64 = 19.0;
+const TITLE: f64 = 34.0;
+/// Where the first part begins.
+const TOP: f64 = 86.0;
+/// What is left below the last line.
+const BOTTOM: f64 = 44.0;
+/// Right end of the labels.
+const LABELS: f64 = 178.0;
+
+/// A panel: a number of a run on a logarithmic axis.
+struct Panel {
+    title: &'static str,
+    number: fn(&Outcome, usize) -> f64,
+    /// Pixels.
+    left: f64,
+    right: f64,
+    /// Values at these pixels.
+    low: f64,
+    high: f64,
+}
+
+/// The chart as an SVG document, for light and dark pages.
+pub(super) fn svg(results: &Results) -> String {
+    let panels = [
+        Panel::new("Fréchet distance", frechet, [200.0, 480.0], results),
+        Panel::new(
+            "samples of a wrong class, %",
+            wrong,
+            [520.0, 800.0],
+            results,
+        ),
+    ];
+    let (lines, bottom) = lines(results);
+    let mut svg = head(bottom + BOTTOM);
+    for panel in &panels {
+        panel.draw_axis(&mut svg, bottom);
+    }
+    for line in &lines {
+        match line {
+            Line::Title(text, y) => label(&mut svg, "part", [20.0, *y], "start", text),
+            Line::Row(row, y) => draw_row(&mut svg, row, *y, &panels, results),
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn frechet(outcome: &Outcome, steps: usize) -> f64 {
+    outcome.scores[steps].frechet
+}
+
+/// In percent; none at all is drawn as half a sample of the 1797.
+fn wrong(outcome: &Outcome, steps: usize) -> f64 {
+    (100.0 * (1.0 - outcome.scores[steps].accuracy)).max(100.0 * 0.5 / 1797.0)
+}
+
+/// What stands at a height.
+enum Line {
+    Title(&'static str, f64),
+    Row(&'static Row, f64),
+}
+
+/// The lines from top to bottom, and where they end.
+fn lines(results: &Results) -> (Vec<Line>, f64) {
+    let mut y = TOP;
+    let mut lines = Vec::new();
+    for part in PARTS.iter().filter(|part| measured(part, results)) {
+        y += TITLE;
+        lines.push(Line::Title(part.title, y));
+        for row in part
+            .rows
+            .iter()
+            .filter(|row| !results.of(&row.variant).is_empty())
+        {
+            y += LINE;
+            lines.push(Line::Row(row, y));
+        }
+    }
+    (lines, y + LINE)
+}
+
+fn draw_row(svg: &mut String, row: &Row, y: f64, panels: &[Panel], results: &Results) {
+    let class = if row.variant == BASE { "base" } else { "text" };
+    label(svg, class, [LABELS, y + 4.3], "end", row.label);
+    for panel in panels {
+        let at = |steps| results.spread(&row.variant, |run| (panel.number)(run, steps));
+        let (Some(one), Some(two)) = (at(0), at(1)) else {
+            continue;
+        };
+        let [x1, x2] = [one, two].map(|spread| panel.place(spread.mean));
+        let _ = writeln!(
+            svg,
+            "<path class=\"between\" d=\"M{x1:.1} {y:.1}H{x2:.1}\"/>"
+        );
+        for (spread, class) in [(one, "one"), (two, "two")] {
+            let (low, high) = (panel.place(spread.low), panel.place(spread.high));
+            if high - low > 1.0 {
+                let _ = writeln!(
+                    svg,
+                    "<path class=\"{class} range\" d=\"M{low:.1} {y:.1}H{high:.1}\"/>"
+                );
+            }
+        }
+        let _ = writeln!(
+            svg,
+            "<circle class=\"two\" cx=\"{x2:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
+        );
+        let _ = writeln!(
+            svg,
+            "<circle class=\"one\" cx=\"{x1:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
+        );
+    }
+}
+
+impl Panel {
+    /// A panel between these pixels for all that is drawn.
+    fn new(
+        title: &'static str,
+        number: fn(&Outcome, usize) -> f64,
+        [left, right]: [f64; 2],
+        results: &Results,
+    ) -> Self {
+        let numbers = results
+            .all()
+            .flat_map(|run| [number(run, 0), number(run, 1)]);
+        let ends = numbers.fold(None, |ends: Option<(f64, f64)>, value| {
+            Some(ends.map_or((value, value), |(low, high)| {
+                (low.min(value), high.max(value))
+            }))
+        });
+        let (low, high) = ends.unwrap_or((1.0, 10.0));
+        Self {
+            title,
+            number,
+            left,
+            right,
+            low: low / 1.3,
+            high: high * 1.3,
+        }
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        let share = (value / self.low).ln() / (self.high / self.low).ln();
+        self.left + share.clamp(0.0, 1.0) * (self.right - self.left)
+    }
+
+    /// 1, 2 and 5 times powers of ten.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        let decades = -3..=6;
+        let ticks = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| (digit, decade)));
+        let tick = |(digit, decade): (f64, i32)| {
+            let decimals = decade.min(0).unsigned_abs() as usize;
+            let value = digit * 10_f64.powi(decade);
+            (value, format!("{value:.decimals$}"))
+        };
+        let inside = |(value, _): &(f64, String)| (self.low..=self.high).contains(value);
+        ticks.map(tick).filter(inside).collect()
+    }
+
+    fn draw_axis(&self, svg: &mut String, bottom: f64) {
+        let middle = f64::midpoint(self.left, self.right);
+        label(svg, "head", [middle, TOP - 18.0], "middle", self.title);
+        for (value, text) in self.ticks() {
+            let x = self.place(value);
+            let _ = writeln!(
+                svg,
+                "<path class=\"grid\" d=\"M{x:.1} {TOP:.1}V{bottom:.1}\"/>"
+            );
+            label(svg, "soft", [x, bottom + 17.0], "middle", &text);
+        }
+    }
+}
+
+fn label(svg: &mut String, class: &str, [x, y]: [f64; 2], anchor: &str, text: &str) {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    let _ = writeln!(
+        svg,
+        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
+    );
+}
+
+/// Everything but panels and lines: style, card, title, legend.
+fn head(height: f64) -> String {
+    let title = "One setting at a time: digits by one and by two steps";
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
+         font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12.5\">\n<title>{title}</title>\n<style>\
+         .card{{fill:#fff}}.text,.base,.part,.head{{fill:#24292f}}.base,.part,.head{{font-weight:600}}.soft{{fill:#5b6470}}\
+         .grid{{stroke:#e4e7eb}}.between{{stroke:#aeb6bf}}.one{{fill:#2463c4;stroke:#2463c4}}.two{{fill:#fff;stroke:#d4620f;stroke-width:1.8}}\
+         .range{{fill:none;stroke-width:3;stroke-opacity:.45}}\
+         @media (prefers-color-scheme:dark){{.card{{fill:#12161c}}.text,.base,.part,.head{{fill:#e6eaef}}.soft{{fill:#9aa4b0}}\
+         .grid{{stroke:#2a313a}}.between{{stroke:#525c68}}.one{{fill:#7ab0ff;stroke:#7ab0ff}}.two{{fill:#12161c;stroke:#ff9d52}}}}\
+         </style>\n<rect class=\"card\" width=\"{WIDTH}\" height=\"{height}\" rx=\"8\"/>\n\
+         <text class=\"text\" x=\"20\" y=\"34\" font-size=\"16\" font-weight=\"600\">{title}</text>\n\
+         <circle class=\"one\" cx=\"626\" cy=\"29\" r=\"4\"/><text class=\"text\" x=\"636\" y=\"33.3\">1 step</text>\n\
+         <circle class=\"two\" cx=\"704\" cy=\"29\" r=\"4\"/><text class=\"text\" x=\"714\" y=\"33.3\">2 steps</text>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parts::variants;
+    use super::super::results::outcome;
+    use super::*;
+
+    #[test]
+    fn every_measured_row_is_drawn_in_both_panels() {
+        let mut results = Results::default();
+        for variant in variants(&["omega".to_owned()]).unwrap() {
+            results.add(&variant, outcome([30.0, 20.0], [0.9, 1.0]));
+        }
+        let svg = svg(&results);
+        // Four rows of ω, and κ = 0, which is one of them; two marks in each of two panels, and the legend.
+        assert_eq!(svg.matches("<circle").count(), 5 * 4 + 2);
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn an_axis_goes_from_left_to_right_with_round_numbers() {
+        let panel = Panel {
+            title: "",
+            number: frechet,
+            left: 100.0,
+            right: 300.0,
+            low: 0.05,
+            high: 20.0,
+        };
+        let labels: Vec<String> = panel.ticks().into_iter().map(|(_, label)| label).collect();
+        assert_eq!(
+            labels,
+            ["0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10", "20"]
+        );
+        let places = [0.001, 0.05, 1.0, 20.0, 99.0].map(|value| panel.place(value));
+        // 1 lies in the middle, 20 times the lowest and a 20th of the highest; rounding of a few operations.
+        assert_eq!(
+            [places[0], places[1], places[3], places[4]],
+            [100.0, 100.0, 300.0, 300.0]
+        );
+        assert!((places[2] - 200.0).abs() < 1e-9);
+    }
+}
