@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
 
+use crate::route::Route;
 use crate::seeds::Seeds;
 
 /// One-step generative models by MeanFlow: train, sample, inspect.
@@ -23,6 +24,7 @@ unusable · 6 disk full · 7 loss not finite · 8 device or libtorch · 130 or 1
 pub(crate) enum Command {
     Train(Train),
     Sample(Sample),
+    Interpolate(Interpolate),
     Info(Info),
     Validate(Validate),
 }
@@ -50,12 +52,13 @@ pub(crate) struct Train {
 
 /// Draw samples from trained weights.
 ///
-/// The sample of a seed depends on the seed, its class, the number of steps and the weights alone.
+/// The sample of a seed depends on the seed, its class, the times and method, and the weights alone.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  meanflow sample runs/digits --seeds 0-63 --out grid.png\n  \
 meanflow sample runs/digits --seeds 0-99 --class 7 --steps 2 --out sevens/\n  \
-meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz"
+meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz\n  \
+meanflow sample runs/digits --seeds 0-63 --ode heun:50 --out flow-matching.png"
 )]
 pub(crate) struct Sample {
     /// A weights file (.safetensors) or a run directory
@@ -67,9 +70,8 @@ pub(crate) struct Sample {
     /// A class, `none`, `balanced` (seed s has class s mod classes) or `data` (the label of sample s of the training data)
     #[arg(long, value_name = "CLASS", default_value = "balanced")]
     pub(crate) class: Class,
-    /// Network evaluations a sample
-    #[arg(long, default_value = "1")]
-    pub(crate) steps: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) route: Route,
     /// A picture (.png), an archive with arr_0 and arr_1 (.npz), or a folder for one picture a seed
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
@@ -79,6 +81,41 @@ pub(crate) struct Sample {
     /// Write into a folder that is not empty
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    /// Report on standard output as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Draw samples between those of two seeds, which are the first and the last.
+///
+/// The noise is turned from that of one seed to that of the other and is normal all the way.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  meanflow interpolate runs/digits --seeds 3,8 --count 9 --class 7 --out between.png"
+)]
+pub(crate) struct Interpolate {
+    /// A weights file (.safetensors) or a run directory
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Two seeds
+    #[arg(long, value_name = "A,B")]
+    pub(crate) seeds: Seeds,
+    /// Number of samples, both ends included
+    #[arg(long, value_name = "N", default_value = "9")]
+    pub(crate) count: NonZeroUsize,
+    /// The class of all samples, or `none`
+    #[arg(long, value_name = "CLASS", default_value = "none")]
+    pub(crate) class: Class,
+    #[command(flatten)]
+    pub(crate) route: Route,
+    /// A picture (.png), or an archive with arr_0 and arr_1 (.npz)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Columns of the picture [default: one for each sample]
+    #[arg(long)]
+    pub(crate) columns: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) compute: Compute,
     /// Report on standard output as JSON

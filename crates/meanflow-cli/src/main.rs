@@ -2,9 +2,11 @@
 
 mod args;
 mod commands;
+mod effort;
 mod failure;
 mod output;
 mod progress;
+mod route;
 mod seeds;
 mod signals;
 

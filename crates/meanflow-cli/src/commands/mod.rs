@@ -1,6 +1,8 @@
 //! The commands, one file each. Each returns its exit code.
 
+mod destination;
 mod info;
+mod interpolate;
 mod sample;
 mod train;
 mod validate;
@@ -13,6 +15,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
+        Command::Interpolate(args) => interpolate::run(args),
         Command::Info(args) => info::run(args),
         Command::Validate(args) => validate::run(args),
     }

@@ -1,0 +1,102 @@
+//! Where samples go: a picture, an archive, or a folder.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use meanflow_data::npy::{NpySlice, NpyView};
+use meanflow_data::npz::{self, Compression};
+use meanflow_train::Samples;
+
+use crate::failure::Usage;
+
+/// What kind of output a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Output {
+    Picture,
+    Archive,
+    Folder,
+}
+
+impl Output {
+    pub(crate) fn of(path: &Path) -> anyhow::Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("png") => Ok(Self::Picture),
+            Some("npz") => Ok(Self::Archive),
+            None => Ok(Self::Folder),
+            Some(other) => Err(Usage(format!(
+                "--out: expected NAME.png, NAME.npz or a folder, got a .{other} file"
+            ))
+            .into()),
+        }
+    }
+
+    /// Refuses an output that cannot be written before anything is computed.
+    pub(crate) fn check(self, path: &Path, force: bool) -> anyhow::Result<()> {
+        let shown = path.display();
+        if self != Self::Folder {
+            if path.is_dir() {
+                return Err(Usage(format!("--out {shown}: expected a file, got a folder")).into());
+            }
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+                return Err(Usage(format!(
+                    "--out {shown}: there is no folder {}",
+                    parent.display()
+                ))
+                .into());
+            }
+            return Ok(());
+        }
+        if path.is_file() {
+            return Err(Usage(format!("--out {shown}: expected a folder, got a file")).into());
+        }
+        let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+        if occupied && !force {
+            return Err(Usage(format!(
+                "--out {shown}: the folder is not empty; --force writes into it"
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Writes samples with their classes, if they have any, and their seeds, which name the pictures of a folder.
+    pub(crate) fn write(
+        self,
+        path: &Path,
+        samples: &Samples,
+        (labels, seeds): (&[i64], &[u64]),
+        columns: Option<NonZeroUsize>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Picture => {
+                let columns = columns.map_or_else(|| square(samples.len()), NonZeroUsize::get);
+                samples.sheet(columns)?.write_png(path)?;
+            }
+            Self::Archive if samples.shape == [2] => {
+                let array = NpyView {
+                    shape: &[samples.len(), 2],
+                    data: NpySlice::F32(&samples.values),
+                };
+                npz::write(path, &[("arr_0", array)], Compression::Deflate)?;
+            }
+            Self::Archive => npz::write_samples(path, &samples.pictures()?, labels)?,
+            Self::Folder if samples.shape == [2] => {
+                return Err(Usage(
+                    "--out: points of the plane go into NAME.png or NAME.npz".to_owned(),
+                )
+                .into());
+            }
+            Self::Folder => samples.pictures()?.write_folders(path, seeds)?,
+        }
+        Ok(())
+    }
+}
+
+/// Columns of a grid that is about square.
+fn square(count: usize) -> usize {
+    (count as f64).sqrt().ceil() as usize
+}

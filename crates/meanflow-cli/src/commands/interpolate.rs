@@ -1,0 +1,53 @@
+//! `meanflow interpolate`.
+
+use std::time::Instant;
+
+use meanflow_torch::Model;
+use meanflow_train::{Samples, weights_of};
+
+use crate::args::{Class, Interpolate};
+use crate::commands::destination::Output;
+use crate::commands::open_device;
+use crate::effort::Effort;
+use crate::failure::Usage;
+
+pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
+    let output = Output::of(&args.out)?;
+    if output == Output::Folder {
+        return Err(Usage("--out: expected NAME.png or NAME.npz".to_owned()).into());
+    }
+    output.check(&args.out, false)?;
+    let [first, last] = *args.seeds.0 else {
+        let count = args.seeds.0.len();
+        return Err(Usage(format!("--seeds: expected two seeds, got {count}")).into());
+    };
+    let device = open_device(&args.compute)?;
+    let (model, _) = Model::load(&weights_of(&args.model), device)?;
+    let class = class(args.class, model.config().classes)?;
+    let (grid, solver) = args.route.resolve();
+    let start = Instant::now();
+    let count = args.count.get();
+    let (samples, evaluations) =
+        Samples::between(&model, [first, last], count, class, (&grid, solver))?;
+    let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
+    let labels = class.map_or_else(Vec::new, |class| vec![class; count]);
+    let columns = args.columns.unwrap_or(args.count);
+    output.write(&args.out, &samples, (&labels, &[]), Some(columns))?;
+    effort.report(&args.out, &samples, args.json);
+    Ok(0)
+}
+
+/// The one class of all samples; none for a model without classes.
+fn class(class: Class, classes: i64) -> Result<Option<i64>, Usage> {
+    match class {
+        Class::Without => Ok((classes > 0).then_some(classes)),
+        Class::Only(label) if (0..classes).contains(&label) => Ok(Some(label)),
+        _ if classes == 0 => Err(Usage(
+            "--class: expected none, this model has no classes".to_owned(),
+        )),
+        _ => Err(Usage(format!(
+            "--class: expected none or 0 to {}",
+            classes - 1
+        ))),
+    }
+}

@@ -1,0 +1,56 @@
+//! What samples took.
+
+use std::path::Path;
+
+use meanflow_train::Samples;
+use serde_json::json;
+
+use crate::output::say;
+
+/// Evaluations and time of a set of samples.
+pub(crate) struct Effort {
+    least: usize,
+    most: usize,
+    mean: f64,
+    seconds: f64,
+}
+
+impl Effort {
+    /// From the evaluations of every sample.
+    pub(crate) fn new(evaluations: &[usize], seconds: f64) -> Self {
+        Self {
+            least: evaluations.iter().copied().min().unwrap_or_default(),
+            most: evaluations.iter().copied().max().unwrap_or_default(),
+            mean: evaluations.iter().sum::<usize>() as f64 / evaluations.len() as f64,
+            seconds,
+        }
+    }
+
+    /// Says what was written and what it took.
+    pub(crate) fn report(&self, out: &Path, samples: &Samples, as_json: bool) {
+        let Self {
+            least,
+            most,
+            mean,
+            seconds,
+        } = self;
+        if as_json {
+            let report = json!({
+                "out": out, "samples": samples.len(), "shape": samples.shape, "seconds": seconds,
+                "evaluations": { "least": least, "mean": mean, "most": most },
+            });
+            say(format_args!("{report:#}"));
+            return;
+        }
+        let each = if least == most {
+            format!("{most} evaluations each")
+        } else {
+            format!("{least} to {most} evaluations, {mean:.1} on average")
+        };
+        say(format_args!(
+            "{}: {} samples, {each}, {seconds:.2} s",
+            out.display(),
+            samples.len()
+        ));
+    }
+}
