@@ -50,6 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .clone()
             .map_or_else(|| python::SCORES.python(), Ok)?,
         program: build()?,
+        base: fs::read_to_string(workspace::root().join(RECIPE))
+            .with_context(|| format!("cannot read {RECIPE}"))?,
         folder: workspace::target().join(format!("ablations/{}-steps", args.steps)),
         steps: args.steps,
     };
@@ -96,6 +98,8 @@ fn publish(results: &Results, steps: u32) -> Result<()> {
 struct Laboratory {
     program: PathBuf,
     python: PathBuf,
+    /// The text of the recipe that is varied.
+    base: String,
     folder: PathBuf,
     steps: u32,
 }
@@ -125,14 +129,14 @@ impl Laboratory {
 
     /// Does the run, unless its result is there.
     fn run(&self, variant: &Variant, seed: u32) -> Result<()> {
-        let recipe = self.recipe(variant, seed)?;
+        let recipe = self.recipe(variant, seed);
         let folder = self.place(variant, seed);
         let file = folder.join(RESULT);
         if Outcome::read(&file, &recipe).is_some() {
             return Ok(());
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let training: Training = answer(self.program(variant, seed).arg("--out").arg(&folder))?;
+        let training = self.train(&recipe, &folder)?;
         let scores = [
             self.score(&folder.join("steps-1.npz"))?,
             self.score(&folder.join("steps-2.npz"))?,
@@ -159,7 +163,7 @@ impl Laboratory {
                 if !file.is_file() {
                     break;
                 }
-                let Some(outcome) = Outcome::read(&file, &self.recipe(&variant, seed)?) else {
+                let Some(outcome) = Outcome::read(&file, &self.recipe(&variant, seed)) else {
                     break;
                 };
                 results.add(&variant, outcome);
@@ -168,39 +172,38 @@ impl Laboratory {
         Ok(results)
     }
 
-    fn recipe(&self, variant: &Variant, seed: u32) -> Result<Recipe> {
-        let toml = output(&mut self.program(variant, seed))?;
-        Ok(Recipe {
-            toml,
+    fn recipe(&self, variant: &Variant, seed: u32) -> Recipe {
+        let own = [
+            format!("seed={seed}"),
+            format!("training.steps={}", self.steps),
+        ];
+        let set = variant.set.iter().map(|&change| change.to_owned());
+        Recipe {
+            base: self.base.clone(),
+            changes: set.chain(own).collect(),
             wrong_direction: variant.wrong_direction,
-        })
+        }
     }
 
     fn place(&self, variant: &Variant, seed: u32) -> PathBuf {
         self.folder.join(variant.name).join(format!("seed-{seed}"))
     }
 
-    fn program(&self, variant: &Variant, seed: u32) -> Command {
+    fn train(&self, recipe: &Recipe, folder: &Path) -> Result<Training> {
         let mut command = Command::new(&self.program);
-        command.arg(workspace::root().join(RECIPE));
-        let run = [
-            format!("seed={seed}"),
-            format!("training.steps={}", self.steps),
-        ];
-        for change in variant
-            .set
-            .iter()
-            .copied()
-            .chain(run.iter().map(String::as_str))
-        {
+        command
+            .arg(workspace::root().join(RECIPE))
+            .arg("--out")
+            .arg(folder);
+        for change in &recipe.changes {
             command.args(["--set", change]);
         }
-        if let Some(direction) = variant.wrong_direction {
+        if let Some(direction) = recipe.wrong_direction {
             command
                 .arg("--wrong-direction")
                 .args(direction.map(|speed| speed.to_string()));
         }
-        command
+        answer(&mut command)
     }
 
     fn score(&self, samples: &Path) -> Result<Score> {
@@ -213,16 +216,15 @@ const RESULT: &str = "result.json";
 
 /// The JSON that a program prints.
 fn answer<T: DeserializeOwned>(command: &mut Command) -> Result<T> {
-    let text = output(command)?;
-    serde_json::from_str(&text).with_context(|| format!("{command:?} said {text:?}"))
-}
-
-/// What a program prints.
-fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("cannot start {command:?}"))?;
     ensure!(output.status.success(), "{}: {command:?}", output.status);
-    String::from_utf8(output.stdout).with_context(|| format!("{command:?} said no text"))
+    serde_json::from_slice(&output.stdout).with_context(|| {
+        format!(
+            "{command:?} said {:?}",
+            String::from_utf8_lossy(&output.stdout)
+        )
+    })
 }

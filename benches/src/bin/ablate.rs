@@ -1,6 +1,4 @@
 //! One run of `cargo xtask ablate`: trains a recipe, then draws as many samples as there are data, at one and two steps.
-//!
-//! Without `--out` it prints the resolved recipe and trains nothing.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -29,21 +27,17 @@ struct Args {
     wrong_direction: Option<Vec<f64>>,
     /// The folder for `steps-1.npz` and `steps-2.npz`.
     #[arg(long)]
-    out: Option<PathBuf>,
+    out: PathBuf,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let config = TrainConfig::read(&args.recipe, &args.overrides)?;
-    let Some(folder) = &args.out else {
-        print!("{}", config.to_toml());
-        return Ok(());
-    };
     let direction = match args.wrong_direction.as_deref() {
         Some(&[dr, dt]) => Direction::wrong(dr, dt),
         _ => Direction::PATH,
     };
-    println!("{}", ablate(config, direction, folder)?);
+    println!("{}", ablate(config, direction, &args.out)?);
     Ok(())
 }
 
@@ -53,7 +47,7 @@ fn ablate(
     direction: Direction,
     folder: &Path,
 ) -> Result<Value, Box<dyn Error>> {
-    // Small work is done fastest by many runs side by side, each on a thread; and so it is the same on every machine.
+    // Small work is done fastest by runs side by side, each on a thread; so the number of processors shows in no result.
     tch::set_num_threads(1);
     let data = config.data.load(config.seed)?;
     let labels = data.labels().to_vec();

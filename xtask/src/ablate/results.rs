@@ -1,4 +1,6 @@
 //! Results, in memory and on disk: a finished run is not done again unless its recipe changed.
+//!
+//! Changes of the code are not seen: remove `target/ablations` to measure them.
 
 use super::parts::Variant;
 use anyhow::{Context, Result};
@@ -10,8 +12,10 @@ use std::path::Path;
 /// What a run was.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Recipe {
-    /// The resolved recipe.
-    pub toml: String,
+    /// The recipe that is varied, as text.
+    pub base: String,
+    /// Changes to it, KEY=VALUE.
+    pub changes: Vec<String>,
     /// `[dr, dt]`, where the network was not differentiated along (v, 0, 1).
     pub wrong_direction: Option<[f64; 2]>,
 }
@@ -115,7 +119,8 @@ pub(super) fn outcome(frechet: [f64; 2], accuracy: [f64; 2]) -> Outcome {
     };
     Outcome {
         recipe: Recipe {
-            toml: "seed = 0\n".to_owned(),
+            base: "seed = 0\n".to_owned(),
+            changes: Vec::new(),
             wrong_direction: None,
         },
         training: Training {
@@ -143,7 +148,7 @@ mod tests {
         kept.write(file.path()).unwrap();
         assert_eq!(Outcome::read(file.path(), &kept.recipe), Some(kept.clone()));
         let other = Recipe {
-            toml: "seed = 1\n".to_owned(),
+            changes: vec!["seed=1".to_owned()],
             ..kept.recipe.clone()
         };
         assert_eq!(Outcome::read(file.path(), &other), None);
