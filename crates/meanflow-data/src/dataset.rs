@@ -30,6 +30,8 @@ pub struct Examples {
     pub values: Vec<f32>,
     /// One label a sample, each in `0..classes`; empty when the data set has no classes.
     pub labels: Vec<i64>,
+    /// What the network is told of the augmentation, `[N, `[`LABELS`](crate::augment::LABELS)`]`; none: nothing.
+    pub augment: Option<Vec<f32>>,
 }
 
 impl Dataset {
@@ -148,6 +150,7 @@ impl Dataset {
         Examples {
             values,
             labels: labels.iter().map(|&index| self.labels[index]).collect(),
+            augment: None,
         }
     }
 

@@ -1,43 +1,58 @@
-//! MNIST's IDX files, read strictly: magic, counts and length must agree to the byte.
+//! MNIST's IDX files, plain or gzipped, read strictly: magic, counts and length must agree to the byte.
 //!
 //! An image file is `00 00 08 03`, three big-endian u32 (count, rows, columns) and the pixels; a label file is
 //! `00 00 08 01`, the count and one byte a label. The format is <http://yann.lecun.com/exdb/mnist/>'s.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
 
 use crate::{DataError, Dataset};
 
-/// Longest file that is read.
+/// Longest file that is read, gzipped or not; what a gzipped one inflates to has the same limit.
 pub const MAX_BYTES: u64 = 2 << 30;
 /// Longest picture side that is read.
 pub const MAX_SIDE: u32 = 16_384;
 
 const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
+/// Bytes of the header of an image file; a label file's has half of it.
+const LONGEST_HEADER: u64 = 16;
 
-/// The pairs of names that [`read_directory`] looks for, in this order.
+/// The pairs of names that [`read_directory`] looks for, in this order, each plain or with `.gz` behind it.
 pub const NAMES: [(&str, &str); 2] = [
     ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     ("images-idx3-ubyte", "labels-idx1-ubyte"),
 ];
 
-/// Reads the training pair of `directory`: the first of [`NAMES`] whose image file exists.
+/// Reads the training pair of `directory`: the first of [`NAMES`] whose image file exists; plain before gzipped.
 ///
 /// # Errors
 /// As [`read_pair`]; when no image file exists, [`DataError::Io`] for the last name tried.
 pub fn read_directory(directory: &Path) -> Result<Dataset, DataError> {
-    let pairs = NAMES.map(|(images, labels)| (directory.join(images), directory.join(labels)));
-    let found = pairs.iter().find(|(images, _)| images.is_file());
-    let (images, labels) = found.unwrap_or(&pairs[pairs.len() - 1]);
+    let pairs = NAMES.map(|(images, labels)| [images, labels].map(|name| find(directory, name)));
+    let found = pairs.iter().find(|[images, _]| images.is_file());
+    let [images, labels] = found.unwrap_or(&pairs[pairs.len() - 1]);
     read_pair(images, labels)
 }
 
-/// Reads one image file and its label file.
+/// The file of this name, or the gzipped one if only that exists.
+fn find(directory: &Path, name: &str) -> PathBuf {
+    let plain = directory.join(name);
+    let gzipped = directory.join(format!("{name}.gz"));
+    if !plain.is_file() && gzipped.is_file() {
+        return gzipped;
+    }
+    plain
+}
+
+/// Reads one image file and its label file; a name that ends in `.gz` is inflated.
 ///
 /// # Errors
-/// As [`parse`], and [`DataError::Io`]; a file longer than [`MAX_BYTES`] is refused before it is read.
+/// As [`parse`], and [`DataError::Io`], also for damaged gzip; [`DataError::Limit`] for a file longer than
+/// [`MAX_BYTES`] before it is read, and for one whose header promises more before that much is inflated.
 pub fn read_pair(images: &Path, labels: &Path) -> Result<Dataset, DataError> {
     parse((images, &read_file(images)?), (labels, &read_file(labels)?))
 }
@@ -132,23 +147,50 @@ fn payload(file: &Path, part: &'static str, expected: u64, bytes: &[u8]) -> Resu
     })
 }
 
-/// The whole of a file that is not longer than [`MAX_BYTES`].
+/// The whole of a file, inflated if it is gzipped, but not more than its header promises and one byte.
 fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    let limit = |got| DataError::Limit {
+        file: path.to_owned(),
+        what: "file size in bytes",
+        limit: MAX_BYTES,
+        got,
+    };
     let file = File::open(path).map_err(DataError::io(path))?;
     let size = file.metadata().map_err(DataError::io(path))?.len();
     if size > MAX_BYTES {
-        let (file, got) = (path.to_owned(), u128::from(size));
-        return Err(DataError::Limit {
-            file,
-            what: "file size in bytes",
-            limit: MAX_BYTES,
-            got,
-        });
+        return Err(limit(size.into()));
     }
-    let mut bytes = Vec::with_capacity(size as usize);
-    // A file that grows meanwhile, or a device that never ends, is cut and then refused for its length.
-    file.take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(DataError::io(path))?;
+    // A file that grows meanwhile, a device that never ends or gzip that inflates without end is cut by its header.
+    let mut reader: Box<dyn Read> = if path.extension().is_some_and(|end| end == "gz") {
+        Box::new(MultiGzDecoder::new(file.take(MAX_BYTES)))
+    } else {
+        Box::new(file)
+    };
+    let mut bytes = Vec::new();
+    let mut read = |count, bytes: &mut Vec<u8>| {
+        let part = reader.by_ref().take(count).read_to_end(bytes);
+        part.map_err(DataError::io(path))
+    };
+    read(LONGEST_HEADER, &mut bytes)?;
+    let promised = promised(&bytes);
+    if promised > u128::from(MAX_BYTES) {
+        return Err(limit(promised));
+    }
+    let missing = (promised as u64 + 1).saturating_sub(bytes.len() as u64);
+    read(missing, &mut bytes)?;
     Ok(bytes)
+}
+
+/// How long the file is that begins so: as its header says, or, without a header, no longer than this.
+fn promised(start: &[u8]) -> u128 {
+    let (words, _) = start.as_chunks();
+    let words: Vec<_> = words.iter().map(|word| u32::from_be_bytes(*word)).collect();
+    match words[..] {
+        [IMAGES_MAGIC, count, rows, columns] => {
+            let size = [rows, columns].into_iter().map(u128::from);
+            16 + size.fold(count.into(), |size: u128, side| size.saturating_mul(side))
+        }
+        [LABELS_MAGIC, count, ..] => 8 + u128::from(count),
+        _ => start.len() as u128,
+    }
 }

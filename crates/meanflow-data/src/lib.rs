@@ -1,7 +1,8 @@
 //! Data sets and picture files for MeanFlow, without libtorch.
 //!
-//! In: samples as plain numbers in model space ([`Dataset`]: the embedded [`digits`], [`idx`] files, [`toy`] laws)
-//! in an order that a step number determines ([`EpochOrder`]). Out: pictures, contact sheets, NumPy archives,
+//! In: samples as plain numbers in model space, from any [`Source`]: a [`Dataset`] in memory (the embedded [`digits`],
+//! [`idx`] and [`cifar`] files, [`toy`] laws), plain or with [`augment`]ation, or [`latents`] on the disk; in an order
+//! that a step number determines ([`EpochOrder`]). Out: pictures, contact sheets, NumPy archives,
 //! densities and loss curves, every file whole or not at all.
 //!
 //! ```
@@ -28,6 +29,8 @@
 //! ```
 
 mod atomic;
+pub mod augment;
+pub mod cifar;
 pub mod color;
 pub mod dataset;
 pub mod density;
@@ -35,12 +38,15 @@ pub mod digits;
 mod error;
 pub mod grid;
 pub mod idx;
+pub mod latents;
 pub mod npy;
 mod npy_header;
+mod npy_rows;
 pub mod npz;
 pub mod order;
 pub mod picture;
 pub mod plot;
+pub mod source;
 pub mod toy;
 
 pub use atomic::{write_atomically, write_bytes};
@@ -48,3 +54,4 @@ pub use dataset::{Dataset, Examples};
 pub use error::DataError;
 pub use order::EpochOrder;
 pub use picture::{Picture, Pictures};
+pub use source::Source;

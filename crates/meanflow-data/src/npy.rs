@@ -1,11 +1,13 @@
 //! NumPy's `.npy` arrays: a header of our own, read strictly.
 //!
-//! Four element types in C order and little-endian bytes; anything else (pickled objects above all) is refused.
+//! Five element types in C order and little-endian bytes; anything else (pickled objects above all) is refused.
 //! The format is the one that NumPy documents as NEP 1, versions 1.0 to 3.0.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
+
+use half::f16;
 
 use crate::npy_header::{self, DType};
 use crate::{DataError, write_atomically};
@@ -26,6 +28,8 @@ pub enum NpyData {
     U8(Vec<u8>),
     /// `<i8`
     I64(Vec<i64>),
+    /// `<f2`
+    F16(Vec<f16>),
     /// `<f4`
     F32(Vec<f32>),
     /// `<f8`
@@ -48,6 +52,8 @@ pub enum NpySlice<'a> {
     U8(&'a [u8]),
     /// `<i8`
     I64(&'a [i64]),
+    /// `<f2`
+    F16(&'a [f16]),
     /// `<f4`
     F32(&'a [f32]),
     /// `<f8`
@@ -129,6 +135,7 @@ impl NpyData {
         match dtype {
             DType::U8 => Self::U8(bytes),
             DType::I64 => Self::I64(words(&bytes, i64::from_le_bytes)),
+            DType::F16 => Self::F16(words(&bytes, f16::from_le_bytes)),
             DType::F32 => Self::F32(words(&bytes, f32::from_le_bytes)),
             DType::F64 => Self::F64(words(&bytes, f64::from_le_bytes)),
         }
@@ -151,6 +158,7 @@ impl NpyView<'_> {
         let result = writer.write_all(&header).and_then(|()| match self.data {
             NpySlice::U8(data) => writer.write_all(data),
             NpySlice::I64(data) => write_words(writer, data, i64::to_le_bytes),
+            NpySlice::F16(data) => write_words(writer, data, f16::to_le_bytes),
             NpySlice::F32(data) => write_words(writer, data, f32::to_le_bytes),
             NpySlice::F64(data) => write_words(writer, data, f64::to_le_bytes),
         });
@@ -168,6 +176,7 @@ impl NpySlice<'_> {
         match self {
             Self::U8(data) => data.len(),
             Self::I64(data) => data.len(),
+            Self::F16(data) => data.len(),
             Self::F32(data) => data.len(),
             Self::F64(data) => data.len(),
         }
@@ -177,6 +186,7 @@ impl NpySlice<'_> {
         match self {
             Self::U8(_) => DType::U8,
             Self::I64(_) => DType::I64,
+            Self::F16(_) => DType::F16,
             Self::F32(_) => DType::F32,
             Self::F64(_) => DType::F64,
         }
@@ -184,7 +194,7 @@ impl NpySlice<'_> {
 }
 
 /// Little-endian words of `B` bytes each; the length is a multiple of `B` because the caller checked it.
-fn words<const B: usize, T>(bytes: &[u8], decode: fn([u8; B]) -> T) -> Vec<T> {
+pub(crate) fn words<const B: usize, T>(bytes: &[u8], decode: fn([u8; B]) -> T) -> Vec<T> {
     let (words, _) = bytes.as_chunks();
     words.iter().map(|&word| decode(word)).collect()
 }

@@ -18,6 +18,7 @@ const ALIGNMENT: usize = 64;
 pub(crate) enum DType {
     U8,
     I64,
+    F16,
     F32,
     F64,
 }
@@ -32,12 +33,13 @@ pub(crate) struct Header {
 }
 
 impl DType {
-    const ALL: [Self; 4] = [Self::U8, Self::I64, Self::F32, Self::F64];
+    const ALL: [Self; 5] = [Self::U8, Self::I64, Self::F16, Self::F32, Self::F64];
 
     fn name(self) -> &'static str {
         match self {
             Self::U8 => "|u1",
             Self::I64 => "<i8",
+            Self::F16 => "<f2",
             Self::F32 => "<f4",
             Self::F64 => "<f8",
         }
@@ -47,6 +49,7 @@ impl DType {
     pub(crate) fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
+            Self::F16 => 2,
             Self::F32 => 4,
             Self::I64 | Self::F64 => 8,
         }
@@ -206,7 +209,7 @@ impl Parser<'_> {
             .find(|dtype| self.accept(&format!("'{}'", dtype.name())));
         found.ok_or((
             self.place,
-            "'|u1', '<i8', '<f4' or '<f8' (objects are never read)",
+            "'|u1', '<i8', '<f2', '<f4' or '<f8' (objects are never read)",
         ))
     }
 

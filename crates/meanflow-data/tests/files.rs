@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use half::f16;
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
 use meanflow_data::npz::{self, Compression, Npz};
@@ -165,25 +166,28 @@ proptest! {
         let path = folder.path().join("a.npz");
         let (singles, doubles): (Vec<_>, Vec<_>) = bits
             .iter().map(|&bits| (f32::from_bits(bits as u32), f64::from_bits(bits))).unzip();
+        let halves: Vec<_> = bits.iter().map(|&bits| f16::from_bits(bits as u16)).collect();
         let arrays = [
             ("bytes", NpyView { shape: &[1, bytes.len(), 1], data: NpySlice::U8(&bytes) }),
             ("words", NpyView { shape: &[words.len()], data: NpySlice::I64(&words) }),
             ("singles", NpyView { shape: &[singles.len(), 1], data: NpySlice::F32(&singles) }),
+            ("halves", NpyView { shape: &[halves.len()], data: NpySlice::F16(&halves) }),
             ("scalar", NpyView { shape: &[], data: NpySlice::F64(&doubles[..1]) }),
         ];
         let compression = if deflate { Compression::Deflate } else { Compression::Store };
         npz::write(&path, &arrays, compression).unwrap();
         let mut archive = Npz::open(&path, 1 << 20).unwrap();
-        prop_assert_eq!(archive.names(), ["bytes", "words", "singles", "scalar"]);
+        prop_assert_eq!(archive.names(), ["bytes", "words", "singles", "halves", "scalar"]);
         let read = arrays.map(|(name, _)| archive.read(name).unwrap());
         for (array, (_, written)) in read.iter().zip(&arrays) {
             prop_assert_eq!(array.shape.as_slice(), written.shape);
         }
-        let [NpyData::U8(b), NpyData::I64(w), NpyData::F32(s), NpyData::F64(d)] =
+        let [NpyData::U8(b), NpyData::I64(w), NpyData::F32(s), NpyData::F16(h), NpyData::F64(d)] =
             read.map(|array| array.data) else { panic!("element types changed") };
         prop_assert_eq!((b, w), (bytes, words));
         // NaN included, hence the bits.
         prop_assert!(s.iter().map(|x| x.to_bits()).eq(singles.iter().map(|x| x.to_bits())));
+        prop_assert!(h.iter().map(|x| x.to_bits()).eq(halves.iter().map(|x| x.to_bits())));
         prop_assert_eq!(d[0].to_bits(), doubles[0].to_bits());
     }
 }

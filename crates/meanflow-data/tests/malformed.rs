@@ -183,7 +183,7 @@ fn other_arrays_are_refused() {
         ("", ""),
         ("|u1", "|O"),
         ("|u1", ">f4"),
-        ("|u1", "<f2"),
+        ("|u1", ">f2"),
         ("'|u1'", "[('x', '|u1')]"),
         ("False", "True"),
         ("False", "Falsehood"),

@@ -1,0 +1,123 @@
+//! Augmentation of pictures that the network is told of: that of EDM, as MeanFlow's CIFAR-10 recipe uses it.
+//!
+//! Karras, Aittala, Aila and Laine, "Elucidating the Design Space of Diffusion-Based Generative Models", 2022,
+//! appendix F.2 (table 6). Of its transformations the recipe keeps four: mirror, scale, stretch and shift; there is no
+//! flip upside down and no rotation.
+
+mod draw;
+mod resample;
+
+use std::num::NonZeroUsize;
+use std::thread;
+
+use meanflow_core::random::{Purpose, Stream};
+
+pub use draw::{Augmentation, LABELS};
+pub use resample::{Affine, resample};
+
+use crate::{DataError, Dataset, Examples, Source};
+
+/// Pictures in memory that are never twice the same.
+#[derive(Clone, Debug)]
+pub struct Augmented {
+    data: Dataset,
+    shape: [usize; 3],
+    flip: bool,
+    probability: Option<f64>,
+}
+
+impl Augmented {
+    /// Augments the pictures of `data`.
+    ///
+    /// With `flip` every picture is first mirrored with even odds, and the network is not told. With `probability`
+    /// every picture then goes through an [`Augmentation`] drawn with it, and the network is told.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] when the samples are not `[C, H, W]`, or the probability is outside [0, 1].
+    pub fn new(data: Dataset, flip: bool, probability: Option<f64>) -> Result<Self, DataError> {
+        let shape = <[usize; 3]>::try_from(data.shape()).map_err(|_| {
+            let got = format!("{:?}", data.shape());
+            DataError::shape("samples to augment", "[channels, height, width]", got)
+        })?;
+        if let Some(probability) = probability.filter(|p| !(0.0..=1.0).contains(p)) {
+            let what = "probability of an augmentation";
+            return Err(DataError::shape(what, "a number in [0, 1]", probability));
+        }
+        Ok(Self {
+            data,
+            shape,
+            flip,
+            probability,
+        })
+    }
+
+    /// Whether each of `rows` pictures is mirrored untold, and how it is augmented.
+    fn plan(&self, rows: usize, stream: &mut Stream) -> Vec<(bool, Option<Augmentation>)> {
+        let mut row = || {
+            let flip = self.flip && stream.uniform() < 0.5;
+            let augmentation = self.probability.map(|p| Augmentation::draw(p, stream));
+            (flip, augmentation)
+        };
+        (0..rows).map(|_| row()).collect()
+    }
+
+    /// One picture, in its place.
+    fn apply(&self, (flip, augmentation): (bool, Option<Augmentation>), picture: &mut [f32]) {
+        if flip {
+            mirror(picture, self.shape[2]);
+        }
+        if let Some(augmentation) = augmentation {
+            augmentation.apply(picture, self.shape);
+        }
+    }
+}
+
+impl Source for Augmented {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn classes(&self) -> usize {
+        self.data.classes()
+    }
+
+    fn labels(&self) -> &[i64] {
+        self.data.labels()
+    }
+
+    fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
+        let mut examples = self.data.batch(indices);
+        let plan = self.plan(
+            indices.len(),
+            &mut Stream::new(seed, Purpose::Augment, step),
+        );
+        examples.augment = self.probability.map(|_| {
+            let told = plan.iter().filter_map(|(_, augmentation)| *augmentation);
+            told.flat_map(Augmentation::labels).collect()
+        });
+        let size = self.data.size();
+        // All that is random is drawn: the number of threads changes no picture.
+        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let share = indices.len().div_ceil(threads).max(1);
+        thread::scope(|scope| {
+            let parts = examples.values.chunks_mut(share * size);
+            for (pictures, plan) in parts.zip(plan.chunks(share)) {
+                scope.spawn(move || {
+                    for (picture, &step) in pictures.chunks_exact_mut(size).zip(plan) {
+                        self.apply(step, picture);
+                    }
+                });
+            }
+        });
+        Ok(examples)
+    }
+}
+
+/// Left becomes right, in rows of `width` pixels.
+fn mirror(picture: &mut [f32], width: usize) {
+    picture.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+}
