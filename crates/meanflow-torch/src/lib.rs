@@ -38,6 +38,7 @@ mod optimizer;
 mod parameters;
 pub mod sampler;
 mod shim;
+mod split;
 mod tensor;
 pub mod weights;
 

@@ -16,6 +16,8 @@
 //! # Ok::<(), meanflow_train::TrainError>(())
 //! ```
 
+mod average;
+mod bins;
 mod changes;
 mod checkpoint;
 pub mod config;
@@ -31,9 +33,11 @@ mod run_dir;
 mod samples;
 mod trainer;
 
+pub use bins::Bins;
 pub use changes::recipe_changes;
 pub use checkpoint::{Checkpoint, Checkpoints, Found, State};
 pub use config::{ConfigError, TrainConfig};
+pub use data::DataFacts;
 pub use error::{TrainError, is_out_of_space};
 pub use files::fingerprint;
 pub use observer::{Event, Observer, Silent};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use meanflow_data::plot::{LineChart, Scale, Series};
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::{Bins, TrainError};
 
 /// One logged step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Record {
     pub loss: f64,
     /// Mean of `‖u − v_t‖²` over the batch, summed over the dimensions of a sample: the curve to look at.
     pub unweighted: f64,
+    /// The same by quarters of t and r.
+    #[serde(default)]
+    pub unweighted_by_t_r: Bins,
     /// The learning rate of the step.
     pub rate: f64,
     /// Norm of the gradient before clipping.
@@ -129,6 +132,7 @@ mod tests {
             step,
             loss: 0.1,
             unweighted: 2.0,
+            unweighted_by_t_r: Bins::default(),
             rate: 1e-3,
             gradient_norm: 1.0,
             images_per_second: 9.0,

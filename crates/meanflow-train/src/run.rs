@@ -230,6 +230,7 @@ impl Clock {
             step,
             loss: report.loss,
             unweighted: report.unweighted,
+            unweighted_by_t_r: report.bins,
             rate: report.rate,
             gradient_norm: report.gradient_norm,
             images_per_second: speed,

@@ -110,16 +110,23 @@ impl Samples {
         Pictures::from_model(&self.values, shape)
     }
 
-    /// One picture of all samples: a grid with so many columns, or the density of points of the plane.
+    /// One picture of all samples: a grid with so many columns, or the density of points of the plane. Of a latent
+    /// the channels are drawn, grey, one above the other.
     ///
     /// # Errors
-    /// When the samples are neither pictures nor points of the plane.
+    /// When the samples are neither pictures nor latents nor points of the plane.
     pub fn sheet(&self, columns: usize) -> Result<Picture, DataError> {
-        if self.shape == [2] {
-            return density::draw(&self.values, &PLANE);
-        }
-        let pictures = self.pictures()?;
-        grid::sheet(&pictures, &GridStyle::legible(columns, self.shape[1]))
+        let pictures = match *self.shape {
+            [2] => return density::draw(&self.values, &PLANE),
+            [channels, height, width] if !matches!(channels, 1 | 3) => Self {
+                values: self.values.iter().map(|x| x / LATENT_RANGE).collect(),
+                shape: vec![1, channels * height, width],
+            }
+            .pictures()?,
+            _ => self.pictures()?,
+        };
+        let height = pictures.shape()[1];
+        grid::sheet(&pictures, &GridStyle::legible(columns, height))
     }
 }
 
@@ -158,6 +165,9 @@ const PLANE: DensityStyle = DensityStyle {
     scale: 4,
     ceiling: 0.25,
 };
+
+/// Latents have a variance of about 1: black is −3, white 3.
+const LATENT_RANGE: f32 = 3.0;
 
 /// Rows of one evaluation, the same everywhere: libtorch's last bits depend on it.
 fn micro_batch(shape: &[i64]) -> usize {

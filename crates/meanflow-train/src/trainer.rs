@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use meanflow_cfg::Guidance;
-use meanflow_data::Dataset;
+use meanflow_data::Source;
 use meanflow_torch::engine::Direction;
-use meanflow_torch::{Adam, Device, Engine, Kind, Model, Objective, Tensor, ema, weights};
+use meanflow_torch::{Adam, Batch, Device, Kind, Model, Objective, Tensor, weights};
 use tch::no_grad;
 
-use crate::TrainError;
-use crate::config::{Decay, TrainConfig};
+use crate::average::{Average, DecayLaw};
+use crate::config::TrainConfig;
 use crate::data::Batches;
-use crate::samples::{Samples, balanced};
+use crate::samples::{Samples, balanced, to_vec};
+use crate::{Bins, TrainError};
 
 /// Steps in a row whose loss may be not finite before the run gives up.
 const PATIENCE: u32 = 10;
@@ -30,13 +31,6 @@ pub struct Trainer {
     skipped_in_row: u32,
 }
 
-/// A moving average of the weights, as a model to sample from.
-#[derive(Debug)]
-struct Average {
-    decay: f64,
-    model: Model,
-}
-
 /// The numbers of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
@@ -44,6 +38,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Mean of `‖u − v_t‖²` over the batch.
     pub unweighted: f64,
+    /// The same by quarters of t and r.
+    pub bins: Bins,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
     /// The learning rate.
@@ -57,20 +53,18 @@ impl Trainer {
     ///
     /// # Errors
     /// When the recipe describes no network for the data.
-    pub fn new(config: TrainConfig, data: Dataset, device: Device) -> Result<Self, TrainError> {
-        let model = Model::new(config.model(&data)?, config.seed, device, Kind::Float)?;
-        let average = |decay: &Decay| Average {
-            decay: decay.get(),
-            model: model.twin(),
-        };
+    pub fn new(config: TrainConfig, data: Box<dyn Source>, device: Device) -> Result<Self, TrainError> {
+        let model = Model::new(config.model(data.shape(), data.classes())?, config.seed, device, Kind::Float)?;
         Ok(Self {
-            averages: config.ema.decays.iter().map(average).collect(),
+            averages: DecayLaw::all(&config.ema)
+                .map(|law| Average::new(law, &model))
+                .collect(),
             optimizer: Adam::new(model.parameters(), config.optimizer.constants()),
             objective: Objective {
                 schedule: config.path,
                 weight: config.loss,
                 guidance: config.guidance.unwrap_or(Guidance::NONE),
-                engine: Engine::Dual,
+                engine: config.training.engine,
             },
             batches: Batches::new(&config, data, device),
             model,
@@ -95,10 +89,10 @@ impl Trainer {
         &self.model
     }
 
-    /// The average to sample from, and its decay.
-    pub fn average(&self) -> (&Model, f64) {
+    /// The average to sample from, and the name of its decay.
+    pub fn average(&self) -> (&Model, String) {
         let first = &self.averages[0];
-        (&first.model, first.decay)
+        (&first.model, first.law.name())
     }
 
     /// Does the next step. Where loss or gradient are not finite it changes nothing but the counters.
@@ -114,13 +108,12 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn step_along(&mut self, direction: Direction) -> Result<StepReport, TrainError> {
-        let batch = self.batches.at(&self.config, self.step);
-        let loss = self.objective.loss_along(direction, &self.model, &batch)?;
-        self.model.parameters().zero_grad();
-        loss.loss.backward();
+        let batch = self.batches.at(&self.config, self.step)?;
+        let (loss, unweighted) = self.differentiate(direction, &batch)?;
         let report = StepReport {
-            loss: loss.loss.double_value(&[]),
-            unweighted: loss.unweighted.mean(Kind::Float).double_value(&[]),
+            loss,
+            unweighted: unweighted.iter().sum::<f64>() / unweighted.len() as f64,
+            bins: Bins::new(&batch.times, &unweighted),
             gradient_norm: self.gradient_norm(),
             rate: self
                 .config
@@ -139,14 +132,36 @@ impl Trainer {
         self.skipped_in_row = 0;
         self.clip(report.gradient_norm);
         self.optimizer.step(report.rate)?;
+        let (every, batch) = (self.config.ema.every.get(), batch.rows());
         for average in &self.averages {
-            ema::update(
-                average.model.parameters(),
-                self.model.parameters(),
-                average.decay,
-            )?;
+            average.follow(&self.model, self.step, every, batch)?;
         }
         Ok(report)
+    }
+
+    /// Leaves the gradient of the batch's loss in the parameters, part after part; the loss, and the unweighted losses
+    /// of the rows.
+    fn differentiate(
+        &self,
+        direction: Direction,
+        batch: &Batch,
+    ) -> Result<(f64, Vec<f64>), TrainError> {
+        let parts = self.config.training.parts.get() as usize;
+        let mut total = 0.0;
+        let mut unweighted = vec![0.0; batch.rows()];
+        self.model.parameters().zero_grad();
+        for (index, part) in batch.split(parts).iter().enumerate() {
+            let loss = self.objective.loss_along(direction, &self.model, part)?;
+            let share = part.rows() as f64 / batch.rows() as f64;
+            let scaled = loss.loss * share;
+            scaled.backward();
+            total += scaled.double_value(&[]);
+            let rows = unweighted.iter_mut().skip(index).step_by(parts);
+            for (row, value) in rows.zip(to_vec(&loss.unweighted)?) {
+                *row = f64::from(value);
+            }
+        }
+        Ok((total, unweighted))
     }
 
     fn leave_out(&mut self) -> Result<(), TrainError> {
@@ -246,26 +261,22 @@ impl Trainer {
         Ok(model.save(path, self.metadata(Some(decay)))?)
     }
 
-    /// File name, model and decay of the model itself and of every average.
-    fn models(&self) -> impl Iterator<Item = (String, &Model, Option<f64>)> {
-        let averages = self.averages.iter();
-        let averages = averages.map(|one| {
-            (
-                format!("ema-{}.safetensors", one.decay),
-                &one.model,
-                Some(one.decay),
-            )
+    /// File name, model and name of the decay of the model itself and of every average.
+    fn models(&self) -> impl Iterator<Item = (String, &Model, Option<String>)> {
+        let averages = self.averages.iter().map(|one| {
+            let name = one.law.name();
+            (format!("ema-{name}.safetensors"), &one.model, Some(name))
         });
         std::iter::once(("model.safetensors".to_owned(), &self.model, None)).chain(averages)
     }
 
-    fn metadata(&self, decay: Option<f64>) -> BTreeMap<String, String> {
+    fn metadata(&self, decay: Option<String>) -> BTreeMap<String, String> {
         let mut metadata = BTreeMap::from([
             ("format".to_owned(), "meanflow".to_owned()),
             ("step".to_owned(), self.step.to_string()),
             (RECIPE_KEY.to_owned(), self.config.to_toml()),
         ]);
-        metadata.extend(decay.map(|decay| ("ema_decay".to_owned(), decay.to_string())));
+        metadata.extend(decay.map(|decay| ("ema_decay".to_owned(), decay)));
         metadata
     }
 }

@@ -1,9 +1,8 @@
 //! What no single key can know: settings that contradict each other.
 
-use meanflow_torch::networks::NetworkConfig;
-
 use super::TrainConfig;
-use super::sections::{DataConfig, SamplesConfig};
+use super::sections::SamplesConfig;
+use crate::average::DecayLaw;
 
 /// More samples than this in one picture are a slip of the pen.
 const MOST_SAMPLES: usize = 1 << 18;
@@ -14,7 +13,7 @@ pub(super) struct Fault {
     pub(super) message: String,
 }
 
-fn fault(key: &'static str, message: &impl ToString) -> Option<Fault> {
+pub(super) fn fault(key: &'static str, message: &impl ToString) -> Option<Fault> {
     Some(Fault {
         key,
         message: message.to_string(),
@@ -25,7 +24,7 @@ impl TrainConfig {
     /// The first contradiction in the recipe, if there is one.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault_of_formulas()
-            .or_else(|| self.fault_of_network())
+            .or_else(|| self.data.fault(&self.network))
             .or_else(|| self.fault_of_labels())
             .or_else(|| self.fault_of_training())
             .or_else(|| self.samples.fault())
@@ -33,12 +32,7 @@ impl TrainConfig {
 
     /// Whether the network is given a class.
     pub fn is_conditional(&self) -> bool {
-        match &self.data {
-            DataConfig::Digits { conditional } | DataConfig::Idx { conditional, .. } => {
-                *conditional
-            }
-            DataConfig::Checkerboard { .. } => false,
-        }
+        self.data.is_conditional()
     }
 
     fn fault_of_formulas(&self) -> Option<Fault> {
@@ -52,20 +46,6 @@ impl TrainConfig {
             .validate()
             .err()
             .and_then(|error| fault("loss", &error))
-    }
-
-    fn fault_of_network(&self) -> Option<Fault> {
-        match (&self.network, &self.data) {
-            (NetworkConfig::Dit(_), DataConfig::Checkerboard { .. }) => fault(
-                "network.kind",
-                &"expected a network for points such as \"mlp\", got \"dit\", which is for pictures",
-            ),
-            (NetworkConfig::Mlp(_), DataConfig::Digits { .. } | DataConfig::Idx { .. }) => fault(
-                "network.kind",
-                &"expected a network for pictures such as \"dit\", got \"mlp\", which is for points",
-            ),
-            _ => None,
-        }
     }
 
     fn fault_of_labels(&self) -> Option<Fault> {
@@ -100,20 +80,29 @@ impl TrainConfig {
                 &format!("expected fewer than training.steps = {steps}, got {warmup}"),
             );
         }
-        if self.ema.decays.is_empty() {
-            return fault("ema.decays", &"expected at least one decay, got none");
+        let (batch, parts) = (self.training.batch.get() as u64, self.training.parts.get());
+        if batch < parts {
+            return fault(
+                "training.parts",
+                &format!("expected at most training.batch = {batch}, got {parts}"),
+            );
         }
-        let repeated = |i: usize| self.ema.decays[..i].contains(&self.ema.decays[i]);
-        match (0..self.ema.decays.len()).find(|&i| repeated(i)) {
-            Some(i) => fault(
-                "ema.decays",
-                &format!(
-                    "expected different decays, got {} twice",
-                    self.ema.decays[i].get()
-                ),
-            ),
-            None => None,
+        self.fault_of_averages()
+    }
+
+    fn fault_of_averages(&self) -> Option<Fault> {
+        let names: Vec<String> = DecayLaw::all(&self.ema).map(DecayLaw::name).collect();
+        if names.is_empty() {
+            return fault(
+                "ema",
+                &"expected at least one entry in decays or half_lives, got none",
+            );
         }
+        let twice = (1..names.len()).find(|&i| names[..i].contains(&names[i]))?;
+        fault(
+            "ema",
+            &format!("expected different averages, got {} twice", names[twice]),
+        )
     }
 }
 

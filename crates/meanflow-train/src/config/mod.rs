@@ -5,6 +5,7 @@
 //! Unknown keys, NaN and numbers out of range are errors that name file, line, column and key.
 
 mod check;
+mod data;
 mod document;
 mod error;
 mod numbers;
@@ -22,10 +23,11 @@ use meanflow_core::weighting::AdaptiveWeight;
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
+pub use data::{CifarConfig, DataConfig, LatentsConfig};
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
 pub use sections::{
-    DataConfig, EmaConfig, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig,
+    EmaConfig, HalfLife, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig,
     TrainingConfig,
 };
 

@@ -1,35 +1,11 @@
 //! The sections of a recipe that belong to the training loop itself.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 
-use meanflow_torch::AdamConfig;
+use meanflow_torch::{AdamConfig, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::numbers::{Decay, NonNegative, Positive, Share};
-
-/// `[data]`: where samples come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum DataConfig {
-    /// The 1797 handwritten digits that come with the program, 8×8, ten classes.
-    Digits {
-        /// Whether the class is given to the network.
-        conditional: bool,
-    },
-    /// Grey pictures and labels in MNIST's IDX format.
-    Idx {
-        /// The folder with the pair of files.
-        path: PathBuf,
-        /// Whether the class is given to the network.
-        conditional: bool,
-    },
-    /// Points of the plane, uniform on the black squares of a board.
-    Checkerboard {
-        /// How many points are drawn.
-        size: NonZeroUsize,
-    },
-}
 
 /// `[optimizer]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,12 +77,38 @@ impl RateConfig {
     }
 }
 
-/// `[ema]`: averages of the weights.
+/// `[ema]`: averages of the weights. The first draws the samples and becomes the final weights file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmaConfig {
-    /// One average for each decay; the first draws the samples and becomes the final weights file.
+    /// One average for each decay a step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decays: Vec<Decay>,
+    /// One average for each half-life, after those of `decays`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub half_lives: Vec<HalfLife>,
+    /// Steps from one update to the next, which keeps as much as one a step would.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub every: NonZeroU64,
+}
+
+/// An average that keeps half of its past for so many samples (Karras et al. 2022).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HalfLife {
+    /// Samples after which half is kept.
+    pub samples: Positive,
+    /// At most this share of the samples seen until then; no limit without the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Share>,
+}
+
+fn one() -> NonZeroU64 {
+    NonZeroU64::MIN
+}
+
+fn is_one(number: &NonZeroU64) -> bool {
+    *number == NonZeroU64::MIN
 }
 
 /// `[training]`.
@@ -115,6 +117,12 @@ pub struct EmaConfig {
 pub struct TrainingConfig {
     /// Samples a step.
     pub batch: NonZeroUsize,
+    /// Parts of a batch that go through the network one after the other, to save memory; the step is the same.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub parts: NonZeroU64,
+    /// The route to `du/dt`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub engine: Engine,
     /// Steps of the whole run.
     pub steps: NonZeroU64,
     /// A checkpoint after so many steps, and one at the end.
@@ -127,6 +135,10 @@ pub struct TrainingConfig {
     /// The gradient is scaled down to this norm when it is longer; never without the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<Positive>,
+}
+
+fn is_default(engine: &Engine) -> bool {
+    *engine == Engine::default()
 }
 
 fn ten() -> NonZeroU64 {

@@ -1,0 +1,118 @@
+//! Options that change how a step is computed, and not what it computes.
+
+use std::path::Path;
+
+use meanflow_torch::{Device, Tensor};
+use meanflow_train::{StepReport, TrainConfig, Trainer};
+
+const RECIPE: &str = r#"
+seed = 3
+data = { kind = "checkerboard", size = 500 }
+network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
+path = { kind = "linear" }
+optimizer = { kind = "adam", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }
+rate = { kind = "constant", peak = 1e-2, warmup_steps = 3 }
+loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+ema = { decays = [0.9] }
+training = { batch = 32, steps = 20, checkpoint_every = 20, sample_every = 20 }
+samples = { rows = 1, columns = 1, steps = [1] }
+
+[times]
+t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
+jump_rows = { kind = "count", share = 0.5 }
+order = "after-ordering"
+"#;
+
+fn trained(overrides: &[&str]) -> (Trainer, Vec<StepReport>) {
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    let config = TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap();
+    let data = config.data.load(config.seed).unwrap();
+    let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
+    let reports = (0..8).map(|_| trainer.step().unwrap()).collect();
+    (trainer, reports)
+}
+
+/// `max |a − b|` over all parameters.
+fn distance(one: &[&Tensor], other: &[&Tensor]) -> f64 {
+    let distances = one
+        .iter()
+        .zip(other)
+        .map(|(a, b)| (*a - *b).abs().max().double_value(&[]));
+    distances.fold(0.0, f64::max)
+}
+
+#[test]
+fn a_batch_in_parts_is_the_same_step() {
+    let (whole, reports) = trained(&[]);
+    for parts in [2, 5, 32] {
+        let (split, others) = trained(&[&format!("training.parts={parts}")]);
+        for (one, other) in reports.iter().zip(&others) {
+            // f32 sums in another order, passed on by eight steps of Adam.
+            assert!(
+                (one.loss - other.loss).abs() < 1e-4 * one.loss.abs(),
+                "{parts} parts"
+            );
+            assert!((one.unweighted - other.unweighted).abs() < 1e-3 * one.unweighted);
+        }
+        let distance = distance(
+            &whole.model().parameters().tensors(),
+            &split.model().parameters().tensors(),
+        );
+        assert!(
+            distance < 1e-3,
+            "{parts} parts: {distance}, after steps that moved weights by 5e-2"
+        );
+    }
+}
+
+#[test]
+fn every_exact_engine_trains_the_same() {
+    let (dual, _) = trained(&[]);
+    for engine in ["{ kind = \"forward\" }", "{ kind = \"double-backward\" }"] {
+        let (other, _) = trained(&[&format!("training.engine={engine}")]);
+        let distance = distance(
+            &dual.model().parameters().tensors(),
+            &other.model().parameters().tensors(),
+        );
+        // As above.
+        assert!(distance < 1e-3, "{engine}: {distance}");
+    }
+}
+
+#[test]
+fn averages_follow_their_laws() {
+    let (constant, _) = trained(&[]);
+    // Half is kept after so many samples that a step keeps 0.9.
+    let samples = 32.0 * 0.5_f64.ln() / 0.9_f64.ln();
+    let half_lives = format!("ema={{ half_lives = [{{ samples = {samples:.15} }}] }}");
+    let (half_life, _) = trained(&[&half_lives]);
+    assert!(half_life.average().1.starts_with("half-life-"));
+    let parameters = |trainer: &Trainer| trainer.average().0.parameters().named();
+    for ((_, one), (_, other)) in parameters(&constant).iter().zip(&parameters(&half_life)) {
+        // Roundings of f32.
+        assert!((one - other).abs().max().double_value(&[]) < 1e-6);
+    }
+    let (rare, _) = trained(&["ema.every=100"]);
+    let (fresh, config) = (
+        Trainer::new,
+        TrainConfig::parse(Path::new("test.toml"), RECIPE, &[]).unwrap(),
+    );
+    let data = config.data.load(config.seed).unwrap();
+    let fresh = fresh(config, data, Device::Cpu).unwrap();
+    assert_eq!(
+        parameters(&rare),
+        fresh.model().parameters().named(),
+        "no update was due"
+    );
+}
+
+#[test]
+fn the_monitor_knows_where_it_looks() {
+    let (_, reports) = trained(&[]);
+    let bins = &reports[0].bins;
+    let known = (0..4)
+        .flat_map(|t| (0..4).map(move |r| (t, r)))
+        .filter(|(t, r)| bins.get(*t, *r).is_some());
+    assert!(known.clone().count() > 3);
+    assert!(known.clone().all(|(t, r)| r <= t), "r is never beyond t");
+}
