@@ -80,7 +80,11 @@ fn derivative_is_linear_in_the_direction_along_every_route() {
                 along(Direction::wrong(1.0, 0.0)),
                 along(Direction::wrong(1.0, 1.0)),
             );
+            let (_, dual) = Engine::Dual
+                .evaluate_along(Direction::wrong(1.0, 1.0), &model, &point)
+                .unwrap();
             // Rounding of f64 through a few dozen operations, in three terms.
+            assert!(relative(&both, &dual) < 1e-10, "{engine:?}");
             assert!(
                 relative(&(&right + &early - &still), &both) < 1e-10,
                 "{engine:?}"

@@ -74,21 +74,21 @@ fn mixing(results: &Results) -> Option<Finding> {
 
 /// A part with a number of every row.
 struct Measured {
-    rows: &'static [Row],
+    part: &'static Part,
     values: Vec<Spread>,
     seeds: usize,
 }
 
 impl Measured {
     fn of(name: &str, results: &Results, number: impl Fn(&Outcome) -> f64) -> Option<Self> {
-        let part: &Part = PARTS.iter().find(|part| part.name == name)?;
+        let part = PARTS.iter().find(|part| part.name == name)?;
         let values = part
             .rows
             .iter()
             .map(|row| results.spread(&row.variant, &number));
         let seeds = part.rows.iter().map(|row| results.of(&row.variant).len());
         Some(Self {
-            rows: part.rows,
+            part,
             values: values.collect::<Option<_>>()?,
             seeds: seeds.min()?,
         })
@@ -96,11 +96,17 @@ impl Measured {
 
     fn finding(&self, claim: &'static str, holds: bool, what: &str) -> Finding {
         let number = |(row, value): (&Row, &Spread)| format!("{} at {}", show(*value), row.label);
-        let numbers: Vec<String> = self.rows.iter().zip(&self.values).map(number).collect();
+        let numbers: Vec<String> = self
+            .part
+            .rows
+            .iter()
+            .zip(&self.values)
+            .map(number)
+            .collect();
         Finding {
             claim,
             holds,
-            numbers: format!("{what}: {}", numbers.join(", ")),
+            numbers: format!("{what} by {}: {}", self.part.column, numbers.join(", ")),
             seeds: self.seeds,
         }
     }
