@@ -3,37 +3,115 @@
 use std::num::NonZeroUsize;
 
 use meanflow_core::random::{Purpose, Stream};
-use meanflow_data::{Dataset, EpochOrder, digits, idx, toy};
+use meanflow_data::augment::Augmented;
+use meanflow_data::cifar::{self, Part, Variant};
+use meanflow_data::latents::Latents;
+use meanflow_data::{DataError, EpochOrder, Source, digits, idx, toy};
 use meanflow_torch::{Batch, Device, ModelConfig, Tensor};
 
 use crate::TrainError;
-use crate::config::{DataConfig, TrainConfig};
+use crate::config::{CifarConfig, DataConfig, LatentsConfig, Share, TrainConfig};
+
+/// What a recipe's data is made of, known without reading it where the recipe or the format says it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataFacts {
+    /// Shape of one sample.
+    pub shape: Vec<usize>,
+    /// Number of classes; 0 when the samples carry no label.
+    pub classes: usize,
+    /// Number of samples.
+    pub samples: usize,
+}
 
 impl DataConfig {
-    /// Reads or makes the data set.
+    /// Opens or makes the data set.
     ///
     /// # Errors
-    /// With the file that is missing or damaged.
-    pub fn load(&self, seed: u64) -> Result<Dataset, TrainError> {
+    /// With the file that is missing or damaged, or that does not hold what the recipe says.
+    pub fn load(&self, seed: u64) -> Result<Box<dyn Source>, TrainError> {
         Ok(match self {
-            Self::Digits { .. } => digits::load()?,
-            Self::Idx { path, .. } => idx::read_directory(path)?,
-            Self::Checkerboard { size } => toy::checkerboard(size.get(), seed)?,
+            Self::Digits { .. } => Box::new(digits::load()?),
+            Self::Idx { path, .. } => Box::new(idx::read_directory(path)?),
+            Self::Cifar10(config) => Box::new(cifar(config, Variant::Ten)?),
+            Self::Cifar100(config) => Box::new(cifar(config, Variant::Hundred)?),
+            Self::Latents(config) => Box::new(latents(config)?),
+            Self::Checkerboard { size } => Box::new(toy::checkerboard(size.get(), seed)?),
+        })
+    }
+
+    /// Shape, classes and number of the samples; reads files only where these are written nowhere else.
+    ///
+    /// # Errors
+    /// As [`DataConfig::load`].
+    pub fn facts(&self, seed: u64) -> Result<DataFacts, TrainError> {
+        let cifar = |variant: Variant| DataFacts {
+            shape: cifar::SHAPE.to_vec(),
+            classes: variant.classes(),
+            samples: cifar::TRAINING_PICTURES,
+        };
+        Ok(match self {
+            Self::Cifar10(_) => cifar(Variant::Ten),
+            Self::Cifar100(_) => cifar(Variant::Hundred),
+            Self::Latents(config) => config.facts(),
+            Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {
+                DataFacts::of(&*self.load(seed)?)
+            }
         })
     }
 }
 
+impl DataFacts {
+    fn of(data: &dyn Source) -> Self {
+        Self {
+            shape: data.shape().to_vec(),
+            classes: data.classes(),
+            samples: data.len(),
+        }
+    }
+}
+
+impl LatentsConfig {
+    fn facts(&self) -> DataFacts {
+        DataFacts {
+            shape: self.shape.map(NonZeroUsize::get).to_vec(),
+            classes: self.classes,
+            samples: self.samples.get(),
+        }
+    }
+}
+
+fn cifar(config: &CifarConfig, variant: Variant) -> Result<Augmented, DataError> {
+    let pictures = cifar::read_directory(&config.path, variant, Part::Train)?;
+    let probability = config.augment_probability.map(Share::get);
+    Augmented::new(pictures, config.flip, probability)
+}
+
+/// The latents, if they are what the recipe says.
+fn latents(config: &LatentsConfig) -> Result<Latents, DataError> {
+    let latents = Latents::open(&config.path, config.classes, config.flip)?;
+    let (expected, got) = (config.facts(), DataFacts::of(&latents));
+    if expected == got {
+        return Ok(latents);
+    }
+    let described = |facts: &DataFacts| format!("{} of shape {:?}", facts.samples, facts.shape);
+    Err(DataError::Shape {
+        what: "latents that the recipe describes",
+        expected: described(&expected),
+        got: format!("{} in {}", described(&got), config.path.display()),
+    })
+}
+
 impl TrainConfig {
-    /// The model that this recipe trains on this data.
+    /// The model that this recipe trains on samples of this shape in so many classes.
     ///
     /// # Errors
-    /// When the sizes describe no network for it.
-    pub fn model(&self, data: &Dataset) -> Result<ModelConfig, TrainError> {
+    /// When the sizes describe no network for them.
+    pub fn model(&self, shape: &[usize], classes: usize) -> Result<ModelConfig, TrainError> {
         let config = ModelConfig {
             network: self.network.clone(),
-            shape: data.shape().iter().map(|&side| side as i64).collect(),
+            shape: shape.iter().map(|&side| side as i64).collect(),
             classes: if self.is_conditional() {
-                data.classes() as i64
+                classes as i64
             } else {
                 0
             },
@@ -47,7 +125,7 @@ impl TrainConfig {
 /// Batches as functions of the step: whatever is random comes from a stream of (seed, purpose, step).
 #[derive(Debug)]
 pub(crate) struct Batches {
-    data: Dataset,
+    data: Box<dyn Source>,
     order: EpochOrder,
     device: Device,
     conditional: bool,
@@ -55,7 +133,7 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// Batches for the recipe, which the data set was made for.
-    pub(crate) fn new(config: &TrainConfig, data: Dataset, device: Device) -> Self {
+    pub(crate) fn new(config: &TrainConfig, data: Box<dyn Source>, device: Device) -> Self {
         let len = NonZeroUsize::new(data.len()).expect("a data set is never empty");
         let order = EpochOrder::new(len, config.training.batch, config.seed);
         Self {
@@ -67,10 +145,14 @@ impl Batches {
     }
 
     /// The batch of a step, counted from 0.
-    pub(crate) fn at(&mut self, config: &TrainConfig, step: u64) -> Batch {
+    ///
+    /// # Errors
+    /// When the samples cannot be read.
+    pub(crate) fn at(&mut self, config: &TrainConfig, step: u64) -> Result<Batch, TrainError> {
         let rows = config.training.batch.get();
         let stream = |purpose| Stream::new(config.seed, purpose, step);
-        let examples = self.data.batch(&self.order.batch_at(step));
+        let indices = self.order.batch_at(step);
+        let examples = self.data.draw(&indices, config.seed, step)?;
         let mut noise = vec![0.0; examples.values.len()];
         stream(Purpose::Noise).fill_normal(&mut noise);
         let times = config.times.draw(rows, &mut stream(Purpose::Times));
@@ -78,15 +160,19 @@ impl Batches {
             Some(drop) => drop.draw(rows, times.jumps, &mut stream(Purpose::Labels)),
             None => vec![false; rows],
         };
-        Batch {
+        let told = |labels: Vec<f32>| {
+            let labels = Tensor::from_slice(&labels).reshape([rows as i64, -1]);
+            labels.to_device(self.device)
+        };
+        Ok(Batch {
             data: self.tensor(&examples.values),
             noise: self.tensor(&noise),
             labels: self.conditional.then_some(examples.labels),
             times,
             dropped,
-            augment: None,
+            augment: examples.augment.map(told),
             dropout: Some(stream(Purpose::Dropout).below(u64::MAX)),
-        }
+        })
     }
 
     /// `[B, …]` from its values.

@@ -1,8 +1,8 @@
-//! `meanflow validate`: a recipe and its data, checked, and what follows from them.
+//! `meanflow validate`: a recipe, checked, and what follows from it. Data that the recipe describes is not asked for.
 
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_torch::ModelConfig;
 use meanflow_torch::networks::NetworkConfig;
-use meanflow_torch::{Device, Kind, Model, ModelConfig};
 use meanflow_train::TrainConfig;
 use serde_json::{Value, json};
 
@@ -27,27 +27,27 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
 }
 
 fn facts(config: &TrainConfig) -> anyhow::Result<Vec<(&'static str, Value)>> {
-    let data = config.data.load(config.seed)?;
-    let model = Model::new(config.model(&data)?, config.seed, Device::Cpu, Kind::Float)?;
+    let data = config.data.facts(config.seed)?;
+    let model = config.model(&data.shape, data.classes)?;
     let batch = config.training.batch.get();
     let jumps = config
         .times
         .draw(batch, &mut Stream::new(config.seed, Purpose::Times, 0))
         .jumps;
-    let epochs = config.training.steps.get() as f64 * batch as f64 / data.len() as f64;
+    let epochs = config.training.steps.get() as f64 * batch as f64 / data.samples as f64;
     let mut facts = vec![
-        ("samples", json!(data.len())),
-        ("shape", json!(data.shape())),
-        ("classes", json!(model.config().classes)),
-        ("parameters", json!(model.parameters().count())),
+        ("samples", json!(data.samples)),
+        ("shape", json!(data.shape)),
+        ("classes", json!(model.classes)),
+        ("parameters", json!(model.parameter_count()?)),
         ("effective_batch", json!(batch)),
         ("jump_rows_first_batch", json!(jumps)),
         ("steps", json!(config.training.steps)),
-        ("steps_per_epoch", json!(data.len() as f64 / batch as f64)),
+        ("steps_per_epoch", json!(data.samples as f64 / batch as f64)),
         ("epochs", json!(epochs)),
         ("ema", json!(config.ema.decays)),
     ];
-    facts.extend(tokens(model.config()).map(|tokens| ("tokens", json!(tokens))));
+    facts.extend(tokens(&model).map(|tokens| ("tokens", json!(tokens))));
     facts.extend(
         config
             .guidance

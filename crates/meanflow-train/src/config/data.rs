@@ -1,0 +1,129 @@
+//! `[data]`: where samples come from.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use meanflow_data::augment;
+use meanflow_torch::networks::NetworkConfig;
+use serde::{Deserialize, Serialize};
+
+use super::check::{Fault, fault};
+use super::numbers::Share;
+
+/// `[data]`: where samples come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataConfig {
+    /// The 1797 handwritten digits that come with the program, 8×8, ten classes.
+    Digits {
+        /// Whether the class is given to the network.
+        conditional: bool,
+    },
+    /// Grey pictures and labels in MNIST's IDX format, plain or gzipped.
+    Idx {
+        /// The folder with the pair of files.
+        path: PathBuf,
+        /// Whether the class is given to the network.
+        conditional: bool,
+    },
+    /// The training part of CIFAR-10 in its binary version.
+    Cifar10(CifarConfig),
+    /// The training part of CIFAR-100 in its binary version, with its hundred fine classes.
+    Cifar100(CifarConfig),
+    /// Latents of a VAE on the disk.
+    Latents(LatentsConfig),
+    /// Points of the plane, uniform on the black squares of a board.
+    Checkerboard {
+        /// How many points are drawn.
+        size: NonZeroUsize,
+    },
+}
+
+/// CIFAR's pictures and what is done to them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CifarConfig {
+    /// The folder with the `.bin` files.
+    pub path: PathBuf,
+    /// Whether the class is given to the network.
+    pub conditional: bool,
+    /// Whether every picture is mirrored with even odds, of which the network is not told.
+    pub flip: bool,
+    /// The probability of each transformation of EDM's augmentation (Karras et al. 2022), of which the network is told
+    /// by six numbers; no augmentation without the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment_probability: Option<Share>,
+}
+
+/// A folder of latents, and what the files must hold: so a recipe can be checked without them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatentsConfig {
+    /// The folder.
+    pub path: PathBuf,
+    /// Whether the class is given to the network.
+    pub conditional: bool,
+    /// Whether latents of the mirrored pictures are taken half of the time.
+    pub flip: bool,
+    /// Channels, height and width of a latent.
+    pub shape: [NonZeroUsize; 3],
+    /// Number of classes; 0 for latents without labels.
+    pub classes: usize,
+    /// Number of latents.
+    pub samples: NonZeroUsize,
+}
+
+impl DataConfig {
+    /// Whether the network is given a class.
+    pub fn is_conditional(&self) -> bool {
+        match self {
+            Self::Digits { conditional } | Self::Idx { conditional, .. } => *conditional,
+            Self::Cifar10(config) | Self::Cifar100(config) => config.conditional,
+            Self::Latents(config) => config.conditional,
+            Self::Checkerboard { .. } => false,
+        }
+    }
+
+    /// How many numbers tell the network of the augmentation.
+    fn told(&self) -> usize {
+        match self {
+            Self::Cifar10(config) | Self::Cifar100(config) => {
+                config.augment_probability.map_or(0, |_| augment::LABELS)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The first contradiction within the section or with the network.
+    pub(super) fn fault(&self, network: &NetworkConfig) -> Option<Fault> {
+        if let Self::Latents(config) = self
+            && config.conditional
+            && config.classes == 0
+        {
+            return fault(
+                "data.classes",
+                &"expected at least 1 for a network that is given the class, got 0",
+            );
+        }
+        let points = matches!(self, Self::Checkerboard { .. });
+        match network {
+            NetworkConfig::Dit(_) | NetworkConfig::Unet(_) if points => fault(
+                "network.kind",
+                &"expected a network for points such as \"mlp\", got one for pictures",
+            ),
+            NetworkConfig::Mlp(_) if !points => fault(
+                "network.kind",
+                &"expected a network for pictures such as \"dit\", got \"mlp\", which is for points",
+            ),
+            NetworkConfig::Unet(unet) if unet.augment != self.told() as i64 => fault(
+                "network.augment",
+                &format!(
+                    "expected {}, as many numbers as tell of this data's augmentation, got {}",
+                    self.told(),
+                    unet.augment
+                ),
+            ),
+            _ => None,
+        }
+    }
+}
