@@ -1,0 +1,163 @@
+//! Recipes over data on the disk: checked without it, refused when it is not what they say, and trained.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use meanflow_data::npy::{self, NpySlice, NpyView};
+use meanflow_torch::Device;
+use meanflow_train::{Outcome, Silent, TrainConfig, Trainer, train};
+
+const RECIPE: &str = r#"
+seed = 3
+path = { kind = "linear" }
+optimizer = { kind = "adam", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }
+rate = { kind = "constant", peak = 1e-3, warmup_steps = 0 }
+loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+ema = { decays = [0.9] }
+training = { batch = 3, steps = 2, checkpoint_every = 2, sample_every = 2 }
+samples = { rows = 2, columns = 2, steps = [1] }
+
+[times]
+t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
+jump_rows = { kind = "count", share = 0.5 }
+order = "after-ordering"
+"#;
+
+const CIFAR: &str = r#"
+network = { kind = "unet", channels = 4, multipliers = [1, 1], blocks = 1, attention = [16], filter = [1, 3, 3, 1], noise_ratio = 1, embedding = "th", augment = 6, dropout = 0.1 }
+data = { kind = "cifar10", path = "FOLDER", conditional = false, flip = true, augment_probability = 0.12 }
+"#;
+
+const LATENTS: &str = r#"
+network = { kind = "dit", patch = 2, width = 8, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
+data = { kind = "latents", path = "FOLDER", conditional = true, flip = false, shape = [4, 4, 6], classes = 3, samples = 5 }
+"#;
+
+fn parse(folder: &Path, sections: &str, overrides: &[&str]) -> Result<TrainConfig, String> {
+    let sections = sections.replace("FOLDER", folder.to_str().unwrap());
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    let text = format!("{sections}{RECIPE}");
+    TrainConfig::parse(Path::new("test.toml"), &text, &overrides).map_err(|error| error.to_string())
+}
+
+/// What a wrong data section says.
+fn refusal(folder: &Path, sections: &str, overrides: &[&str]) -> String {
+    let config = parse(folder, sections, overrides).unwrap();
+    config.data.load(config.seed).unwrap_err().to_string()
+}
+
+/// Five latents of [4, 4, 6] in three classes.
+fn write_latents(folder: &Path) {
+    let moments: Vec<f32> = (0..5 * 8 * 24)
+        .map(|i| (i % 7) as f32 / 3.0 - 1.0)
+        .collect();
+    let write = |name: &str, shape: &[usize], data| {
+        npy::write(&folder.join(name), NpyView { shape, data }).unwrap();
+    };
+    write("moments.npy", &[5, 8, 4, 6], NpySlice::F32(&moments));
+    write("labels.npy", &[5], NpySlice::I64(&[0, 1, 2, 1, 0]));
+    fs::write(folder.join("latents.toml"), "vae = \"x\"\nscale = 0.2\n").unwrap();
+}
+
+#[test]
+fn a_recipe_is_checked_without_its_data() {
+    let nowhere = Path::new("nowhere");
+    let cifar = parse(nowhere, CIFAR, &[]).unwrap();
+    let facts = cifar.data.facts(cifar.seed).unwrap();
+    assert_eq!(
+        (facts.samples, facts.classes, &facts.shape[..]),
+        (50_000, 10, &[3, 32, 32][..])
+    );
+    assert_eq!(cifar.model(&facts.shape, facts.classes).unwrap().classes, 0);
+    let latents = parse(nowhere, LATENTS, &[]).unwrap();
+    let facts = latents.data.facts(latents.seed).unwrap();
+    assert_eq!(
+        (facts.samples, facts.classes, &facts.shape[..]),
+        (5, 3, &[4, 4, 6][..])
+    );
+    let model = latents.model(&facts.shape, facts.classes).unwrap();
+    assert!(model.parameter_count().unwrap() > 0 && model.classes == 3);
+    for config in [cifar, latents] {
+        assert_eq!(
+            TrainConfig::parse(Path::new("again.toml"), &config.to_toml(), &[]).unwrap(),
+            config
+        );
+    }
+}
+
+#[test]
+fn data_that_is_missing_or_different_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    assert!(refusal(path, CIFAR, &[]).contains("data_batch_1.bin"));
+    let hundred = refusal(path, CIFAR, &["data.kind=cifar100"]);
+    assert!(hundred.contains("train.bin"), "{hundred}");
+    assert!(refusal(path, LATENTS, &[]).contains("latents.toml"));
+    write_latents(path);
+    let mirrored = refusal(path, LATENTS, &["data.flip=true"]);
+    assert!(mirrored.contains("moments_flip.npy"), "{mirrored}");
+    let fewer = refusal(path, LATENTS, &["data.samples=4"]);
+    assert!(
+        fewer.contains("expected 4 of shape [4, 4, 6], got 5 of shape [4, 4, 6]"),
+        "{fewer}"
+    );
+    let other = refusal(path, LATENTS, &["data.shape=[4, 6, 4]"]);
+    assert!(other.contains("expected 5 of shape [4, 6, 4]"), "{other}");
+    let classes = refusal(path, LATENTS, &["data.classes=2"]);
+    assert!(classes.contains("expected 0..2, got 2"), "{classes}");
+}
+
+#[test]
+fn a_network_that_does_not_fit_the_data_is_refused() {
+    let refused = |sections, key: &str| {
+        let error = parse(Path::new("x"), sections, &[key]).unwrap_err();
+        error.lines().next().unwrap_or_default().to_owned()
+    };
+    let untold = refused(CIFAR, "network.augment=0");
+    assert!(untold.contains("network.augment: expected 6"), "{untold}");
+    let text = CIFAR.replace(", augment_probability = 0.12", "");
+    let told = parse(Path::new("x"), &text, &[]).unwrap_err();
+    assert!(told.contains("network.augment: expected 0"), "{told}");
+    let points = refused(
+        LATENTS,
+        "network={ kind = \"mlp\", width = 8, depth = 1, embedding = \"th\" }",
+    );
+    assert!(points.contains("network.kind"), "{points}");
+    let unlabelled = refused(LATENTS, "data.classes=0");
+    assert!(unlabelled.contains("data.classes"), "{unlabelled}");
+    let likely = refused(CIFAR, "data.augment_probability=1.5");
+    assert!(likely.contains("data.augment_probability"), "{likely}");
+}
+
+#[test]
+fn latents_are_trained_on_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    write_latents(folder.path());
+    let config = parse(folder.path(), LATENTS, &[]).unwrap();
+    let root = folder.path().join("run");
+    let stop = AtomicBool::new(false);
+    let outcome = train(config, &root, Device::Cpu, &stop, &mut Silent).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
+    assert!(root.join("samples/step-000002.png").is_file());
+}
+
+#[test]
+fn augmented_pictures_are_trained_on_step_by_step_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for part in 1..=5 {
+        // A file without blocks: black aeroplanes.
+        let name = format!("data_batch_{part}.bin");
+        let file = File::create(folder.path().join(name)).unwrap();
+        file.set_len(10_000 * 3073).unwrap();
+    }
+    let losses = || {
+        let config = parse(folder.path(), CIFAR, &[]).unwrap();
+        let data = config.data.load(config.seed).unwrap();
+        let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
+        [(); 2].map(|()| trainer.step().unwrap().unweighted)
+    };
+    let first = losses();
+    assert_eq!(first, losses());
+    assert!(first.iter().all(|loss| loss.is_finite()));
+}
