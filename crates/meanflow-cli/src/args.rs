@@ -4,7 +4,9 @@ use std::num::{NonZeroUsize, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use meanflow_torch::convert::Layout;
+use meanflow_torch::{Engine, Kind};
 
 use crate::route::Route;
 use crate::seeds::Seeds;
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Interpolate(Interpolate),
     Info(Info),
     Validate(Validate),
+    Check(Check),
+    Convert(Convert),
 }
 
 /// Train a model by a recipe, or go on with a run that was stopped.
@@ -146,6 +150,143 @@ pub(crate) struct Validate {
     /// Report on standard output as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Check every route to du/dt on a network and its data, or this build against golden files.
+///
+/// A recipe is checked with every parameter random: a network as published starts at zero, where nothing differs.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  meanflow check runs/digits\n  meanflow check configs/digits.toml --set training.batch=16\n  \
+meanflow check golden crates/meanflow-torch/tests/goldens/*.safetensors --dtype f64"
+)]
+pub(crate) struct Check {
+    #[command(subcommand)]
+    pub(crate) what: Option<CheckWhat>,
+    /// A weights file, a run directory or a recipe (.toml)
+    #[arg(value_name = "MODEL|CONFIG")]
+    pub(crate) target: Option<PathBuf>,
+    /// Replace one value of the recipe; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckWhat {
+    Golden(Golden),
+}
+
+/// Compute what official implementations computed, from the same weights and draws, and compare.
+///
+/// Beside FILE.safetensors stands FILE.json with kind and configuration. The exit code is 1 beyond tolerance.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Golden {
+    /// Golden files (.safetensors)
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The type to compute in
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    pub(crate) dtype: Dtype,
+    /// The route to du/dt
+    #[arg(long, value_enum, default_value_t = Derivative::Dual)]
+    pub(crate) engine: Derivative,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F64,
+}
+
+impl Dtype {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::F64 => Kind::Double,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Derivative {
+    Dual,
+    Forward,
+    DoubleBackward,
+}
+
+impl Derivative {
+    pub(crate) fn engine(self) -> Engine {
+        match self {
+            Self::Dual => Engine::Dual,
+            Self::Forward => Engine::Forward,
+            Self::DoubleBackward => Engine::DoubleBackward,
+        }
+    }
+}
+
+/// Turn official weights into ours, or ours into official ones; every tensor is accounted for.
+///
+/// Both sides are safetensors. The layout of official weights, Flax or PyTorch, is seen from their names.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+meanflow convert import official.safetensors configs/imagenet256-b4.toml --out b4.safetensors\n  \
+meanflow convert export runs/digits --layout flax --out flax.safetensors")]
+pub(crate) struct Convert {
+    #[command(subcommand)]
+    pub(crate) direction: Direction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Direction {
+    /// Official weights to ours
+    Import(To),
+    /// Ours to official ones
+    Export {
+        /// A weights file or a run directory
+        #[arg(value_name = "MODEL")]
+        model: PathBuf,
+        /// The layout to write
+        #[arg(long, value_enum)]
+        layout: OfficialLayout,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct To {
+    /// Official weights (.safetensors)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) recipe: Recipe,
+    /// Read only the tensors whose names begin so, without that beginning
+    #[arg(long, default_value = "")]
+    pub(crate) root: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OfficialLayout {
+    Flax,
+    Pytorch,
+}
+
+impl OfficialLayout {
+    pub(crate) fn layout(self) -> Layout {
+        match self {
+            Self::Flax => Layout::Flax,
+            Self::Pytorch => Layout::PyTorch,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -53,8 +53,17 @@ impl Trainer {
     ///
     /// # Errors
     /// When the recipe describes no network for the data.
-    pub fn new(config: TrainConfig, data: Box<dyn Source>, device: Device) -> Result<Self, TrainError> {
-        let model = Model::new(config.model(data.shape(), data.classes())?, config.seed, device, Kind::Float)?;
+    pub fn new(
+        config: TrainConfig,
+        data: Box<dyn Source>,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let model = Model::new(
+            config.model(data.shape(), data.classes())?,
+            config.seed,
+            device,
+            Kind::Float,
+        )?;
         Ok(Self {
             averages: DecayLaw::all(&config.ema)
                 .map(|law| Average::new(law, &model))
@@ -84,6 +93,14 @@ impl Trainer {
         self.skipped_in_row
     }
 
+    /// The batch of a step, counted from 0, as [`Trainer::step`] sees it.
+    ///
+    /// # Errors
+    /// Those of the data.
+    pub fn batch(&mut self, step: u64) -> Result<Batch, TrainError> {
+        self.batches.at(&self.config, step)
+    }
+
     /// The model being trained.
     pub fn model(&self) -> &Model {
         &self.model
@@ -108,7 +125,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn step_along(&mut self, direction: Direction) -> Result<StepReport, TrainError> {
-        let batch = self.batches.at(&self.config, self.step)?;
+        let batch = self.batch(self.step)?;
         let (loss, unweighted) = self.differentiate(direction, &batch)?;
         let report = StepReport {
             loss,

@@ -1,5 +1,7 @@
 //! The commands, one file each. Each returns its exit code.
 
+mod check;
+mod convert;
 mod destination;
 mod info;
 mod interpolate;
@@ -7,7 +9,8 @@ mod sample;
 mod train;
 mod validate;
 
-use meanflow_torch::{Device, device};
+use meanflow_torch::{Device, ModelConfig, device};
+use meanflow_train::{TrainConfig, TrainError};
 
 use crate::args::{Args, Command, Compute};
 
@@ -18,6 +21,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Interpolate(args) => interpolate::run(args),
         Command::Info(args) => info::run(args),
         Command::Validate(args) => validate::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Convert(args) => convert::run(args),
     }
 }
 
@@ -28,4 +33,10 @@ fn open_device(compute: &Compute) -> anyhow::Result<Device> {
         tch::set_num_threads(i32::try_from(threads.get())?);
     }
     Ok(device)
+}
+
+/// The model of a recipe, without its data where the recipe says enough.
+fn model_of(config: &TrainConfig) -> Result<ModelConfig, TrainError> {
+    let facts = config.data.facts(config.seed)?;
+    config.model(&facts.shape, facts.classes)
 }

@@ -1,0 +1,202 @@
+//! `meanflow check`: proofs that anybody can run, of a build, a device, a layer, a golden file.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use meanflow_core::random::{Purpose, Stream};
+use meanflow_torch::engine::Point;
+use meanflow_torch::golden::{self, Setting};
+use meanflow_torch::{Batch, Condition, Device, Engine, Kind, Model, Rows, Tensor};
+use meanflow_train::{RECIPE_KEY, TrainConfig, Trainer, weights_of};
+use tch::no_grad;
+
+use crate::args::{Check, CheckWhat, Golden};
+use crate::commands::{model_of, open_device};
+use crate::failure::Usage;
+use crate::output::say;
+
+/// Exit code of a check that fails.
+const FAILED: u8 = 1;
+/// What the exact routes may differ by in f64, relative to the largest derivative: rounding of a deep network.
+const EXACT: f64 = 1e-8;
+/// Evaluations of which the median time is shown.
+const TIMED: usize = 5;
+
+pub(crate) fn run(args: &Check) -> anyhow::Result<u8> {
+    match (&args.what, &args.target) {
+        (Some(CheckWhat::Golden(golden)), _) => check_golden(golden),
+        (None, Some(target)) => check_engines(args, target),
+        (None, None) => {
+            Err(Usage("expected a model, a recipe or `golden FILE…`".to_owned()).into())
+        }
+    }
+}
+
+fn check_golden(args: &Golden) -> anyhow::Result<u8> {
+    let device = open_device(&args.compute)?;
+    let setting = Setting {
+        device,
+        kind: args.dtype.kind(),
+        engine: args.engine.engine(),
+    };
+    let mut passes = true;
+    for file in &args.files {
+        let report = golden::check(file, &setting)?;
+        passes &= report.passes();
+        say(&report);
+    }
+    say(if passes {
+        "everything within tolerance"
+    } else {
+        "FAILED: an error is beyond its tolerance"
+    });
+    Ok(if passes { 0 } else { FAILED })
+}
+
+/// Compares the routes to `du/dt` on one network and its data.
+fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
+    let device = open_device(&args.compute)?;
+    let (config, trained) = subject(args, target, device)?;
+    let data = config.data.load(config.seed)?;
+    let batch = Trainer::new(config.clone(), data, device)?.batch(0)?;
+    let double = Model::new(trained.config().clone(), config.seed, device, Kind::Double)?;
+    copy(&trained, &double);
+    let jumps = batch.times.jumps;
+    say(format_args!(
+        "{} parameters, batch of {}, {jumps} jump rows; the difference to double backward in f64, relative to the largest derivative\n",
+        trained.parameters().count(),
+        batch.rows(),
+    ));
+    say(format_args!(
+        "{:<36} {:>10} {:>10} {:>10}",
+        "engine", "f64", "f32", "ms in f32"
+    ));
+    let (fine, coarse) = (
+        point(&config, &double, &batch),
+        point(&config, &trained, &batch),
+    );
+    let reference = Engine::DoubleBackward.evaluate(&double, &fine)?.1;
+    let mut passes = true;
+    for (name, in_double, in_float) in ENGINES {
+        let wide = difference(&in_double.evaluate(&double, &fine)?.1, &reference);
+        let narrow = difference(&in_float.evaluate(&trained, &coarse)?.1, &reference);
+        let time = median_time(in_float, &trained, &coarse)?;
+        let exact = !matches!(in_double, Engine::FiniteDifference { .. });
+        // A difference that is no number passes nothing.
+        let holds = !exact || wide <= EXACT;
+        passes &= holds;
+        let verdict = if holds { "" } else { "FAIL" };
+        say(format_args!(
+            "{name:<36} {wide:>10.1e} {narrow:>10.1e} {:>10.1} {verdict}",
+            time.as_secs_f64() * 1e3
+        ));
+    }
+    say(if passes {
+        "\nthe exact routes agree"
+    } else {
+        "\nFAILED: exact routes differ by more than 1e-8 in f64"
+    });
+    Ok(if passes { 0 } else { FAILED })
+}
+
+/// The routes with the settings that suit f64 and f32.
+const ENGINES: [(&str, Engine, Engine); 4] = [
+    ("dual", Engine::Dual, Engine::Dual),
+    ("forward", Engine::Forward, Engine::Forward),
+    (
+        "double-backward",
+        Engine::DoubleBackward,
+        Engine::DoubleBackward,
+    ),
+    (
+        "finite-difference (1e-4, 5e-3 in f32)",
+        Engine::FiniteDifference { step: 1e-4 },
+        Engine::FiniteDifference { step: 5e-3 },
+    ),
+];
+
+/// The recipe and the network it is about: that of a weights file, or that of a recipe with every parameter random.
+fn subject(args: &Check, target: &Path, device: Device) -> anyhow::Result<(TrainConfig, Model)> {
+    if target
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        let config = TrainConfig::read(target, &args.overrides)?;
+        let model = Model::new(model_of(&config)?, config.seed, device, Kind::Float)?;
+        randomise(&model, config.seed);
+        return Ok((config, model));
+    }
+    let path = weights_of(target);
+    let (model, metadata) = Model::load(&path, device)?;
+    let recipe = metadata.get(RECIPE_KEY).ok_or_else(|| {
+        Usage(
+            "these weights do not say what they were trained on: check a recipe instead".to_owned(),
+        )
+    })?;
+    Ok((TrainConfig::parse(&path, recipe, &args.overrides)?, model))
+}
+
+/// A network as published starts at zero, where all routes agree: every parameter is drawn, so that every layer counts.
+fn randomise(model: &Model, seed: u64) {
+    for (index, (_, tensor)) in model.parameters().iter().enumerate() {
+        let size = tensor.size();
+        let mut values = vec![0.0_f32; tensor.numel()];
+        Stream::new(seed, Purpose::Init, index as u64).fill_normal(&mut values);
+        let fan_in: i64 = size.iter().skip(1).product::<i64>().max(4);
+        let drawn = Tensor::from_slice(&values).reshape(&size) / (fan_in as f64).sqrt();
+        no_grad(|| tensor.shallow_clone().copy_(&drawn));
+    }
+}
+
+fn copy(from: &Model, to: &Model) {
+    for (one, other) in from
+        .parameters()
+        .tensors()
+        .into_iter()
+        .zip(to.parameters().tensors())
+    {
+        no_grad(|| other.shallow_clone().copy_(one));
+    }
+}
+
+/// The batch as a point of the network, moving along the velocity of the path.
+fn point(config: &TrainConfig, model: &Model, batch: &Batch) -> Point {
+    let typed = |x: &Tensor| Rows(x.to_kind(model.kind()));
+    let (x, e) = (typed(&batch.data), typed(&batch.noise));
+    let (t, r) = (batch.times.ts(), batch.times.rs());
+    let row = |values: &[f64]| {
+        Tensor::from_slice(values)
+            .to_kind(model.kind())
+            .to_device(model.device())
+    };
+    let velocity = config.path.velocity(&x, &e, &t).0;
+    let labels = batch.labels.as_ref().filter(|_| model.config().classes > 0);
+    Point {
+        z: config.path.interpolate(&x, &e, &t).0,
+        r: row(&r),
+        t: row(&t),
+        condition: Condition::of_labels(
+            labels.map(|labels| Tensor::from_slice(labels).to_device(model.device())),
+        ),
+        velocity: velocity.narrow(0, 0, batch.times.jumps as i64),
+    }
+}
+
+/// `max |a − b| / max |b|`.
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    let largest = |x: &Tensor| x.abs().max().double_value(&[]);
+    largest(&(a.to_kind(Kind::Double) - b)) / largest(b).max(f64::MIN_POSITIVE)
+}
+
+fn median_time(engine: Engine, model: &Model, point: &Point) -> anyhow::Result<Duration> {
+    let mut times = Vec::with_capacity(TIMED);
+    for _ in 0..TIMED {
+        let start = Instant::now();
+        let (_, derivative) = engine.evaluate(model, point)?;
+        // Reading a number waits for a device that works on its own.
+        let _ = derivative.sum(Kind::Float).double_value(&[]);
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[TIMED / 2])
+}

@@ -1,0 +1,46 @@
+//! `meanflow convert`: official weights to ours and back, every tensor accounted for.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use meanflow_torch::convert::{Entry, Layout, below, export, import};
+use meanflow_torch::{Device, Kind, Model, weights};
+use meanflow_train::{TrainConfig, weights_of};
+
+use crate::args::{Convert, Direction, To};
+use crate::commands::model_of;
+use crate::output::say;
+
+pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
+    let entries = match &args.direction {
+        Direction::Import(to) => import_file(to)?,
+        Direction::Export { model, layout, out } => {
+            let (model, _) = Model::load(&weights_of(model), Device::Cpu)?;
+            let (tensors, entries) = export(&model, layout.layout());
+            weights::save(out, &tensors, BTreeMap::new())?;
+            entries
+        }
+    };
+    for entry in &entries {
+        say(entry);
+    }
+    say(format_args!("{} tensors", entries.len()));
+    Ok(0)
+}
+
+fn import_file(to: &To) -> anyhow::Result<Vec<Entry>> {
+    let config = TrainConfig::read(&to.recipe.config, &to.recipe.overrides)?;
+    let model = Model::new(model_of(&config)?, 0, Device::Cpu, Kind::Float)?;
+    let tensors = below(&weights::read(&to.file)?, &to.root);
+    let layout = Layout::of(tensors.keys().map(String::as_str));
+    let entries = import(&model, layout, &tensors, &to.file)?;
+    let name = to
+        .file
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    model.save(
+        Path::new(&to.out),
+        BTreeMap::from([("converted_from".to_owned(), name)]),
+    )?;
+    Ok(entries)
+}
