@@ -1,6 +1,7 @@
 //! A residual perceptron for points in a few dimensions.
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use super::{Network, positive};
 use crate::condition::Condition;
@@ -35,9 +36,14 @@ impl MlpConfig {
     }
 }
 
+/// Angular frequencies of the coordinates that the first layer sees beside the coordinates themselves: without them a
+/// perceptron learns edges very slowly (Tancik et al. 2020).
+const FREQUENCIES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+
 /// Residual layers `x + W₂ SiLU(W₁ x + W₃ c)` under a condition `c` of the times and the label.
 #[derive(Debug)]
 pub struct Mlp {
+    frequencies: Tensor,
     first: Linear,
     times: TimeTower,
     labels: Option<LabelTable>,
@@ -53,8 +59,10 @@ impl Mlp {
             ["expand", "contract", "condition"]
                 .map(|name| Linear::xavier(&mut scope.sub(name), width, width))
         };
+        let waves = FREQUENCIES.len() as i64;
         Self {
-            first: Linear::xavier(&mut scope.sub("first"), shape[0], width),
+            frequencies: scope.constant(&FREQUENCIES, &[waves]),
+            first: Linear::xavier(&mut scope.sub("first"), shape[0] * (1 + 2 * waves), width),
             times: TimeTower::new(scope, config.embedding, width),
             labels: (classes > 0)
                 .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, width)),
@@ -73,7 +81,11 @@ impl Network for Mlp {
             embedded = embedded.add_constant(&table.forward(labels));
         }
         let embedded = embedded.silu();
-        let mut x = self.first.forward(z);
+        // [B, dimensions, 2F] as [B, dimensions · 2F]
+        let waves = z
+            .sinusoid(&self.frequencies)
+            .map_linear(|x| x.flatten(1, -1));
+        let mut x = self.first.forward(&Dual::cat(&[z, &waves], -1));
         for [expand, contract, shift] in &self.layers {
             let hidden = expand.forward(&x).add(&shift.forward(&embedded)).silu();
             x = x.add(&contract.forward(&hidden));
