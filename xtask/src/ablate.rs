@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PART", num_args = 1..)]
     only: Vec<String>,
     /// Training steps of a run.
-    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
     /// Seeds of each variant: 0, 1, ….
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
