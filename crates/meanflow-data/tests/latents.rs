@@ -1,0 +1,212 @@
+//! Latents: drawn anew at every step, refused when damaged.
+
+use std::fs;
+use std::path::PathBuf;
+
+use half::f16;
+use meanflow_core::random::{Purpose, Stream};
+use meanflow_data::latents::Latents;
+use meanflow_data::npy::{self, NpySlice, NpyView};
+use meanflow_data::{DataError, Source};
+
+/// The error, which must name a file that ends in `name`.
+fn refusal<T>(result: Result<T, DataError>, name: &str) -> DataError {
+    let error = result.err().expect("damaged data must be refused");
+    let text = error.to_string();
+    assert!(text.split(": ").next().unwrap().ends_with(name), "{text}");
+    error
+}
+
+const FACTS: &str = "vae = \"sd-vae-ft-mse\"\nscale = 0.5\n";
+
+/// A folder of latents, `[6, 4, 2, 3]`: sample n has mean n everywhere, logarithm of variance 2 ln 0.1·n.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        let rows = |sign: f32| -> Vec<f32> {
+            let value = |n: usize, place: usize| {
+                if place < 24 {
+                    sign * n as f32
+                } else {
+                    2.0 * (0.1 * n as f32).ln()
+                }
+            };
+            let rows = (0..6).flat_map(|n| (0..48).map(move |place| value(n, place)));
+            // The logarithm of 0 would not be finite.
+            rows.map(|value| value.max(-100.0)).collect()
+        };
+        folder.write("moments.npy", &[6, 8, 2, 3], NpySlice::F32(&rows(1.0)));
+        folder.write(
+            "moments_flip.npy",
+            &[6, 8, 2, 3],
+            NpySlice::F32(&rows(-1.0)),
+        );
+        folder.write("labels.npy", &[6], NpySlice::I64(&[0, 1, 2, 0, 1, 2]));
+        folder.write_facts(FACTS);
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, shape: &[usize], data: NpySlice<'_>) {
+        npy::write(&self.path(name), NpyView { shape, data }).unwrap();
+    }
+
+    fn write_facts(&self, text: &str) {
+        fs::write(self.path("latents.toml"), text).unwrap();
+    }
+
+    fn open(&self) -> Result<Latents, DataError> {
+        Latents::open(self.0.path(), 3, true)
+    }
+}
+
+#[test]
+fn latents_are_drawn_anew_at_every_step() {
+    let folder = Folder::new();
+    let latents = Latents::open(folder.0.path(), 3, false).unwrap();
+    assert_eq!(
+        (latents.len(), latents.shape(), latents.classes()),
+        (6, &[4, 2, 3][..], 3)
+    );
+    assert_eq!(latents.facts().vae, "sd-vae-ft-mse");
+    let draw = latents.draw(&[5, 0, 2], 1, 9).unwrap();
+    assert_eq!(draw, latents.draw(&[5, 0, 2], 1, 9).unwrap());
+    assert_eq!(draw.labels, [2, 0, 2]);
+    let other = latents.draw(&[5, 0, 2], 1, 10).unwrap();
+    assert_ne!(draw.values[..24], other.values[..24]);
+    // Cut off at −30, the standard deviation of sample 0 is 3e-7.
+    assert!(draw.values[24..48].iter().all(|x| x.abs() < 1e-6));
+    // Mean 5 and deviation 0.5, both times 0.5, over 200 steps of 24 numbers.
+    let draws: Vec<f32> = (0..200)
+        .flat_map(|step| latents.draw(&[5], 1, step).unwrap().values)
+        .collect();
+    let count = draws.len() as f32;
+    let mean = draws.iter().sum::<f32>() / count;
+    let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count;
+    // Standard errors 0.25/√4800 = 0.0036 and 0.0625·√(2/4800) = 0.0013; five of them.
+    assert!((mean - 2.5).abs() < 0.018, "{mean}");
+    assert!((variance - 0.0625).abs() < 0.0065, "{variance}");
+}
+
+#[test]
+fn mirrored_latents_come_half_of_the_time() {
+    let latents = Folder::new();
+    let latents = latents.open().unwrap();
+    let draw = latents.draw(&[4; 1000], 0, 0).unwrap();
+    let mirrored = draw
+        .values
+        .chunks(24)
+        .filter(|row| row.iter().sum::<f32>() < 0.0)
+        .count();
+    // Binomial with standard deviation 16; five of them.
+    assert!(mirrored.abs_diff(500) < 80, "{mirrored}");
+}
+
+#[test]
+fn means_in_half_precision_are_only_scaled() {
+    let folder = Folder::new();
+    fs::remove_file(folder.path("moments.npy")).unwrap();
+    refusal(folder.open(), "means.npy");
+    let mut values = vec![0.0; 6 * 24];
+    Stream::new(0, Purpose::Data, 0).fill_normal(&mut values);
+    let halves: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
+    folder.write("means.npy", &[6, 4, 2, 3], NpySlice::F16(&halves));
+    let latents = Latents::open(folder.0.path(), 0, false).unwrap();
+    let draw = latents.draw(&[3, 1], 0, 0).unwrap();
+    let row = |n: usize| halves[24 * n..24 * (n + 1)].iter();
+    let expected = row(3).chain(row(1)).map(|value| value.to_f32() * 0.5);
+    assert!(draw.values.iter().copied().eq(expected));
+    assert!(draw.labels.is_empty() && latents.labels().is_empty());
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    for name in ["latents.toml", "labels.npy", "moments_flip.npy"] {
+        let folder = Folder::new();
+        fs::remove_file(folder.path(name)).unwrap();
+        refusal(folder.open(), name);
+    }
+}
+
+#[test]
+fn unusable_facts_are_refused() {
+    for text in [
+        "vae = \"x\"\n".to_owned(),
+        format!("{FACTS}more = 1\n"),
+        FACTS.replace("0.5", "nan"),
+        FACTS.replace("0.5", "-0.5"),
+        "#".repeat(70_000),
+    ] {
+        let folder = Folder::new();
+        folder.write_facts(&text);
+        refusal(folder.open(), "latents.toml");
+    }
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_refused() {
+    let (labels, moments) = ("labels.npy", "moments.npy");
+    let cases: [(&str, &[usize], NpySlice<'_>); 9] = [
+        (labels, &[6], NpySlice::I64(&[0, 1, 2, 3, 0, 0])),
+        (labels, &[5], NpySlice::I64(&[0; 5])),
+        (labels, &[7], NpySlice::I64(&[0; 7])),
+        (labels, &[6], NpySlice::F32(&[0.0; 6])),
+        ("moments_flip.npy", &[6, 2], NpySlice::F32(&[0.0; 12])),
+        (moments, &[6, 7, 1, 1], NpySlice::F32(&[0.0; 42])),
+        (moments, &[6, 8, 1, 1], NpySlice::F64(&[0.0; 48])),
+        (moments, &[6, 8, 0, 1], NpySlice::F32(&[])),
+        (moments, &[], NpySlice::F32(&[0.0])),
+    ];
+    for (name, shape, data) in cases {
+        let folder = Folder::new();
+        folder.write(name, shape, data);
+        refusal(folder.open(), name);
+    }
+}
+
+#[test]
+fn a_label_out_of_range_is_refused_at_its_place() {
+    let folder = Folder::new();
+    folder.write("labels.npy", &[6], NpySlice::I64(&[0, 1, 2, -1, 0, 0]));
+    let error = refusal(folder.open(), "labels.npy").to_string();
+    // 128 bytes of header, three labels of 8.
+    assert!(
+        error.ends_with("label at byte 152: expected 0..3, got -1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_cut_of_the_moments_is_refused() {
+    let folder = Folder::new();
+    let bytes = fs::read(folder.path("moments.npy")).unwrap();
+    for length in 0..bytes.len() {
+        fs::write(folder.path("moments.npy"), &bytes[..length]).unwrap();
+        refusal(folder.open(), "moments.npy");
+    }
+    fs::write(folder.path("moments.npy"), [&bytes[..], &[0]].concat()).unwrap();
+    refusal(folder.open(), "moments.npy");
+}
+
+#[test]
+fn moments_that_change_under_a_run_are_an_error_not_a_crash() {
+    let folder = Folder::new();
+    let latents = Latents::open(folder.0.path(), 3, false).unwrap();
+    let mut bytes = fs::read(folder.path("moments.npy")).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(folder.path("moments.npy"), &bytes).unwrap();
+    latents.draw(&[4], 0, 0).unwrap();
+    let error = refusal(latents.draw(&[5], 0, 0), "moments.npy").to_string();
+    assert!(
+        error.contains(&format!("element at byte {last}")),
+        "{error}"
+    );
+    fs::write(folder.path("moments.npy"), &bytes[..last]).unwrap();
+    refusal(latents.draw(&[5], 0, 0), "moments.npy");
+}
