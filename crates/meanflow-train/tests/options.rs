@@ -24,6 +24,8 @@ order = "after-ordering"
 "#;
 
 fn trained(overrides: &[&str]) -> (Trainer, Vec<StepReport>) {
+    // Such a network is not worth a second thread, which would wait for a core beside other tests.
+    tch::set_num_threads(1);
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     let config = TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap();
     let data = config.data.load(config.seed).unwrap();

@@ -29,6 +29,8 @@ order = "after-ordering"
 "#;
 
 fn recipe(overrides: &[&str]) -> TrainConfig {
+    // Such a network is not worth a second thread, which would wait for a core beside other tests.
+    tch::set_num_threads(1);
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap()
 }

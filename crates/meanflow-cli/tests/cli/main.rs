@@ -1,6 +1,7 @@
 //! The program as a user runs it.
 
 mod bad_input;
+mod check;
 mod commands;
 mod routes;
 mod support;

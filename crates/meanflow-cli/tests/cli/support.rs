@@ -88,7 +88,11 @@ impl Scene {
         command
             .args(["-c", script, "bash", env!("CARGO_BIN_EXE_meanflow")])
             .args(arguments);
-        let output = command.current_dir(self.folder.path()).output().unwrap();
+        let output = command
+            .env("OMP_NUM_THREADS", "1")
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
         (
             output.status.code().unwrap_or(-1),
             String::from_utf8(output.stderr).unwrap(),
@@ -102,7 +106,11 @@ impl Scene {
     /// The program with these arguments, in the folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meanflow"));
-        command.args(arguments).current_dir(self.folder.path());
+        // Networks of this size are not worth a second thread, which would wait for a core beside other tests.
+        command
+            .args(arguments)
+            .env("OMP_NUM_THREADS", "1")
+            .current_dir(self.folder.path());
         command
     }
 }

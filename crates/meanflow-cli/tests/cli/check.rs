@@ -1,0 +1,136 @@
+//! Proofs that a user can run, and the way in and out for official weights.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::Scene;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../meanflow-torch/tests/goldens")
+        .join(name)
+}
+
+fn copied(scene: &Scene, name: &str) -> String {
+    for ending in ["safetensors", "json"] {
+        let file = format!("{name}.{ending}");
+        fs::copy(golden(&file), scene.path(&file)).unwrap();
+    }
+    format!("{name}.safetensors")
+}
+
+#[test]
+fn golden_files_pass_in_either_type() {
+    let scene = Scene::new();
+    let file = copied(&scene, "dit_official_a");
+    for options in [&["--dtype", "f64"][..], &["--engine", "forward"]] {
+        let report = scene.succeeds(&[&["check", "golden", &file], options].concat());
+        assert!(report.contains("everything within tolerance"), "{report}");
+        assert!(
+            report.contains("pass") && !report.contains("FAIL"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn a_golden_file_with_another_number_fails() {
+    let scene = Scene::new();
+    let file = copied(&scene, "sampling_a");
+    let mut bytes = fs::read(scene.path(&file)).unwrap();
+    // The exponent of one number in the middle: a parameter, a noise or a result, all of which count.
+    let middle = bytes.len() / 2 / 4 * 4 + 3;
+    bytes[middle] ^= 0x02;
+    fs::write(scene.path(&file), bytes).unwrap();
+    let output = scene.command(&["check", "golden", &file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("FAIL"));
+}
+
+#[test]
+fn files_that_are_no_goldens_are_refused() {
+    let scene = Scene::new();
+    scene.fails(5, &["check", "golden", "missing.safetensors"]);
+    let file = copied(&scene, "dit_official_a");
+    let other = fs::read_to_string(scene.path("dit_official_a.json")).unwrap();
+    let other = other.replace("\"dit_official_a\"", "\"unheard_of\"");
+    fs::write(scene.path("dit_official_a.json"), other).unwrap();
+    let error = scene.fails(5, &["check", "golden", &file]);
+    assert!(error.contains("of no known kind"), "{error}");
+}
+
+#[test]
+fn routes_agree_on_a_recipe_and_on_trained_weights() {
+    let scene = Scene::new();
+    scene.trained("run");
+    for target in ["tiny.toml", "run"] {
+        let report = scene.succeeds(&["check", target]);
+        assert!(report.contains("the exact routes agree"), "{report}");
+        assert!(report.contains("double-backward"), "{report}");
+    }
+    scene.fails(2, &["check"]);
+}
+
+#[test]
+fn weights_survive_the_way_out_and_in() {
+    let scene = Scene::new();
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/digits.toml");
+    let digits = digits.to_str().unwrap();
+    let short = [
+        "--set",
+        "training.steps=1",
+        "--set",
+        "network.depth=1",
+        "--set",
+        "training.batch=8",
+    ];
+    scene.succeeds(&[&["train", digits, "--out", "run"], &short[..]].concat());
+    for layout in ["flax", "pytorch"] {
+        let report = scene.succeeds(&[
+            "convert",
+            "export",
+            "run",
+            "--layout",
+            layout,
+            "--out",
+            "official.safetensors",
+        ]);
+        assert!(report.contains("qkv"), "{report}");
+        let import = [
+            "convert",
+            "import",
+            "official.safetensors",
+            digits,
+            "--out",
+            "back.safetensors",
+        ];
+        scene.succeeds(&[&import, &short[..]].concat());
+        for model in ["run", "back.safetensors"] {
+            scene.succeeds(&[
+                "sample",
+                model,
+                "--seeds",
+                "0-3",
+                "--out",
+                &format!("{}.png", &model[..3]),
+            ]);
+        }
+        assert_eq!(
+            fs::read(scene.path("run.png")).unwrap(),
+            fs::read(scene.path("bac.png")).unwrap()
+        );
+    }
+    let wrong = [
+        "convert",
+        "import",
+        "official.safetensors",
+        digits,
+        "--set",
+        "network.width=64",
+        "--out",
+        "x.safetensors",
+    ];
+    let error = scene.fails(5, &wrong);
+    assert!(error.contains("expected shape"), "{error}");
+    assert!(!scene.path("x.safetensors").exists());
+}
