@@ -168,6 +168,31 @@ fn a_larger_picture_has_gentler_slopes() {
     assert!((right[16 * 32 + 16] - 0.02 * (0.5 - 4.0)).abs() < 0.001);
 }
 
+/// Stretching draws a wave out along its direction, from right towards the top as the labels say, and no wave across.
+#[test]
+fn a_stretch_has_the_direction_that_the_network_is_told() {
+    let angle = 0.6_f64;
+    let wave = |rate: f64, [x, y]: [f64; 2]| (rate * (x * angle.cos() - y * angle.sin())).sin();
+    let point = |place: usize| [(place % 32) as f64 - 15.5, (place / 32) as f64 - 15.5];
+    let mut values: Vec<f32> = (0..1024).map(|k| wave(0.4, point(k)) as f32).collect();
+    let stretch = Augmentation {
+        stretch: 2.5,
+        angle,
+        ..Augmentation::default()
+    };
+    stretch.apply(&mut values, [1, 32, 32]);
+    for (place, &value) in values.iter().enumerate() {
+        if point(place).iter().all(|x| x.abs() < 8.0) {
+            // As for the wave above; 2^(0.2 · 2.5) = √2.
+            let expected = wave(0.4 * std::f64::consts::FRAC_1_SQRT_2, point(place));
+            assert!(
+                (f64::from(value) - expected).abs() < 0.06,
+                "{value} for {expected}"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_network_is_told_what_was_done_and_nothing_else() {
     let mut stream = Stream::new(5, Purpose::Augment, 0);
