@@ -37,7 +37,8 @@ impl MlpConfig {
 }
 
 /// Angular frequencies of the coordinates that the first layer sees beside the coordinates themselves: without them a
-/// perceptron learns edges very slowly (Tancik et al. 2020).
+/// perceptron learns edges very slowly (Tancik et al. 2020). Each wave is divided by its frequency: none is steeper
+/// than a coordinate.
 const FREQUENCIES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 
 /// Residual layers `x + W₂ SiLU(W₁ x + W₃ c)` under a condition `c` of the times and the label.
@@ -84,7 +85,7 @@ impl Network for Mlp {
         // [B, dimensions, 2F] as [B, dimensions · 2F]
         let waves = z
             .sinusoid(&self.frequencies)
-            .map_linear(|x| x.flatten(1, -1));
+            .map_linear(|x| (x / self.frequencies.tile([2])).flatten(1, -1));
         let mut x = self.first.forward(&Dual::cat(&[z, &waves], -1));
         for [expand, contract, shift] in &self.layers {
             let hidden = expand.forward(&x).add(&shift.forward(&embedded)).silu();
