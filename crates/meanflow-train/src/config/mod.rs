@@ -27,8 +27,7 @@ pub use data::{CifarConfig, DataConfig, LatentsConfig};
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
 pub use sections::{
-    EmaConfig, HalfLife, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig,
-    TrainingConfig,
+    EmaConfig, HalfLife, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig, TrainingConfig,
 };
 
 use document::Document;

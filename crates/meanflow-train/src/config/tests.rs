@@ -173,9 +173,15 @@ fn contradictions_are_refused_with_their_key() {
         "{slow}"
     );
     let twice = message("[0.999, 0.99]", "[0.9, 0.9]");
-    assert!(twice.contains("ema: expected different averages"), "{twice}");
+    assert!(
+        twice.contains("ema: expected different averages"),
+        "{twice}"
+    );
     let parts = message("batch = 128", "batch = 128\nparts = 129");
-    assert!(parts.contains("training.parts: expected at most"), "{parts}");
+    assert!(
+        parts.contains("training.parts: expected at most"),
+        "{parts}"
+    );
     let none = message("decays = [0.999, 0.99]", "half_lives = []");
     assert!(none.contains("ema: expected at least one"), "{none}");
     let points = message(
