@@ -177,15 +177,20 @@ fn another_recipe_is_refused_by_its_keys() {
 
 #[test]
 fn the_loss_falls() {
-    let config = recipe(&["training.steps=300", "training.batch=256"]);
+    let config = recipe(&[
+        "training.steps=300",
+        "training.batch=256",
+        "network.width=64",
+        "loss.power=0.0",
+    ]);
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
     let losses: Vec<f64> = (0..300)
         .map(|_| trainer.step().unwrap().unweighted)
         .collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. The best network is left with 3.3 of
-    // it; a mean over thirty batches of 256 has a standard error of 0.04.
+    // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. This network gets to 0.90 of where it
+    // begins; the means over thirty batches of 256 have a standard error of 0.01 of it.
     let (begin, end) = (mean(&losses[..30]), mean(&losses[270..]));
     assert!(end < 0.95 * begin, "{begin} to {end}");
 }
