@@ -109,58 +109,50 @@ type Tensors = Vec<(String, Tensor)>;
 #[test]
 fn weights_that_do_not_fit_are_refused_tensor_by_tensor() {
     let scene = Scene::new();
-    let trained = scene.trained("run");
-    let header = weights::header(&trained).unwrap();
-    let whole: Tensors = header
+    let header = weights::header(&scene.trained("run")).unwrap();
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (tch::Kind::Float, tch::Device::Cpu));
+    let bias = header
         .tensors
         .iter()
-        .map(|one| {
-            (
-                one.name.clone(),
-                Tensor::zeros(&one.shape[..], (tch::Kind::Float, tch::Device::Cpu)),
-            )
-        })
-        .collect();
-    let bias = whole
-        .iter()
-        .position(|(name, _)| name.contains("bias"))
+        .position(|one| one.name.contains("bias"))
         .unwrap();
-    let with = |change: &dyn Fn(&mut Tensors)| {
-        let mut tensors: Vec<_> = whole
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+    let name = header.tensors[bias].name.as_str();
+    let refused = |change: &dyn Fn(&mut Tensors), words: [&str; 2]| {
+        let tensors = header.tensors.iter();
+        let mut tensors = tensors
+            .map(|one| (one.name.clone(), zeros(&one.shape)))
             .collect();
         change(&mut tensors);
-        let path = scene.path("changed.safetensors");
-        weights::save(&path, &tensors, header.metadata.clone()).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let sample = |model: &str, words: [&str; 2]| {
-        let error = scene.fails(5, &["sample", model, "--seeds", "0-3", "--out", "x.png"]);
+        weights::save(
+            &scene.path("x.safetensors"),
+            &tensors,
+            header.metadata.clone(),
+        )
+        .unwrap();
+        let error = scene.fails(
+            5,
+            &[
+                "sample",
+                "x.safetensors",
+                "--seeds",
+                "0-3",
+                "--out",
+                "x.png",
+            ],
+        );
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
         assert!(!scene.path("x.png").exists());
     };
-    let name = whole[bias].0.as_str();
-    let zeros = |side: i64| Tensor::zeros([side], (tch::Kind::Float, tch::Device::Cpu));
-    sample(
-        &with(&|tensors| drop(tensors.remove(bias))),
-        ["missing", name],
-    );
-    sample(
-        &with(&|tensors| tensors.push(("a.bias".into(), zeros(3)))),
+    refused(&|all| drop(all.remove(bias)), ["missing", name]);
+    refused(
+        &|all| all.push(("a.bias".into(), zeros(&[3]))),
         ["unexpected", "a.bias"],
     );
-    sample(
-        &with(&|tensors| tensors[bias].1 = zeros(3)),
-        ["expected shape", name],
-    );
+    refused(&|all| all[bias].1 = zeros(&[3]), ["expected shape", name]);
     // A shape that would broadcast silently.
-    sample(
-        &with(&|tensors| tensors[bias].1 = zeros(1)),
-        ["expected shape", name],
-    );
-    sample(
-        &with(&|tensors| tensors[bias].1 = whole[bias].1.to_kind(tch::Kind::Double)),
+    refused(&|all| all[bias].1 = zeros(&[1]), ["expected shape", name]);
+    refused(
+        &|all| all[bias].1 = all[bias].1.to_kind(tch::Kind::Double),
         ["expected type", name],
     );
 }
@@ -262,26 +254,12 @@ fn no_room_on_the_disk_keeps_what_was_there() {
     let scene = Scene::new();
     // A limit on file size stands for a full disk; the signal that comes with it is ignored, as a disk sends none.
     let script = "trap '' XFSZ; ulimit -f 8; exec \"$@\"";
-    // Without pictures until the end: the first file beyond the limit is one of a checkpoint.
-    let train = |out: &str, steps: &str| {
-        let steps = format!("training.steps={steps}");
-        let constant = "rate={ kind = \"constant\", peak = 1e-2, warmup_steps = 0 }";
-        let never = "training.sample_every=1000";
-        let arguments = [
-            "train",
-            &scene.recipe(),
-            "--out",
-            out,
-            "--set",
-            constant,
-            "--set",
-            never,
-            "--set",
-            &steps,
-        ];
-        scene.runs_under(script, &arguments)
-    };
-    let (code, error) = train("new", "20");
+    // Under a constant rate a run may be lengthened.
+    let constant = "rate={ kind = \"constant\", peak = 1e-2, warmup_steps = 0 }";
+    let recipe = scene.recipe();
+    let arguments = |out| ["train", &recipe, "--set", constant, "--out", out];
+    let train = |out, more| scene.runs_under(script, &[&arguments(out)[..], more].concat());
+    let (code, error) = train("new", &["--set", "training.sample_every=1000"]);
     assert_eq!(code, 6, "{error}");
     assert!(
         error.contains("hint: nothing that was there before is damaged"),
@@ -293,16 +271,12 @@ fn no_room_on_the_disk_keeps_what_was_there() {
         "nothing half-written is left"
     );
     // A run that had a checkpoint keeps it.
-    let constant = [
-        "--set",
-        "rate={ kind = \"constant\", peak = 1e-2, warmup_steps = 0 }",
-    ];
-    scene.succeeds(&[&["train", &scene.recipe(), "--out", "old"][..], &constant].concat());
+    scene.succeeds(&arguments("old"));
     let before = (
         names(&scene, "old/checkpoints"),
         fs::read(scene.path("old/model.safetensors")).unwrap(),
     );
-    let (code, error) = train("old", "40");
+    let (code, error) = train("old", &["--set", "training.steps=40"]);
     assert_eq!(code, 6, "{error}");
     assert_eq!(names(&scene, "old/checkpoints"), before.0);
     assert_eq!(
