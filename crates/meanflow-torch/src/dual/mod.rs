@@ -243,6 +243,20 @@ impl Dual {
         Self { primal, tangent }
     }
 
+    /// Views of `PARTS` parts of one size along a dimension other than the rows: one operation, whose backward pass puts
+    /// the gradients together in one copy.
+    pub fn split<const PARTS: usize>(&self, dim: i64) -> [Self; PARTS] {
+        let parts = |x: &Tensor| x.chunk(PARTS as i64, dim).into_iter();
+        let mut primals = parts(&self.primal);
+        let mut tangents = self.tangent.as_ref().map(|dx| no_grad(|| parts(dx)));
+        std::array::from_fn(|_| Self {
+            primal: primals.next().expect("as many chunks as asked for"),
+            tangent: tangents
+                .as_mut()
+                .map(|parts| parts.next().expect("as many as of the primal")),
+        })
+    }
+
     /// Dual numbers side by side along a dimension other than the rows; a part that does not move counts as zero.
     pub fn cat<D: Borrow<Self>>(parts: &[D], dim: i64) -> Self {
         let primals: Vec<&Tensor> = parts.iter().map(|part| part.borrow().primal()).collect();

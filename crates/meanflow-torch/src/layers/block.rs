@@ -53,13 +53,10 @@ impl Block {
 
     fn attention(&self, x: &Dual) -> Dual {
         let heads = self.heads;
-        let projected = self.query_key_value.forward(x);
-        let [q, k, v] = [0, 1, 2].map(|part| {
-            projected.map_linear(|x| {
-                let (rows, tokens, width) = x.size3().expect("[B, N, 3 D]");
-                x.view([rows, tokens, 3, heads, width / (3 * heads)])
-                    .select(2, part)
-                    .transpose(1, 2)
+        let [q, k, v] = self.query_key_value.forward(x).split(2).map(|part| {
+            part.map_linear(|x| {
+                let (rows, tokens, width) = x.size3().expect("[B, N, D]");
+                x.view([rows, tokens, heads, width / heads]).transpose(1, 2)
             })
         });
         let attended = Dual::attention(&q, &k, &v).map_linear(|x| {
@@ -72,11 +69,6 @@ impl Block {
 
 /// The parts of a modulation, each `[B, 1, D]`.
 pub(crate) fn modulation<const PARTS: usize>(linear: &Linear, condition: &Dual) -> [Dual; PARTS] {
-    let all = linear.forward(condition);
-    std::array::from_fn(|part| {
-        all.map_linear(|x| {
-            let width = x.size()[1] / PARTS as i64;
-            x.narrow(1, part as i64 * width, width).unsqueeze(1)
-        })
-    })
+    let parts = linear.forward(condition).split::<PARTS>(1);
+    parts.map(|part| part.map_linear(|x| x.unsqueeze(1)))
 }
