@@ -12,35 +12,39 @@ use tch::no_grad;
 /// Sums of f64 in another order.
 const EXACT: f64 = 1e-11;
 
+/// One number a row, to broadcast against a batch.
+fn column(values: &[f64], batch: &Batch) -> Tensor {
+    let mut shape = vec![1; batch.data.dim()];
+    shape[0] = values.len() as i64;
+    Tensor::from_slice(values).reshape(shape)
+}
+
+/// `ṽ` (M20) with both predictions on all rows, put out where there is no guidance.
+fn dense_velocity(guidance: &Guidance, model: &Model, batch: &Batch, z: &Tensor) -> Tensor {
+    let (t, v) = (batch.times.ts(), &batch.noise - &batch.data);
+    let classes = model.config().classes;
+    let labels = batch.labels.clone().unwrap_or_else(|| vec![0; t.len()]);
+    let class = model.predict(z, &t, &t, Some(&labels));
+    let null = model.predict(z, &t, &t, Some(&vec![classes; t.len()]));
+    let (omega, kappa) = (guidance.omega(), guidance.kappa());
+    let mixed = &v * omega + class * kappa + null * (1.0 - omega - kappa);
+    let plain = |(t, dropped): (&f64, &bool)| {
+        *dropped || !guidance.window().contains(*t) || batch.labels.is_none()
+    };
+    let off = t.iter().zip(&batch.dropped).map(plain);
+    let off: Vec<f64> = off.map(|off| f64::from(u8::from(off))).collect();
+    let off = column(&off, batch);
+    &off * &v + (1.0 - &off) * mixed
+}
+
 /// The step as the paper writes it: both guidance forwards on all rows, the derivative on all rows with a tape.
 fn dense_loss(objective: &Objective, model: &Model, batch: &Batch) -> Tensor {
     let (t, r) = (batch.times.ts(), batch.times.rs());
-    let column = |values: &[f64]| {
-        let mut shape = vec![1; batch.data.dim()];
-        shape[0] = values.len() as i64;
-        Tensor::from_slice(values).reshape(shape)
-    };
-    let z = &batch.data * column(&t).neg() + &batch.data + &batch.noise * column(&t);
-    let v = &batch.noise - &batch.data;
+    let time = column(&t, batch);
+    let z = &batch.data * (1.0 - &time) + &batch.noise * time;
     let classes = model.config().classes;
     let labels = batch.labels.clone().unwrap_or_else(|| vec![0; t.len()]);
-    let guided: Tensor = no_grad(|| {
-        let class = model.predict(&z, &t, &t, Some(&labels));
-        let null = model.predict(&z, &t, &t, Some(&vec![classes; t.len()]));
-        let g = &objective.guidance;
-        let mixed = &v * g.omega() + class * g.kappa() + null * (1.0 - g.omega() - g.kappa());
-        let off: Vec<f64> = t
-            .iter()
-            .zip(&batch.dropped)
-            .map(|(t, dropped)| {
-                f64::from(u8::from(
-                    *dropped || !g.window().contains(*t) || batch.labels.is_none(),
-                ))
-            })
-            .collect();
-        let off = column(&off);
-        &off * &v + (1.0 - &off) * mixed
-    });
+    let guided = no_grad(|| dense_velocity(&objective.guidance, model, batch, &z));
     let trained: Vec<i64> = labels
         .iter()
         .zip(&batch.dropped)
@@ -60,7 +64,7 @@ fn dense_loss(objective: &Objective, model: &Model, batch: &Batch) -> Tensor {
     )
     .unwrap();
     let length = Vec::<f64>::try_from(t - r).unwrap();
-    let target = (guided - column(&length) * &dudt[0]).detach();
+    let target = (guided - column(&length, batch) * &dudt[0]).detach();
     let loss = (&u[0] - target)
         .square()
         .flatten(1, -1)

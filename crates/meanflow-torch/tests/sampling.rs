@@ -111,24 +111,20 @@ fn the_prior_is_scaled_by_the_schedule() {
     );
 }
 
+fn refused(model: &Model, seeds: &[u64], labels: Option<&[i64]>, grid: &[f64], message: &str) {
+    let request = Request {
+        seeds,
+        labels,
+        grid,
+        micro_batch: 4,
+    };
+    let error = sample(model, &request).unwrap_err().to_string();
+    assert!(error.contains(message), "{error}");
+}
+
 #[test]
-fn what_cannot_be_drawn_is_refused() {
-    let (conditional, unconditional) = (dit(TimeEmbedding::TH, 10), mlp(TimeEmbedding::TH, 0));
-    let refuse =
-        |model: &Model, seeds: &[u64], labels: Option<&[i64]>, grid: &[f64], message: &str| {
-            let error = sample(
-                model,
-                &Request {
-                    seeds,
-                    labels,
-                    grid,
-                    micro_batch: 4,
-                },
-            )
-            .unwrap_err()
-            .to_string();
-            assert!(error.contains(message), "{error}");
-        };
+fn a_grid_that_does_not_decrease_from_1_to_0_is_refused() {
+    let model = mlp(TimeEmbedding::TH, 0);
     for grid in [
         vec![],
         vec![1.0],
@@ -137,32 +133,22 @@ fn what_cannot_be_drawn_is_refused() {
         vec![1.0, 1.0, 0.0],
         vec![1.0, f64::NAN, 0.0],
     ] {
-        refuse(&unconditional, &[1], None, &grid, "decrease from 1 to 0");
+        refused(&model, &[1], None, &grid, "decrease from 1 to 0");
     }
+}
+
+#[test]
+fn labels_that_the_model_does_not_know_are_refused() {
+    let (conditional, unconditional) = (dit(TimeEmbedding::TH, 10), mlp(TimeEmbedding::TH, 0));
     let grid = uniform_grid(1);
-    refuse(&unconditional, &[], None, &grid, "at least one seed");
-    refuse(&unconditional, &[1], Some(&[0]), &grid, "unconditional");
-    refuse(
-        &conditional,
-        &[1, 2],
-        Some(&[0]),
-        &grid,
-        "2 classes of 0..=10",
-    );
-    refuse(
-        &conditional,
-        &[1],
-        Some(&[11]),
-        &grid,
-        "1 classes of 0..=10",
-    );
-    refuse(
-        &conditional,
-        &[1],
-        Some(&[-1]),
-        &grid,
-        "1 classes of 0..=10",
-    );
+    refused(&unconditional, &[], None, &grid, "at least one seed");
+    refused(&unconditional, &[1], Some(&[0]), &grid, "unconditional");
+    let two = "2 classes of 0..=10";
+    refused(&conditional, &[1, 2], Some(&[0]), &grid, two);
+    for label in [11, -1] {
+        let one = "1 classes of 0..=10";
+        refused(&conditional, &[1], Some(&[label]), &grid, one);
+    }
 }
 
 #[test]

@@ -55,10 +55,7 @@ fn what_is_saved_is_loaded() {
 }
 
 /// Every way in which a file may fail to fit, with what the message must name.
-#[test]
-fn what_does_not_fit_is_refused_whole_and_named() {
-    let (_folder, path) = file();
-    let good = small();
+fn misfits() -> Vec<(Vec<(String, Tensor)>, &'static str)> {
     let replaced = |index: usize, name: &str, tensor: Tensor| {
         let mut tensors = small();
         tensors[index] = (name.into(), tensor);
@@ -68,7 +65,7 @@ fn what_does_not_fit_is_refused_whole_and_named() {
     longer.push(("b".into(), normal(4, &[2]).to_kind(Kind::Float)));
     let shorter = small().into_iter().skip(1).collect::<Vec<_>>();
     let float = |shape: &[i64]| normal(5, shape).to_kind(Kind::Float);
-    let cases = [
+    vec![
         (shorter, "missing: a.weight [3, 4]"),
         (longer, "unexpected: b [2]"),
         (
@@ -95,8 +92,14 @@ fn what_does_not_fit_is_refused_whole_and_named() {
             replaced(1, "bias", float(&[3])),
             "missing: a.bias [3]\n  unexpected: bias [3]",
         ),
-    ];
-    for (tensors, message) in cases {
+    ]
+}
+
+#[test]
+fn what_does_not_fit_is_refused_whole_and_named() {
+    let (_folder, path) = file();
+    let good = small();
+    for (tensors, message) in misfits() {
         weights::save(&path, &tensors, BTreeMap::new()).unwrap();
         let target = zeros(&good);
         let error = weights::load_strict(&path, &target)

@@ -71,66 +71,50 @@ fn routes_agree_on_a_recipe_and_on_trained_weights() {
     scene.fails(2, &["check"]);
 }
 
+const IMPORT: [&str; 3] = ["convert", "import", "official.safetensors"];
+
+/// A scene with a run of the digits recipe, made short; the recipe's path, and what makes it short.
+fn short_digits(scene: &Scene) -> (String, [&'static str; 6]) {
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/digits.toml");
+    let digits = digits.to_str().unwrap().to_owned();
+    let short = ["training.steps=1", "network.depth=1", "training.batch=8"];
+    let short: [&str; 6] = std::array::from_fn(|i| if i % 2 == 0 { "--set" } else { short[i / 2] });
+    scene.succeeds(&[&["train", &digits, "--out", "run"], &short[..]].concat());
+    (digits, short)
+}
+
 #[test]
 fn weights_survive_the_way_out_and_in() {
     let scene = Scene::new();
-    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/digits.toml");
-    let digits = digits.to_str().unwrap();
-    let short = [
-        "--set",
-        "training.steps=1",
-        "--set",
-        "network.depth=1",
-        "--set",
-        "training.batch=8",
-    ];
-    scene.succeeds(&[&["train", digits, "--out", "run"], &short[..]].concat());
+    let (digits, short) = short_digits(&scene);
     for layout in ["flax", "pytorch"] {
-        let report = scene.succeeds(&[
-            "convert",
-            "export",
-            "run",
-            "--layout",
-            layout,
-            "--out",
-            "official.safetensors",
-        ]);
+        let export = ["convert", "export", "run", "--layout", layout, "--out"];
+        let report = scene.succeeds(&[&export[..], &["official.safetensors"]].concat());
         assert!(report.contains("qkv"), "{report}");
-        let import = [
-            "convert",
-            "import",
-            "official.safetensors",
-            digits,
-            "--out",
-            "back.safetensors",
-        ];
-        scene.succeeds(&[&import, &short[..]].concat());
-        for model in ["run", "back.safetensors"] {
-            scene.succeeds(&[
-                "sample",
-                model,
-                "--seeds",
-                "0-3",
-                "--out",
-                &format!("{}.png", &model[..3]),
-            ]);
-        }
-        assert_eq!(
-            fs::read(scene.path("run.png")).unwrap(),
-            fs::read(scene.path("bac.png")).unwrap()
-        );
+        let there = [&digits, "--out", "back.safetensors"];
+        scene.succeeds(&[&IMPORT[..], &there, &short].concat());
+        let picture = |model: &str| {
+            scene.succeeds(&["sample", model, "--seeds", "0-3", "--out", "x.png"]);
+            fs::read(scene.path("x.png")).unwrap()
+        };
+        assert_eq!(picture("run"), picture("back.safetensors"));
     }
-    let wrong = [
-        "convert",
-        "import",
-        "official.safetensors",
-        digits,
+}
+
+#[test]
+fn weights_of_another_network_are_not_converted() {
+    let scene = Scene::new();
+    let (digits, short) = short_digits(&scene);
+    let export = ["convert", "export", "run", "--layout", "flax", "--out"];
+    scene.succeeds(&[&export[..], &["official.safetensors"]].concat());
+    let wider = [
+        &digits,
         "--set",
         "network.width=64",
         "--out",
         "x.safetensors",
     ];
-    let error = scene.fails(5, &wrong);
+    let error = scene.fails(5, &[&IMPORT[..], &wider, &short].concat());
     assert!(error.contains("expected shape"), "{error}");
     assert!(!scene.path("x.safetensors").exists());
 }
