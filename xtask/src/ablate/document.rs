@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 /// The whole document.
 pub(super) fn text(results: &Results, steps: u32) -> String {
-    let mut text = opening(results, steps);
+    let mut text = opening(steps);
     text.push_str("\n## What the paper found, and what is found here\n\n");
     text.push_str(&orderings(results));
     text.push_str("\n## All numbers\n\n");
@@ -31,16 +31,12 @@ pub(super) fn measured(part: &Part, results: &Results) -> bool {
     own.clone().any(|row| !results.of(&row.variant).is_empty())
 }
 
-fn opening(results: &Results, steps: u32) -> String {
-    let seconds = results.all().map(|outcome| outcome.training.seconds);
-    let (low, high) = seconds.fold((f64::INFINITY, 0.0_f64), |(low, high), one| {
-        (low.min(one), high.max(one))
-    });
+fn opening(steps: u32) -> String {
     format!(
         "# Ablations\n\n\
          Written by `cargo xtask ablate --steps {steps}`; the next run overwrites it.\n\n\
          Table 1 of [Mean Flows](https://arxiv.org/abs/2505.13447) in miniature: one setting at a time of the recipe `benches/ablation.toml` is changed \
-         (digits, {steps} steps, {low:.0} to {high:.0} s of training on one thread of a CPU). Every variant draws 1797 samples, seeds 0 to 1796, with the labels of the \
+         (digits, {steps} training steps). Every variant draws 1797 samples, seeds 0 to 1796, with the labels of the \
          data, by one and by two network evaluations, with the recipe's average of the weights. Accuracy and Fréchet distance are those of [Evaluation](evaluation.md): \
          two halves of the data are 18 apart.\n\n\
          ![Fréchet distance and share of wrong classes of every variant](images/ablations.svg)\n\n\
