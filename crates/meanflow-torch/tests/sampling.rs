@@ -93,7 +93,7 @@ fn the_prior_is_scaled_by_the_schedule() {
     };
     let model = Model::new(config, 0, Device::Cpu, Kind::Double).unwrap();
     let last = model.parameters().get("last.weight").unwrap();
-    tch::no_grad(|| last.shallow_clone().zero_());
+    let _ = tch::no_grad(|| last.shallow_clone().zero_());
     let drawn = sample(
         &model,
         &Request {
