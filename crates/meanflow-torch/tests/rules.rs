@@ -2,37 +2,9 @@
 
 mod common;
 
-use common::{normal, relative};
-use meanflow_torch::{Dual, Tensor, jvp};
+use common::{agrees, normal};
+use meanflow_torch::Dual;
 use proptest::prelude::*;
-
-/// Rounding of a handful of f64 operations.
-const EXACT: f64 = 1e-12;
-
-/// Checks a rule of `count` arguments `shapes` with tangents in their first `k` rows.
-fn agrees(shapes: &[Vec<i64>], k: i64, rule: impl Fn(&[Dual]) -> Dual) {
-    let primals: Vec<Tensor> = (0..)
-        .zip(shapes)
-        .map(|(seed, shape)| normal(seed, shape))
-        .collect();
-    let tangents: Vec<Tensor> = (100..)
-        .zip(shapes)
-        .map(|(seed, shape)| normal(seed, shape))
-        .collect();
-    let duals: Vec<Dual> = primals
-        .iter()
-        .zip(&tangents)
-        .map(|(x, dx)| Dual::new(x.shallow_clone(), dx.narrow(0, 0, k)).unwrap())
-        .collect();
-    let (primal, tangent) = rule(&duals).into_parts();
-    let plain = |x: &[Tensor]| {
-        let plain: Vec<Dual> = x.iter().map(|x| x.shallow_clone().into()).collect();
-        vec![rule(&plain).into_parts().0]
-    };
-    let (values, derivatives) = jvp(plain, &primals, &tangents).unwrap();
-    assert!(relative(&primal, &values[0]) < EXACT);
-    assert!(relative(&tangent.unwrap(), &derivatives[0].narrow(0, 0, k)) < EXACT);
-}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

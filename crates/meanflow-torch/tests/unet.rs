@@ -2,18 +2,13 @@
 
 mod common;
 
-use common::{batch, gradients, normal, objective, random_model, relative};
+use common::{agrees, batch, gradients, normal, objective, random_model, relative};
 use meanflow_cfg::{Guidance, Window};
 use meanflow_torch::engine::{Engine, Point};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
-use meanflow_torch::{
-    Batch, Condition, Device, Dropout, Dual, Kind, Model, Objective, Tensor, jvp,
-};
+use meanflow_torch::{Batch, Condition, Device, Dropout, Dual, Kind, Model, Objective, Tensor};
 use proptest::prelude::*;
-
-/// Rounding of a handful of f64 operations.
-const EXACT: f64 = 1e-12;
 
 const ENGINES: [Engine; 4] = [
     Engine::Dual,
@@ -102,30 +97,6 @@ fn routes_agree() {
             }
         }
     }
-}
-
-/// Checks a rule of arguments `shapes` with tangents in their first `k` rows against libtorch's forward mode.
-fn agrees(shapes: &[Vec<i64>], k: i64, rule: impl Fn(&[Dual]) -> Dual) {
-    let draw = |seed: u64| -> Vec<Tensor> {
-        (seed..)
-            .zip(shapes)
-            .map(|(seed, shape)| normal(seed, shape))
-            .collect()
-    };
-    let (primals, tangents) = (draw(0), draw(100));
-    let duals: Vec<Dual> = primals
-        .iter()
-        .zip(&tangents)
-        .map(|(x, dx)| Dual::new(x.shallow_clone(), dx.narrow(0, 0, k)).unwrap())
-        .collect();
-    let (primal, tangent) = rule(&duals).into_parts();
-    let plain = |x: &[Tensor]| {
-        let plain: Vec<Dual> = x.iter().map(|x| x.shallow_clone().into()).collect();
-        vec![rule(&plain).into_parts().0]
-    };
-    let (values, derivatives) = jvp(plain, &primals, &tangents).unwrap();
-    assert!(relative(&primal, &values[0]) < EXACT);
-    assert!(relative(&tangent.unwrap(), &derivatives[0].narrow(0, 0, k)) < EXACT);
 }
 
 fn rows_and_moving() -> impl Strategy<Value = (i64, i64)> {

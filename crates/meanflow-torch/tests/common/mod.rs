@@ -8,7 +8,9 @@ use meanflow_core::{
 };
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig};
-use meanflow_torch::{Batch, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor};
+use meanflow_torch::{
+    Batch, Device, Dual, Engine, Kind, Model, ModelConfig, Objective, Tensor, jvp,
+};
 
 /// Every network, small, in f64; the published initialisation zeroes whole branches, so all parameters are redrawn.
 pub fn models(embedding: TimeEmbedding) -> Vec<Model> {
@@ -136,4 +138,31 @@ pub fn gradients(model: &Model, loss: &Tensor) -> Vec<Tensor> {
         .iter()
         .map(|(_, tensor)| gradient(tensor))
         .collect()
+}
+
+/// Rounding of a handful of f64 operations.
+const EXACT: f64 = 1e-12;
+
+/// Checks a rule of arguments `shapes` with tangents in their first `k` rows against libtorch's forward mode.
+pub fn agrees(shapes: &[Vec<i64>], k: i64, rule: impl Fn(&[Dual]) -> Dual) {
+    let draw = |seed: u64| -> Vec<Tensor> {
+        (seed..)
+            .zip(shapes)
+            .map(|(seed, shape)| normal(seed, shape))
+            .collect()
+    };
+    let (primals, tangents) = (draw(0), draw(100));
+    let duals: Vec<Dual> = primals
+        .iter()
+        .zip(&tangents)
+        .map(|(x, dx)| Dual::new(x.shallow_clone(), dx.narrow(0, 0, k)).unwrap())
+        .collect();
+    let (primal, tangent) = rule(&duals).into_parts();
+    let plain = |x: &[Tensor]| {
+        let plain: Vec<Dual> = x.iter().map(|x| x.shallow_clone().into()).collect();
+        vec![rule(&plain).into_parts().0]
+    };
+    let (values, derivatives) = jvp(plain, &primals, &tangents).unwrap();
+    assert!(relative(&primal, &values[0]) < EXACT);
+    assert!(relative(&tangent.unwrap(), &derivatives[0].narrow(0, 0, k)) < EXACT);
 }
