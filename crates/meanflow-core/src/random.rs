@@ -31,6 +31,8 @@ pub enum Purpose {
     Data = 8,
     /// The units dropped in a training step.
     Dropout = 9,
+    /// The subsets of samples that a metric is averaged over.
+    Subsets = 10,
 }
 
 /// A sequence of random numbers, fixed by a seed, a purpose and a step.
