@@ -1,0 +1,40 @@
+//! Metrics of generated samples, over features of any kind, on libtorch.
+//!
+//! A metric takes features, `[N, D]`, of any float type and device, and computes in f64. Where they come from is an
+//! [`Extractor`]. What is only a mean and a covariance is gathered batch by batch and shard by shard in [`Moments`].
+//!
+//! ```
+//! use meanflow_eval::{Statistics, frechet_distance};
+//! use meanflow_torch::Tensor;
+//!
+//! // Standard deviations 1 and 3, means 0 and 1: 1² + (3 − 1)².
+//! let (zero, one) = (Tensor::from_slice(&[0.0]), Tensor::from_slice(&[1.0]));
+//! let a = Statistics::new(&zero, &Tensor::from_slice(&[1.0]).reshape([1, 1]))?;
+//! let b = Statistics::new(&one, &Tensor::from_slice(&[9.0]).reshape([1, 1]))?;
+//! assert!((frechet_distance(&a, &b)? - 5.0).abs() < 1e-12);
+//! # Ok::<(), meanflow_eval::EvalError>(())
+//! ```
+
+mod distances;
+mod error;
+mod features;
+mod frechet;
+mod inception_score;
+mod kernel;
+mod manifold;
+mod matrix;
+mod moments;
+mod nearest;
+mod spread;
+mod statistics;
+
+pub use error::EvalError;
+pub use features::{Extractor, Features, Pixels};
+pub use frechet::frechet_distance;
+pub use inception_score::inception_score;
+pub use kernel::{KernelSubsets, kernel_distance, kernel_distance_of};
+pub use manifold::{PrecisionRecall, precision_recall};
+pub use moments::Moments;
+pub use nearest::{Neighbours, nearest};
+pub use spread::Spread;
+pub use statistics::Statistics;
