@@ -194,6 +194,13 @@ fn any_draws_are_computed_by_any_engine() {
 }
 
 #[test]
+fn autoencoder() {
+    within(&run("vae_a", Kind::Float, Engine::Dual), OFFICIAL_ROUNDING);
+    // The results are stored in f64, so this is rounding of f64 alone.
+    within(&run("vae_a", Kind::Double, Engine::Dual), 1e-13);
+}
+
+#[test]
 fn what_is_no_golden_says_why() {
     let setting = Setting {
         device: Device::Cpu,

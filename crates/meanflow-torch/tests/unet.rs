@@ -112,6 +112,8 @@ proptest! {
         let x = [vec![rows, channels, side, side]];
         let (weight, bias) = (normal(50, &[3, channels, 3, 3]), normal(51, &[3]));
         agrees(&x, k, |x| x[0].convolve(&weight, &bias, 1));
+        agrees(&x, k, |x| x[0].convolve_halving(&weight, &bias));
+        agrees(&x, k, |x| x[0].repeat_pixels());
         let (scale, shift) = (normal(52, &[channels]), normal(53, &[channels]));
         agrees(&x, k, |x| x[0].group_norm(groups, &scale, &shift, 1e-6));
         let filter = normal(54, &[channels, 1, 2 * inner, 2 * inner]);

@@ -16,6 +16,24 @@ impl Dual {
         self.with_rule(apply(&self.primal, Some(bias)), |dx, _| apply(dx, None))
     }
 
+    /// Convolution of stride 2 with zeros right of and below the picture only; weight `[out, C, 3, 3]`, bias `[out]`; half
+    /// the height and width where they are even.
+    pub fn convolve_halving(&self, weight: &Tensor, bias: &Tensor) -> Self {
+        let apply = |x: &Tensor, bias: Option<&Tensor>| {
+            let padded = x.constant_pad_nd([0, 1, 0, 1]);
+            padded.conv2d(weight, bias, [2, 2], [0, 0], [1, 1], 1)
+        };
+        self.with_rule(apply(&self.primal, Some(bias)), |dx, _| apply(dx, None))
+    }
+
+    /// Twice the height and width: every pixel becomes four.
+    pub fn repeat_pixels(&self) -> Self {
+        self.map_linear(|x| {
+            let size = x.size();
+            x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
+        })
+    }
+
     /// Half the height and width: every channel filtered by `filter [C, 1, n, n]`, every second pixel kept.
     pub fn halve(&self, filter: &Tensor) -> Self {
         let [channels, .., side] = filter.size()[..] else {

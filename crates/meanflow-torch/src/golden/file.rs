@@ -62,6 +62,11 @@ impl GoldenFile {
         })
     }
 
+    /// A file or folder beside the golden.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        self.path.with_file_name(name)
+    }
+
     pub(super) fn problem(&self, problem: String) -> TorchError {
         TorchError::File {
             path: self.path.clone(),

@@ -11,6 +11,7 @@ mod optimizer;
 mod sampling;
 mod songunet;
 mod step;
+mod vae;
 
 use std::path::Path;
 
@@ -35,12 +36,13 @@ pub struct Setting {
 type Check = fn(&GoldenFile, &Setting) -> Result<Report, TorchError>;
 
 /// The kinds of golden by the beginning of their names.
-const KINDS: [(&str, Check); 5] = [
+const KINDS: [(&str, Check); 6] = [
     ("dit_official", dit::check),
     ("step_official", step::check),
     ("sampling", sampling::check),
     ("songunet_official", songunet::check),
     ("adamw_ema", optimizer::check),
+    ("vae", vae::check),
 ];
 
 /// Computes everything that the golden `path` (`….safetensors`) holds results of, and compares.

@@ -35,7 +35,34 @@ impl Convolution {
     }
 }
 
-/// Group norm with an affine part, in groups of at least four channels and at most 32 of them (Karras et al. 2022).
+/// Convolution of 3×3 that halves height and width, with zeros right of and below the picture only.
+#[derive(Debug)]
+pub struct HalvingConvolution {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl HalvingConvolution {
+    /// Declares `weight [channels, channels, 3, 3]`, Xavier-uniform, and `bias [channels]` at zero.
+    pub fn new(scope: &mut Scope, channels: i64) -> Self {
+        let init = Init::Xavier {
+            fan_in: channels * 9,
+            fan_out: channels * 9,
+            gain: 1.0,
+        };
+        Self {
+            weight: scope.parameter("weight", &[channels, channels, 3, 3], init),
+            bias: scope.parameter("bias", &[channels], Init::Zeros),
+        }
+    }
+
+    /// `[B, channels, H, W]` to `[B, channels, H/2, W/2]`; H and W are even.
+    pub fn forward(&self, x: &Dual) -> Dual {
+        x.convolve_halving(&self.weight, &self.bias)
+    }
+}
+
+/// Group norm with an affine part.
 #[derive(Debug)]
 pub struct GroupNorm {
     weight: Tensor,
@@ -46,12 +73,18 @@ pub struct GroupNorm {
 impl GroupNorm {
     const EPSILON: f64 = 1e-6;
 
-    /// Declares `weight [channels]` at one and `bias [channels]` at zero.
+    /// Declares `weight [channels]` at one and `bias [channels]` at zero; groups of at least four channels, and at most 32
+    /// of them (Karras et al. 2022).
     pub fn new(scope: &mut Scope, channels: i64) -> Self {
+        Self::in_groups(scope, channels, Self::groups(channels))
+    }
+
+    /// The same in so many groups, which divide the channels.
+    pub fn in_groups(scope: &mut Scope, channels: i64, groups: i64) -> Self {
         Self {
             weight: scope.parameter("weight", &[channels], Init::Ones),
             bias: scope.parameter("bias", &[channels], Init::Zeros),
-            groups: Self::groups(channels),
+            groups,
         }
     }
 

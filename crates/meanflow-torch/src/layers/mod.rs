@@ -9,7 +9,7 @@ mod resample;
 
 pub use block::Block;
 pub(crate) use block::{EPSILON, modulation};
-pub use convolution::{Convolution, GroupNorm};
+pub use convolution::{Convolution, GroupNorm, HalvingConvolution};
 pub use embedding::{LabelTable, TimeEmbedding, TimeTower};
 pub use linear::Linear;
 pub use patches::{PatchGrid, positions};

@@ -3,6 +3,7 @@
 mod dit;
 mod mlp;
 mod unet;
+mod vae;
 
 use std::fmt::Debug;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use dit::{Dit, DitConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use unet::{Unet, UnetConfig};
+pub use vae::{Vae, VaeConfig, VaeFiles, VaeNetwork};
 
 use crate::condition::Condition;
 use crate::parameters::Scope;
