@@ -15,9 +15,9 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("src/shim/shim.cpp")
+        .files(["shim", "checkpoint"].map(|name| format!("src/shim/{name}.cpp")))
         .compile("meanflow_shim");
-    println!("cargo::rerun-if-changed=src/shim/shim.cpp");
+    println!("cargo::rerun-if-changed=src/shim");
     println!("cargo::metadata=libtorch_lib={}", lib.display());
     println!("cargo::rustc-env=MEANFLOW_LIBTORCH_LIB={}", lib.display());
     println!(

@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 thread_local! {
     static PRODUCTS_ONLY: Cell<bool> = const { Cell::new(false) };
@@ -14,26 +14,41 @@ thread_local! {
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
     if PRODUCTS_ONLY.get() {
         let scores = q.matmul(&k.transpose(-2, -1)) * scale(q);
-        return scores.softmax(-1, q.kind()).matmul(v);
+        return scores
+            .softmax(-1, softmax_kind(q.kind()))
+            .to_kind(q.kind())
+            .matmul(v);
     }
     Tensor::scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)
 }
 
 /// The derivative of [`attend`] along `(dq, dk, dv)`; the probabilities are computed again, for these rows only.
+///
+/// Products of bfloat16 have their softmax, and its derivative, in f32.
 pub(crate) fn tangent([q, k, v]: [&Tensor; 3], [dq, dk, dv]: [&Tensor; 3]) -> Tensor {
     let size = q.size();
     let flat = |x: &Tensor| x.reshape([size[0] * size[1], size[2], size[3]]);
     let [q, k, v, dq, dk, dv] = [q, k, v, dq, dk, dv].map(flat);
     let zero = Tensor::zeros([1], (q.kind(), q.device()));
     let product = |a: &Tensor, b: &Tensor| zero.baddbmm(a, &b.transpose(1, 2), 0.0, scale(&q));
-    let probabilities = product(&q, &k).softmax(-1, q.kind());
+    let (kind, sums) = (q.kind(), softmax_kind(q.kind()));
+    let probabilities = product(&q, &k).softmax(-1, sums);
     let scores = product(&dq, &k).baddbmm(&q, &dk.transpose(1, 2), 1.0, scale(&q));
+    let scores = scores.to_kind(sums);
     // The Jacobian of a softmax is symmetric, so its backward kernel is also its forward derivative.
-    let change = Tensor::internal_softmax_backward_data(&scores, &probabilities, -1, q.kind());
+    let change = Tensor::internal_softmax_backward_data(&scores, &probabilities, -1, sums);
     probabilities
+        .to_kind(kind)
         .bmm(&dv)
-        .baddbmm(&change, &v, 1.0, 1.0)
+        .baddbmm(&change.to_kind(kind), &v, 1.0, 1.0)
         .reshape(size)
+}
+
+fn softmax_kind(products: Kind) -> Kind {
+    match products {
+        Kind::BFloat16 => Kind::Float,
+        kind => kind,
+    }
 }
 
 fn scale(q: &Tensor) -> f64 {

@@ -46,6 +46,17 @@ pub fn open(name: &str) -> Result<Device, TorchError> {
     Ok(Device::Cuda(index))
 }
 
+/// Whether matrix products and convolutions of f32 on a CUDA device may round their factors to TF32's 10 bits, which its
+/// tensor cores multiply several times faster. It holds for the whole process, and for no other device.
+pub fn allow_tf32(allowed: bool) {
+    shim::set_tf32(allowed);
+}
+
+/// Whether [`allow_tf32`] allowed it, for products and convolutions alike.
+pub fn tf32_allowed() -> bool {
+    shim::tf32()
+}
+
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
 /// Loads libtorch's CUDA part from the first place that has it.
@@ -68,4 +79,17 @@ fn load_cuda() -> Result<(), String> {
         }
     }
     Err(reasons.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tf32_is_what_was_set_last() {
+        for allowed in [true, false, true, false] {
+            allow_tf32(allowed);
+            assert_eq!(tf32_allowed(), allowed);
+        }
+    }
 }

@@ -19,6 +19,8 @@
 //! ```
 
 mod attention;
+mod checkpoint;
+mod compute;
 mod condition;
 pub mod convert;
 pub mod device;
@@ -42,6 +44,7 @@ mod split;
 mod tensor;
 pub mod weights;
 
+pub use compute::{Compute, Factor, Precision};
 pub use condition::{Condition, Dropout};
 pub use dual::Dual;
 pub use engine::Engine;

@@ -7,6 +7,7 @@ use meanflow_core::Schedule;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::compute::Compute;
 use crate::condition::Condition;
 use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
@@ -160,7 +161,15 @@ impl Model {
         weights::save(path, &self.parameters.named(), metadata)
     }
 
-    /// A second model of the same configuration with a copy of the parameters that takes no gradients: an average.
+    /// The same model, computed in another way.
+    pub fn computed(self, compute: Compute) -> Self {
+        let (kind, device) = (self.kind, self.device);
+        let bound = Declaration::bound(&self.parameters, kind, device).computed(compute);
+        Self::declare(self.config, bound, kind, device)
+    }
+
+    /// A second model of the same configuration, computed in the kind of its parameters, with a copy of them that takes no
+    /// gradients: an average.
     pub fn twin(&self) -> Self {
         let copy = self.parameters.frozen_copy();
         Self::declare(

@@ -3,6 +3,8 @@
 use meanflow_core::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::compute::{Compute, Factor, Precision};
+
 /// An ordered list of named tensors.
 #[derive(Debug)]
 pub struct Parameters {
@@ -97,6 +99,7 @@ pub(crate) struct Declaration<'a> {
     source: Source<'a>,
     kind: Kind,
     device: Device,
+    compute: Compute,
     entries: Vec<(String, Tensor)>,
 }
 
@@ -107,6 +110,7 @@ impl<'a> Declaration<'a> {
             source: Source::Seed(seed),
             kind,
             device,
+            compute: Compute::default(),
             entries: Vec::new(),
         }
     }
@@ -117,6 +121,7 @@ impl<'a> Declaration<'a> {
             source: Source::Blank,
             kind,
             device,
+            compute: Compute::default(),
             entries: Vec::new(),
         }
     }
@@ -127,6 +132,7 @@ impl<'a> Declaration<'a> {
             source: Source::Shapes,
             kind: Kind::Float,
             device: Device::Cpu,
+            compute: Compute::default(),
             entries: Vec::new(),
         }
     }
@@ -137,8 +143,14 @@ impl<'a> Declaration<'a> {
             source: Source::Existing(parameters),
             kind,
             device,
+            compute: Compute::default(),
             entries: Vec::new(),
         }
+    }
+
+    /// The same parameters for a network that is computed like this.
+    pub(crate) fn computed(self, compute: Compute) -> Self {
+        Self { compute, ..self }
     }
 
     /// The root of the names.
@@ -146,6 +158,7 @@ impl<'a> Declaration<'a> {
         Scope {
             declaration: self,
             prefix: String::new(),
+            inner: false,
         }
     }
 
@@ -180,6 +193,7 @@ impl<'a> Declaration<'a> {
 pub struct Scope<'a, 'b> {
     declaration: &'b mut Declaration<'a>,
     prefix: String,
+    inner: bool,
 }
 
 impl<'a> Scope<'a, '_> {
@@ -189,7 +203,33 @@ impl<'a> Scope<'a, '_> {
         Scope {
             declaration: self.declaration,
             prefix,
+            inner: self.inner,
         }
+    }
+
+    /// The same place, the products of which may be computed in another precision than that of the parameters: the inside
+    /// of a block.
+    pub fn inner(self) -> Self {
+        Self {
+            inner: true,
+            ..self
+        }
+    }
+
+    /// Whether blocks are computed again for their gradient.
+    pub fn checkpoints_blocks(&self) -> bool {
+        self.declaration.compute.checkpoint_blocks
+    }
+
+    /// Declares a parameter of a matrix product.
+    pub fn factor(&mut self, name: &str, shape: &[i64], init: Init) -> Factor {
+        let precision = if self.inner {
+            self.declaration.compute.precision
+        } else {
+            Precision::F32
+        };
+        let kind = precision.kind(self.declaration.kind);
+        Factor::new(self.parameter(name, shape, init), kind)
     }
 
     /// Declares a parameter.

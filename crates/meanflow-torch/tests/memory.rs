@@ -7,7 +7,9 @@ use meanflow_cfg::Guidance;
 use meanflow_core::Schedule;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
-use meanflow_torch::{Batch, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor, memory};
+use meanflow_torch::{
+    Batch, Compute, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor, memory,
+};
 
 fn model() -> Model {
     let network = NetworkConfig::Dit(DitConfig {
@@ -55,7 +57,7 @@ fn a_dual_step_needs_the_memory_of_a_plain_step() {
     let dual = peak(&model, || objective.loss(&model, &batch).unwrap().loss);
     let forward = Objective {
         engine: Engine::Forward,
-        ..objective
+        ..objective.clone()
     };
     let forward = peak(&model, || forward.loss(&model, &batch).unwrap().loss);
     println!(
@@ -65,5 +67,13 @@ fn a_dual_step_needs_the_memory_of_a_plain_step() {
         forward / 1048576.0
     );
     assert!(plain > 20e6, "a step worth measuring: {plain}");
+    let model = model.computed(Compute {
+        checkpoint_blocks: true,
+        ..Compute::default()
+    });
+    let again = peak(&model, || objective.loss(&model, &batch).unwrap().loss);
+    println!("with blocks computed again {:.1}", again / 1048576.0);
+    // One block's values and the inputs of six, beside the values of six.
+    assert!(again < 0.5 * dual, "checkpointed {again} against {dual}");
     assert!(dual < 1.10 * plain, "dual {dual} against plain {plain}");
 }

@@ -8,12 +8,14 @@ use super::{Dual, head};
 use crate::shim;
 
 impl Dual {
-    /// Convolution of stride 1; weight `[out, C, n, n]`, bias `[out]`, zeros around the picture.
+    /// Convolution of stride 1 in the weight's kind of number; weight `[out, C, n, n]`, bias `[out]`, zeros around the
+    /// picture.
     pub fn convolve(&self, weight: &Tensor, bias: &Tensor, padding: i64) -> Self {
         let apply = |x: &Tensor, bias: Option<&Tensor>| {
             x.conv2d(weight, bias, [1, 1], [padding, padding], [1, 1], 1)
         };
-        self.with_rule(apply(&self.primal, Some(bias)), |dx, _| apply(dx, None))
+        let x = self.to_kind(weight.kind());
+        x.with_rule(apply(&x.primal, Some(bias)), |dx, _| apply(dx, None))
     }
 
     /// Convolution of stride 2 with zeros right of and below the picture only; weight `[out, C, 3, 3]`, bias `[out]`; half

@@ -10,7 +10,7 @@ mod convolution;
 
 use std::borrow::Borrow;
 
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::{TorchError, attention, shim};
 
@@ -96,6 +96,16 @@ impl Dual {
         }
     }
 
+    /// The kind of number of the value.
+    pub fn kind(&self) -> Kind {
+        self.primal.kind()
+    }
+
+    /// The same in another kind of number; itself where it has that kind.
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        self.map_linear(|x| x.to_kind(kind))
+    }
+
     /// A function whose tangent is `rule(tangent, rows of the primal that have one)`.
     fn with_rule(&self, primal: Tensor, rule: impl Fn(&Tensor, &Tensor) -> Tensor) -> Self {
         let tangent = self
@@ -105,9 +115,10 @@ impl Dual {
         Self { primal, tangent }
     }
 
-    /// `x Wᵀ + b` over the last dimension; weight `[out, in]`, bias `[out]`.
+    /// `x Wᵀ + b` over the last dimension, in the weight's kind of number; weight `[out, in]`, bias `[out]`.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Self {
-        self.with_rule(self.primal.linear(weight, bias), |dx, _| {
+        let x = self.to_kind(weight.kind());
+        x.with_rule(x.primal.linear(weight, bias), |dx, _| {
             dx.linear(weight, None::<&Tensor>)
         })
     }

@@ -10,7 +10,7 @@ pub(crate) const EPSILON: f64 = 1e-6;
 /// Attention and a two-layer perceptron, each shifted, scaled and gated by the condition.
 ///
 /// Legend: `B` samples, `N` tokens, `D` width, `H` heads.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Block {
     heads: i64,
     query_key_value: Linear,
@@ -39,6 +39,8 @@ impl Block {
     }
 
     /// `x [B, N, D]`, `condition [B, D]` after its SiLU, to `[B, N, D]`.
+    ///
+    /// `x`, norms and modulation keep the kind of the parameters; what comes out of a branch is added in it.
     pub fn forward(&self, x: &Dual, condition: &Dual) -> Dual {
         let [shift, scale, gate, shift_mlp, scale_mlp, gate_mlp] =
             modulation(&self.modulation, condition);
@@ -48,7 +50,7 @@ impl Block {
             .expand
             .forward(&x.layer_norm(EPSILON).modulate(&shift_mlp, &scale_mlp))
             .gelu();
-        x.add_gated(&gate_mlp, &self.contract.forward(&hidden))
+        x.add_gated(&gate_mlp, &self.contract.forward(&hidden).to_kind(x.kind()))
     }
 
     fn attention(&self, x: &Dual) -> Dual {
@@ -63,12 +65,13 @@ impl Block {
             let (rows, heads, tokens, width) = x.size4().expect("[B, H, N, d]");
             x.transpose(1, 2).reshape([rows, tokens, heads * width])
         });
-        self.projection.forward(&attended)
+        self.projection.forward(&attended).to_kind(x.kind())
     }
 }
 
 /// The parts of a modulation, each `[B, 1, D]`.
 pub(crate) fn modulation<const PARTS: usize>(linear: &Linear, condition: &Dual) -> [Dual; PARTS] {
-    let parts = linear.forward(condition).split::<PARTS>(1);
+    let parts = linear.forward(condition).to_kind(condition.kind());
+    let parts = parts.split::<PARTS>(1);
     parts.map(|part| part.map_linear(|x| x.unsqueeze(1)))
 }

@@ -1,15 +1,16 @@
 //! Convolution and group norm with their parameters.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::Dual;
+use crate::compute::Factor;
 use crate::parameters::{Init, Scope};
 
 /// Convolution of stride 1 that keeps the size of the picture.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Convolution {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Factor,
+    bias: Factor,
     padding: i64,
 }
 
@@ -23,15 +24,21 @@ impl Convolution {
             gain,
         };
         Self {
-            weight: scope.parameter("weight", &[outputs, inputs, side, side], init),
-            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+            weight: scope.factor("weight", &[outputs, inputs, side, side], init),
+            bias: scope.factor("bias", &[outputs], Init::Zeros),
             padding: side / 2,
         }
     }
 
-    /// `[B, inputs, H, W]` to `[B, outputs, H, W]`.
+    /// `[B, inputs, H, W]` to `[B, outputs, H, W]`, in the kind of the input: what follows is a norm or a sum.
     pub fn forward(&self, x: &Dual) -> Dual {
-        x.convolve(&self.weight, &self.bias, self.padding)
+        x.convolve(&self.weight.value(), &self.bias.value(), self.padding)
+            .to_kind(x.kind())
+    }
+
+    /// The kind of the product.
+    pub(crate) fn kind(&self) -> Kind {
+        self.weight.kind()
     }
 }
 
@@ -68,6 +75,17 @@ pub struct GroupNorm {
     weight: Tensor,
     bias: Tensor,
     groups: i64,
+}
+
+impl Clone for GroupNorm {
+    /// Another handle to the same parameters.
+    fn clone(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.shallow_clone(),
+            groups: self.groups,
+        }
+    }
 }
 
 impl GroupNorm {

@@ -1,24 +1,23 @@
 //! The affine map.
 
-use tch::Tensor;
-
 use super::PatchGrid;
 use crate::Dual;
+use crate::compute::Factor;
 use crate::parameters::{Init, Scope};
 
 /// `x Wᵀ + b` over the last dimension.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Factor,
+    bias: Factor,
 }
 
 impl Linear {
     /// Declares `weight [outputs, inputs]`, started as `init` says, and `bias [outputs]` at zero.
     pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, init: Init) -> Self {
         Self {
-            weight: scope.parameter("weight", &[outputs, inputs], init),
-            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+            weight: scope.factor("weight", &[outputs, inputs], init),
+            bias: scope.factor("bias", &[outputs], Init::Zeros),
         }
     }
 
@@ -45,15 +44,18 @@ impl Linear {
             fan_out: outputs,
             gain: 1.0,
         };
-        let weight = scope.parameter("weight", &[outputs, grid.channels, side, side], init);
+        let weight = scope.factor("weight", &[outputs, grid.channels, side, side], init);
         Self {
             weight,
-            bias: scope.parameter("bias", &[outputs], Init::Zeros),
+            bias: scope.factor("bias", &[outputs], Init::Zeros),
         }
     }
 
-    /// `[B, …, inputs]` to `[B, …, outputs]`.
+    /// `[B, …, inputs]` to `[B, …, outputs]`, in the kind of the product.
     pub fn forward(&self, x: &Dual) -> Dual {
-        x.linear(&self.weight.flatten(1, -1), Some(&self.bias))
+        x.linear(
+            &self.weight.value().flatten(1, -1),
+            Some(&self.bias.value()),
+        )
     }
 }

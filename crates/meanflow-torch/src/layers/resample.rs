@@ -24,6 +24,16 @@ pub struct Resample {
     filter: Option<Tensor>,
 }
 
+impl Clone for Resample {
+    /// Another handle to the same filter.
+    fn clone(&self) -> Self {
+        Self {
+            resize: self.resize,
+            filter: self.filter.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+}
+
 impl Resample {
     /// A filter of even length over `channels` channels.
     pub fn new(scope: &Scope, resize: Resize, taps: &[f64], channels: i64) -> Self {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Network, multiple, positive};
+use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{
     Block, EPSILON, LabelTable, Linear, PatchGrid, TimeEmbedding, TimeTower, modulation, positions,
@@ -91,6 +92,7 @@ pub struct Dit {
     blocks: Vec<Block>,
     last_modulation: Linear,
     last: Linear,
+    checkpoint: bool,
 }
 
 impl Dit {
@@ -132,7 +134,7 @@ impl Dit {
             blocks: (0..config.depth)
                 .map(|index| {
                     Block::new(
-                        &mut scope.sub("blocks").sub(index),
+                        &mut scope.sub("blocks").sub(index).inner(),
                         width,
                         heads,
                         config.hidden(),
@@ -141,6 +143,7 @@ impl Dit {
                 .collect(),
             last_modulation,
             last,
+            checkpoint: scope.checkpoints_blocks(),
         }
     }
 
@@ -163,7 +166,11 @@ impl Network for Dit {
             .forward(&self.grid.split(z))
             .add_constant(&self.positions);
         for block in &self.blocks {
-            x = block.forward(&x, &condition);
+            x = if self.checkpoint {
+                checkpointed(block, [&x, &condition], |block, [x, c]| block.forward(x, c))
+            } else {
+                block.forward(&x, &condition)
+            };
         }
         let [shift, scale] = modulation(&self.last_modulation, &condition);
         self.grid.join(

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Network, positive};
+use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{LabelTable, Linear, TimeEmbedding, TimeTower};
 use crate::parameters::Scope;
@@ -50,6 +51,7 @@ pub struct Mlp {
     labels: Option<LabelTable>,
     layers: Vec<[Linear; 3]>,
     last: Linear,
+    checkpoint: bool,
 }
 
 impl Mlp {
@@ -68,9 +70,10 @@ impl Mlp {
             labels: (classes > 0)
                 .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, width)),
             layers: (0..config.depth)
-                .map(|index| layer(&mut scope.sub("layers").sub(index)))
+                .map(|index| layer(&mut scope.sub("layers").sub(index).inner()))
                 .collect(),
             last: Linear::xavier(&mut scope.sub("last"), width, shape[0]),
+            checkpoint: scope.checkpoints_blocks(),
         }
     }
 }
@@ -87,10 +90,18 @@ impl Network for Mlp {
             .sinusoid(&self.frequencies)
             .map_linear(|x| (x / self.frequencies.tile([2])).flatten(1, -1));
         let mut x = self.first.forward(&Dual::cat(&[z, &waves], -1));
-        for [expand, contract, shift] in &self.layers {
-            let hidden = expand.forward(&x).add(&shift.forward(&embedded)).silu();
-            x = x.add(&contract.forward(&hidden));
+        for layer in &self.layers {
+            x = if self.checkpoint {
+                checkpointed(layer, [&x, &embedded], residual)
+            } else {
+                residual(layer, [&x, &embedded])
+            };
         }
         self.last.forward(&x.silu())
     }
+}
+
+fn residual([expand, contract, shift]: &[Linear; 3], [x, embedded]: [&Dual; 2]) -> Dual {
+    let hidden = expand.forward(x).add(&shift.forward(embedded)).silu();
+    x.add(&contract.forward(&hidden).to_kind(x.kind()))
 }

@@ -1,6 +1,8 @@
 //! The few libtorch functions that tch does not bind, behind safe signatures: the only `unsafe` of the workspace.
 #![allow(unsafe_code)]
 
+pub(crate) mod checkpoint;
+
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
 
@@ -54,6 +56,8 @@ unsafe extern "C" {
         weight: f64,
     ) -> *mut c_char;
     fn mf_map_tensors();
+    fn mf_set_tf32(allowed: bool);
+    fn mf_tf32() -> bool;
     fn mf_load_library(path: *const c_char) -> *mut c_char;
 }
 
@@ -237,6 +241,18 @@ pub(crate) fn foreach_lerp(
 pub(crate) fn map_tensors() {
     // SAFETY: no memory is passed, and live memory is not touched.
     unsafe { mf_map_tensors() }
+}
+
+/// Whether products of f32 on a CUDA device may use TF32, for the whole process.
+pub(crate) fn set_tf32(allowed: bool) {
+    // SAFETY: sets flags of libtorch's context.
+    unsafe { mf_set_tf32(allowed) }
+}
+
+/// What was set last; libtorch starts with TF32 in convolutions only, which is no.
+pub(crate) fn tf32() -> bool {
+    // SAFETY: reads flags of libtorch's context.
+    unsafe { mf_tf32() }
 }
 
 /// Loads a shared library with global symbols.

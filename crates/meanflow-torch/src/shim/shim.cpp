@@ -6,7 +6,6 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/native_group_norm_backward.h>
 #include <ATen/ops/native_layer_norm_backward.h>
-#include <c10/util/Exception.h>
 #include <dlfcn.h>
 #include <malloc.h>
 #include <torch/csrc/autograd/forward_grad.h>
@@ -16,27 +15,15 @@
 #include <cstring>
 #include <vector>
 
-namespace {
+#include "guarded.h"
 
-using Handle = at::Tensor*;
+namespace {
 
 std::vector<at::Tensor> list(const Handle* handles, size_t count) {
   std::vector<at::Tensor> tensors;
   tensors.reserve(count);
   for (size_t i = 0; i < count; ++i) tensors.push_back(*handles[i]);
   return tensors;
-}
-
-template <typename F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  }
 }
 
 }  // namespace
@@ -103,6 +90,8 @@ char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Han
     } else {
       update([](auto&&... arguments) { at::_fused_adam_(arguments...); });
     }
+    // Unlike other operations in place, these do not say that they have changed the parameters.
+    for (auto& parameter : self) parameter.unsafeGetTensorImpl()->bump_version();
   });
 }
 
@@ -116,6 +105,14 @@ void mf_map_tensors() {
   mallopt(M_MMAP_THRESHOLD, 64 << 10);
   mallopt(M_TRIM_THRESHOLD, 64 << 10);
 }
+
+// Whether matrix products and convolutions of f32 on a CUDA device may round their factors to 10 bits.
+void mf_set_tf32(bool allowed) {
+  at::globalContext().setAllowTF32CuBLAS(allowed);
+  at::globalContext().setAllowTF32CuDNN(allowed);
+}
+
+bool mf_tf32() { return at::globalContext().allowTF32CuBLAS() && at::globalContext().allowTF32CuDNN(); }
 
 // Loads a shared library with its symbols visible to the libraries loaded before it.
 char* mf_load_library(const char* path) {

@@ -2,7 +2,7 @@
 
 use super::UnetConfig;
 use crate::Dual;
-use crate::condition::Condition;
+use crate::condition::Dropout;
 use crate::layers::{Convolution, GroupNorm, Linear, Resample, Resize};
 use crate::parameters::Scope;
 
@@ -37,7 +37,7 @@ impl BlockShape {
 /// the input over √2.
 ///
 /// Legend: `B` samples, `C` channels, `E` width of the embedding.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Block {
     shape: BlockShape,
     dropout: f64,
@@ -93,14 +93,14 @@ impl Block {
     }
 
     /// `x [B, inputs, H, W]`, `embedding [B, E]`, to `[B, outputs, H', W']`.
-    pub(super) fn forward(&self, x: &Dual, embedding: &Dual, condition: &Condition) -> Dual {
+    pub(super) fn forward(&self, x: &Dual, embedding: &Dual, dropout: Option<Dropout>) -> Dual {
         let [norm0, norm1] = &self.norms;
         let [conv0, conv1] = &self.convolutions;
         let hidden = self.resample.forward(&norm0.forward(x).silu());
         let hidden = conv0
             .forward(&hidden)
-            .add_to_channels(&self.shift.forward(embedding));
-        let hidden = self.drop(&norm1.forward(&hidden).silu(), condition);
+            .add_to_channels(&self.shift.forward(embedding).to_kind(x.kind()));
+        let hidden = self.drop(&norm1.forward(&hidden).silu(), dropout);
         let shortcut = match &self.skip {
             Some(skip) => skip.forward(&self.resample.forward(x)),
             None => x.clone(),
@@ -112,8 +112,8 @@ impl Block {
         }
     }
 
-    fn drop(&self, x: &Dual, condition: &Condition) -> Dual {
-        match condition.dropout {
+    fn drop(&self, x: &Dual, dropout: Option<Dropout>) -> Dual {
+        match dropout {
             Some(dropout) if self.dropout > 0.0 => {
                 x.times_constant(&dropout.mask(self.layer, self.dropout, x.primal()))
             }
@@ -126,7 +126,7 @@ impl Block {
 const SHARE: f64 = std::f64::consts::FRAC_1_SQRT_2;
 
 /// Attention of one head between the pixels of a picture.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Attention {
     norm: GroupNorm,
     query_key_value: Convolution,
@@ -154,6 +154,7 @@ impl Attention {
     /// `[B, C, H, W]` to the same.
     fn forward(&self, x: &Dual) -> Dual {
         let projected = self.query_key_value.forward(&self.norm.forward(x));
+        let projected = projected.to_kind(self.query_key_value.kind());
         let [q, k, v] = [0, 1, 2].map(|part| {
             projected.map_linear(|x| {
                 let (rows, channels, height, width) = x.size4().expect("[B, 3 C, H, W]");

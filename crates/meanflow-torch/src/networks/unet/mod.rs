@@ -9,6 +9,7 @@ use self::block::{Block, BlockShape};
 pub use self::config::UnetConfig;
 use super::Network;
 use crate::Dual;
+use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{Convolution, GroupNorm, LabelTable, Linear, Resize, TimeEmbedding};
 use crate::parameters::{Init, Scope};
@@ -24,6 +25,7 @@ pub struct Unet {
     up: Vec<Block>,
     last_norm: GroupNorm,
     last: Convolution,
+    checkpoint: bool,
 }
 
 impl Unet {
@@ -44,7 +46,7 @@ impl Unet {
             let blocks = plan.iter().zip(dropping.by_ref());
             blocks
                 .map(|((name, shape), layer)| {
-                    Block::new(&mut scope.sub(name), config, shape, layer)
+                    Block::new(&mut scope.sub(name).inner(), config, shape, layer)
                 })
                 .collect()
         };
@@ -65,6 +67,7 @@ impl Unet {
                 3,
                 block::SMALL,
             ),
+            checkpoint: scope.checkpoints_blocks(),
         }
     }
 }
@@ -75,7 +78,7 @@ impl Network for Unet {
         let mut x = self.first.forward(z);
         let mut skips = vec![x.clone()];
         for block in &self.down {
-            x = block.forward(&x, &embedding, condition);
+            x = self.through(block, &x, &embedding, condition);
             skips.push(x.clone());
         }
         for block in &self.up {
@@ -83,9 +86,22 @@ impl Network for Unet {
                 let skip = skips.pop().expect("as many blocks up as down");
                 x = Dual::cat(&[&x, &skip], 1);
             }
-            x = block.forward(&x, &embedding, condition);
+            x = self.through(block, &x, &embedding, condition);
         }
         self.last.forward(&self.last_norm.forward(&x).silu())
+    }
+}
+
+impl Unet {
+    fn through(&self, block: &Block, x: &Dual, embedding: &Dual, condition: &Condition) -> Dual {
+        let dropout = condition.dropout;
+        let forward =
+            move |block: &Block, [x, embedding]: [&Dual; 2]| block.forward(x, embedding, dropout);
+        if self.checkpoint {
+            checkpointed(block, [x, embedding], forward)
+        } else {
+            forward(block, [x, embedding])
+        }
     }
 }
 
