@@ -6,8 +6,9 @@ use toml::{Table, Value};
 
 use crate::config::{RateConfig, TrainConfig};
 
-/// Keys that decide when something is written or drawn, and nothing about the weights.
-const HARMLESS: [&str; 4] = [
+/// Keys that decide when something is written or drawn or how memory is saved, and nothing about the weights.
+const HARMLESS: [&str; 5] = [
+    "compute.checkpoint_blocks",
     "training.checkpoint_every",
     "training.sample_every",
     "training.log_every",

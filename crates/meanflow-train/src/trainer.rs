@@ -6,7 +6,7 @@ use std::path::Path;
 use meanflow_cfg::Guidance;
 use meanflow_data::Source;
 use meanflow_torch::engine::Direction;
-use meanflow_torch::{Adam, Batch, Device, Kind, Model, Objective, Tensor, weights};
+use meanflow_torch::{Adam, Batch, Device, Kind, Model, Objective, Tensor, device, weights};
 use tch::no_grad;
 
 use crate::average::{Average, DecayLaw};
@@ -64,6 +64,8 @@ impl Trainer {
             device,
             Kind::Float,
         )?;
+        let model = model.computed(config.compute.network());
+        device::allow_tf32(config.compute.tf32);
         Ok(Self {
             averages: DecayLaw::all(&config.ema)
                 .map(|law| Average::new(law, &model))

@@ -24,13 +24,17 @@ order = "after-ordering"
 "#;
 
 fn trained(overrides: &[&str]) -> (Trainer, Vec<StepReport>) {
+    trained_for(8, overrides)
+}
+
+fn trained_for(steps: usize, overrides: &[&str]) -> (Trainer, Vec<StepReport>) {
     // Such a network is not worth a second thread, which would wait for a core beside other tests.
     tch::set_num_threads(1);
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     let config = TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap();
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
-    let reports = (0..8).map(|_| trainer.step().unwrap()).collect();
+    let reports = (0..steps).map(|_| trainer.step().unwrap()).collect();
     (trainer, reports)
 }
 
@@ -79,6 +83,51 @@ fn every_exact_engine_trains_the_same() {
         // As above.
         assert!(distance < 1e-3, "{engine}: {distance}");
     }
+}
+
+#[test]
+fn blocks_that_are_computed_again_train_the_same() {
+    for parts in [1, 4] {
+        let parts = format!("training.parts={parts}");
+        let (plain, _) = trained(&[&parts]);
+        let (again, _) = trained(&[&parts, "compute.checkpoint_blocks=true"]);
+        let distance = distance(
+            &plain.model().parameters().tensors(),
+            &again.model().parameters().tensors(),
+        );
+        // As above.
+        assert!(distance < 1e-3, "{parts}: {distance}");
+    }
+}
+
+#[test]
+fn products_in_bfloat16_train_about_the_same() {
+    // The mean of the last quarter of a run, in which the loss of the digits falls to less than half.
+    let end = |precision: &str| {
+        let (_, reports) = trained_for(
+            200,
+            &[
+                "data={ kind = \"digits\", conditional = false }",
+                "network={ kind = \"dit\", patch = 4, width = 32, depth = 2, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
+                "rate.peak=2e-3",
+                "training.steps=200",
+                &format!("compute.precision={precision:?}"),
+            ],
+        );
+        let mean = |reports: &[StepReport]| {
+            reports.iter().map(|report| report.unweighted).sum::<f64>() / reports.len() as f64
+        };
+        (mean(&reports[..5]), mean(&reports[150..]))
+    };
+    let ((begin, plain), (_, rounded)) = (end("f32"), end("bf16"));
+    println!("{begin} to {plain}, {rounded}");
+    assert!(plain < 0.6 * begin, "{begin} to {plain}: trained");
+    assert_ne!(plain, rounded, "the products are rounded");
+    // Rounding by 2^-9 is noise far below that of a batch, and both runs see the same batches.
+    assert!(
+        (rounded / plain - 1.0).abs() < 0.02,
+        "{plain} and {rounded}"
+    );
 }
 
 #[test]

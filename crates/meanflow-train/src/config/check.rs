@@ -27,6 +27,7 @@ impl TrainConfig {
             .or_else(|| self.data.fault(&self.network))
             .or_else(|| self.fault_of_labels())
             .or_else(|| self.fault_of_training())
+            .or_else(|| self.fault_of_compute())
             .or_else(|| self.samples.fault())
     }
 

@@ -5,6 +5,7 @@
 //! Unknown keys, NaN and numbers out of range are errors that name file, line, column and key.
 
 mod check;
+mod compute;
 mod data;
 mod document;
 mod error;
@@ -23,6 +24,7 @@ use meanflow_core::weighting::AdaptiveWeight;
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
+pub use compute::ComputeConfig;
 pub use data::{CifarConfig, DataConfig, LatentsConfig};
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
@@ -63,8 +65,15 @@ pub struct TrainConfig {
     pub ema: EmaConfig,
     /// Batch, length, and what is written when.
     pub training: TrainingConfig,
+    /// How a step is computed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub compute: ComputeConfig,
     /// The pictures drawn while training.
     pub samples: SamplesConfig,
+}
+
+fn is_default(compute: &ComputeConfig) -> bool {
+    *compute == ComputeConfig::default()
 }
 
 impl TrainConfig {

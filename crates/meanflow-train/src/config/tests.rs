@@ -192,6 +192,25 @@ fn contradictions_are_refused_with_their_key() {
 }
 
 #[test]
+fn compute_is_plain_unless_it_is_written() {
+    let plain = parse(RECIPE, &[]).unwrap();
+    assert_eq!(plain.compute, ComputeConfig::default());
+    assert!(!plain.to_toml().contains("compute"));
+    let changed = ["compute.precision=bf16", "compute.checkpoint_blocks=true"];
+    let changed = parse(RECIPE, &changed).unwrap();
+    assert_eq!(parse(&changed.to_toml(), &[]).unwrap(), changed);
+    assert!(changed.compute.checkpoint_blocks && !changed.compute.tf32);
+    let twice = message(
+        "[samples]",
+        "engine = { kind = \"double-backward\" }\n\n[compute]\ncheckpoint_blocks = true\n\n[samples]",
+    );
+    assert!(
+        twice.contains("compute.checkpoint_blocks: expected another training.engine"),
+        "{twice}"
+    );
+}
+
+#[test]
 fn an_override_is_blamed_for_what_it_breaks() {
     let text = parse(RECIPE, &["rate.peak=nan"]).unwrap_err().to_string();
     assert!(
