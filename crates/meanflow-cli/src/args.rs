@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use meanflow_torch::convert::Layout;
 use meanflow_torch::{Engine, Kind};
 
+use crate::commands::encode::Encode;
 use crate::route::Route;
 use crate::seeds::Seeds;
 
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Validate(Validate),
     Check(Check),
     Convert(Convert),
+    Data(Data),
 }
 
 /// Train a model by a recipe, or go on with a run that was stopped.
@@ -62,7 +64,8 @@ pub(crate) struct Train {
     after_help = "Examples:\n  meanflow sample runs/digits --seeds 0-63 --out grid.png\n  \
 meanflow sample runs/digits --seeds 0-99 --class 7 --steps 2 --out sevens/\n  \
 meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz\n  \
-meanflow sample runs/digits --seeds 0-63 --ode heun:50 --out flow-matching.png"
+meanflow sample runs/digits --seeds 0-63 --ode heun:50 --out flow-matching.png\n  \
+meanflow sample runs/imagenet256-b4 --seeds 0-63 --vae sd-vae-ft-mse/ --out grid.png"
 )]
 pub(crate) struct Sample {
     /// A weights file (.safetensors) or a run directory
@@ -79,6 +82,9 @@ pub(crate) struct Sample {
     /// A picture (.png), an archive with arr_0 and arr_1 (.npz), or a folder for one picture a seed
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
+    /// The VAE that turns latents into pictures: a folder as diffusers writes it, or its weights (.safetensors)
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) vae: Option<PathBuf>,
     /// Columns of the picture [default: about as many as rows]
     #[arg(long)]
     pub(crate) columns: Option<NonZeroUsize>,
@@ -287,6 +293,18 @@ impl OfficialLayout {
             Self::Pytorch => Layout::PyTorch,
         }
     }
+}
+
+/// Work on data sets.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Data {
+    #[command(subcommand)]
+    pub(crate) what: DataWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataWhat {
+    Encode(Encode),
 }
 
 #[derive(Debug, clap::Args)]

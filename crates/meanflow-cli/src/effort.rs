@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use meanflow_train::Samples;
 use serde_json::json;
 
 use crate::output::say;
 
 /// Evaluations and time of a set of samples.
 pub(crate) struct Effort {
+    samples: usize,
     least: usize,
     most: usize,
     mean: f64,
@@ -19,6 +19,7 @@ impl Effort {
     /// From the evaluations of every sample.
     pub(crate) fn new(evaluations: &[usize], seconds: f64) -> Self {
         Self {
+            samples: evaluations.len(),
             least: evaluations.iter().copied().min().unwrap_or_default(),
             most: evaluations.iter().copied().max().unwrap_or_default(),
             mean: evaluations.iter().sum::<usize>() as f64 / evaluations.len() as f64,
@@ -26,9 +27,10 @@ impl Effort {
         }
     }
 
-    /// Says what was written and what it took.
-    pub(crate) fn report(&self, out: &Path, samples: &Samples, as_json: bool) {
+    /// Says what was written, samples of this shape, and what it took.
+    pub(crate) fn report(&self, out: &Path, shape: &[usize], as_json: bool) {
         let Self {
+            samples,
             least,
             most,
             mean,
@@ -36,7 +38,7 @@ impl Effort {
         } = self;
         if as_json {
             let report = json!({
-                "out": out, "samples": samples.len(), "shape": samples.shape, "seconds": seconds,
+                "out": out, "samples": samples, "shape": shape, "seconds": seconds,
                 "evaluations": { "least": least, "mean": mean, "most": most },
             });
             say(format_args!("{report:#}"));
@@ -48,9 +50,8 @@ impl Effort {
             format!("{least} to {most} evaluations, {mean:.1} on average")
         };
         say(format_args!(
-            "{}: {} samples, {each}, {seconds:.2} s",
-            out.display(),
-            samples.len()
+            "{}: {samples} samples, {each}, {seconds:.2} s",
+            out.display()
         ));
     }
 }

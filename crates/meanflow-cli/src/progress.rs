@@ -139,3 +139,24 @@ impl Observer for Progress {
         }
     }
 }
+
+/// A number of equal things to do: a bar on a terminal, nothing elsewhere.
+#[derive(Debug)]
+pub(crate) struct Count(ProgressBar);
+
+impl Count {
+    pub(crate) fn new(things: usize) -> Self {
+        let bar = ProgressBar::new(things as u64);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} · {eta} left");
+        bar.set_style(style.expect("the template is valid"));
+        Self(bar)
+    }
+
+    pub(crate) fn add(&self, things: usize) {
+        self.0.inc(things as u64);
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}

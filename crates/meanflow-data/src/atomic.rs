@@ -17,10 +17,10 @@ use crate::DataError;
 ///
 /// # Errors
 /// [`DataError::Io`] with `path`, or whatever `write` returns.
-pub fn write_atomically(
+pub fn write_atomically<E: From<DataError>>(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>,
-) -> Result<(), DataError> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     replace(path, true, write)
 }
 
@@ -31,11 +31,11 @@ pub(crate) fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), DataError>
     })
 }
 
-fn replace(
+fn replace<E: From<DataError>>(
     path: &Path,
     sync: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>,
-) -> Result<(), DataError> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let temporary = temporary_beside(path)?;
     let result = write_whole(&temporary, path, sync, write);
     if result.is_err() {
@@ -46,12 +46,12 @@ fn replace(
 }
 
 /// The steps that may fail.
-fn write_whole(
+fn write_whole<E: From<DataError>>(
     temporary: &Path,
     path: &Path,
     sync: bool,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), DataError>,
-) -> Result<(), DataError> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -65,7 +65,10 @@ fn write_whole(
         file.sync_all().map_err(DataError::io(path))?;
     }
     fs::rename(temporary, path).map_err(DataError::io(path))?;
-    if sync { sync_folder(path) } else { Ok(()) }
+    if sync {
+        sync_folder(path)?;
+    }
+    Ok(())
 }
 
 /// Makes the rename itself durable, where folders can be opened.

@@ -7,17 +7,17 @@
 //! - `labels.npy`, `[N]`, `<i8`, unless there are no classes;
 //! - `latents.toml`: what the numbers are, [`Facts`].
 //!
-//! A draw samples the law anew, `(mean + std · noise) · scale`, as the official implementation does at every step.
+//! A draw samples the law anew, `(mean + std · noise − shift) · scale`, as the official implementation does at every step.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use meanflow_core::random::{Purpose, Stream};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::npy::{self, NpyData};
 use crate::npy_rows::NpyRows;
-use crate::{DataError, Examples, Source};
+use crate::{DataError, Examples, Source, write_bytes};
 
 /// Smallest and largest logarithm of a variance; outside them the encoder's output is cut off, as in diffusers'
 /// `DiagonalGaussianDistribution`.
@@ -26,14 +26,38 @@ const LOG_VARIANCES: (f32, f32) = (-30.0, 20.0);
 /// Longest `latents.toml` that is read.
 const MAX_FACTS: u64 = 1 << 16;
 
+/// Means and logarithms of variances.
+pub const MOMENTS: &str = "moments.npy";
+/// The same of the mirrored pictures.
+pub const MOMENTS_FLIP: &str = "moments_flip.npy";
+/// The classes.
+pub const LABELS: &str = "labels.npy";
+/// What the numbers are.
+const FACTS: &str = "latents.toml";
+
 /// `latents.toml`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
     /// Which VAE made the latents and turns them back into pictures, such as `sd-vae-ft-mse`.
     pub vae: String,
     /// What the latents are multiplied by to have a variance of about 1, such as 0.18215.
     pub scale: f64,
+    /// What is subtracted before; 0 where the file does not say, as for every VAE of Stable Diffusion 1 and 2.
+    #[serde(default)]
+    pub shift: f64,
+    /// SHA-256 of the VAE's weights file, in lower-case hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae_sha256: Option<String>,
+}
+
+/// Writes `latents.toml` into a folder, whole or not at all.
+///
+/// # Errors
+/// [`DataError::Io`].
+pub fn write_facts(folder: &Path, facts: &Facts) -> Result<(), DataError> {
+    let text = toml::to_string(facts).expect("facts are representable in TOML");
+    write_bytes(&folder.join(FACTS), text.as_bytes())
 }
 
 /// An open folder of latents.
@@ -58,8 +82,8 @@ impl Latents {
     /// than described above, for a label outside `0..classes` and for unusable facts; [`DataError::Length`] for a file
     /// whose length is not what its header says.
     pub fn open(folder: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
-        let facts = read_facts(&folder.join("latents.toml"))?;
-        let moments = folder.join("moments.npy");
+        let facts = read_facts(&folder.join(FACTS))?;
+        let moments = folder.join(MOMENTS);
         let has_variances = moments.is_file();
         let path = if has_variances {
             moments
@@ -71,7 +95,7 @@ impl Latents {
         let labels = if classes == 0 {
             Vec::new()
         } else {
-            read_labels(&folder.join("labels.npy"), first.count(), classes)?
+            read_labels(&folder.join(LABELS), first.count(), classes)?
         };
         let mut files = vec![first];
         if flip {
@@ -94,18 +118,18 @@ impl Latents {
 
     /// One sample of the law of a row, scaled; `values` holds the noise and is replaced.
     fn sample(&self, row: &[f32], values: &mut [f32]) {
-        let scale = self.facts.scale as f32;
+        let (scale, shift) = (self.facts.scale as f32, self.facts.shift as f32);
         let (means, log_variances) = row.split_at(values.len());
         if !self.has_variances {
             for (value, mean) in values.iter_mut().zip(means) {
-                *value = mean * scale;
+                *value = (mean - shift) * scale;
             }
             return;
         }
         for ((value, mean), log_variance) in values.iter_mut().zip(means).zip(log_variances) {
             let (low, high) = LOG_VARIANCES;
             let std = libm::expf(0.5 * log_variance.clamp(low, high));
-            *value = (mean + std * *value) * scale;
+            *value = (mean + std * *value - shift) * scale;
         }
     }
 }
@@ -125,6 +149,10 @@ impl Source for Latents {
 
     fn len(&self) -> usize {
         self.files[0].count()
+    }
+
+    fn latents(&self) -> Option<&Facts> {
+        Some(&self.facts)
     }
 
     fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
@@ -224,16 +252,11 @@ fn read_facts(path: &Path) -> Result<Facts, DataError> {
         DataError::field(path, offset, "text", expected, error.message())
     };
     let facts: Facts = toml::from_str(&text).map_err(|error| refused(&error))?;
-    if facts.scale.is_finite() && facts.scale > 0.0 {
+    if facts.scale.is_finite() && facts.scale > 0.0 && facts.shift.is_finite() {
         return Ok(facts);
     }
     let place = text.find("scale").unwrap_or(0) as u64;
-    let expected = "a number above 0";
-    Err(DataError::field(
-        path,
-        place,
-        "scale",
-        expected,
-        facts.scale,
-    ))
+    let expected = "a number above 0, and a finite shift";
+    let got = format!("{} and {}", facts.scale, facts.shift);
+    Err(DataError::field(path, place, "scale", expected, got))
 }

@@ -79,6 +79,32 @@ pub fn write(path: &Path, array: NpyView<'_>) -> Result<(), DataError> {
     write_atomically(path, |file| array.write_to(file, path))
 }
 
+/// Writes a `.npy` file of `<f4` elements that come in parts, in order: an array larger than the memory. Whole or not at all.
+///
+/// # Errors
+/// That of a part; [`DataError::Shape`] when the parts do not have as many elements as `shape`; [`DataError::Io`].
+pub fn write_chunks<E: From<DataError>>(
+    path: &Path,
+    shape: &[usize],
+    parts: impl Iterator<Item = Result<Vec<f32>, E>>,
+) -> Result<(), E> {
+    write_atomically(path, |file| {
+        let header = npy_header::encode(DType::F32, shape);
+        file.write_all(&header).map_err(DataError::io(path))?;
+        let (expected, mut got) = (shape.iter().product::<usize>(), 0);
+        for part in parts {
+            let part = part?;
+            write_words(file, &part, f32::to_le_bytes).map_err(DataError::io(path))?;
+            got += part.len();
+        }
+        if got == expected {
+            return Ok(());
+        }
+        let expected = format!("{expected} for shape {shape:?}");
+        Err(DataError::shape("elements of an array", expected, got).into())
+    })
+}
+
 /// Reads an array out of a stream of `size` bytes; `file` is its name in messages.
 pub(crate) fn read_from(
     mut reader: impl Read,

@@ -70,6 +70,20 @@ impl Pictures {
         })
     }
 
+    /// These pictures, then those of `other`.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] when they have another size.
+    pub fn append(&mut self, other: &Self) -> Result<(), DataError> {
+        let ([_, size @ ..], [_, got @ ..]) = (self.shape(), other.shape());
+        if size != got {
+            let (expected, got) = (format!("{size:?}"), format!("{got:?}"));
+            return Err(DataError::shape("pictures to append", expected, got));
+        }
+        self.pixels.extend_from_slice(&other.pixels);
+        Ok(())
+    }
+
     /// Number of pictures.
     pub fn len(&self) -> usize {
         self.pixels.len() / (self.height * self.width * self.channels)

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::latents::Facts;
 use crate::{DataError, Dataset, Examples};
 
 /// A set of samples that can be drawn from, in memory or not.
@@ -20,6 +21,11 @@ pub trait Source: Debug + Send {
 
     /// Number of samples, at least one.
     fn len(&self) -> usize;
+
+    /// What the numbers are, where the samples are latents of a VAE.
+    fn latents(&self) -> Option<&Facts> {
+        None
+    }
 
     /// The samples `indices` in that order, as the run with this seed sees them at this step.
     ///

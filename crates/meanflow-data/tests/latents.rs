@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use half::f16;
 use meanflow_core::random::{Purpose, Stream};
-use meanflow_data::latents::Latents;
+use meanflow_data::latents::{Facts, Latents, write_facts};
 use meanflow_data::npy::{self, NpySlice, NpyView};
 use meanflow_data::{DataError, Source};
 
@@ -105,6 +105,48 @@ fn mirrored_latents_come_half_of_the_time() {
         .count();
     // Binomial with standard deviation 16; five of them.
     assert!(mirrored.abs_diff(500) < 80, "{mirrored}");
+}
+
+#[test]
+fn facts_are_written_as_they_are_read_and_a_shift_comes_off() {
+    let folder = Folder::new();
+    let plain = folder.open().unwrap();
+    let facts = Facts {
+        shift: 3.0,
+        vae_sha256: Some("ab".to_owned()),
+        ..plain.facts().clone()
+    };
+    assert_eq!(plain.facts().shift, 0.0);
+    write_facts(folder.0.path(), &facts).unwrap();
+    let shifted = folder.open().unwrap();
+    assert_eq!(shifted.facts(), &facts);
+    let [one, other] = [plain, shifted].map(|latents| latents.draw(&[4, 1], 1, 9).unwrap());
+    for (value, shifted) in one.values.iter().zip(&other.values) {
+        // Rounding in f32 of numbers below 10; the scale is 0.5.
+        assert!((value - shifted - 1.5).abs() < 1e-5);
+    }
+    folder.write_facts("vae = \"x\"\nscale = 1.0\nshift = nan\n");
+    refusal(folder.open(), "latents.toml");
+}
+
+#[test]
+fn arrays_are_written_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    let parts = |parts: &[&[f32]]| {
+        let parts: Vec<Result<Vec<f32>, DataError>> =
+            parts.iter().map(|part| Ok(part.to_vec())).collect();
+        npy::write_chunks(&path, &[3, 2], parts.into_iter())
+    };
+    assert!(parts(&[&[1.0, 2.0]]).is_err());
+    assert!(!path.exists());
+    parts(&[&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]]).unwrap();
+    let array = npy::read(&path, 1 << 10).unwrap();
+    assert_eq!(array.shape, [3, 2]);
+    assert_eq!(
+        array.data,
+        npy::NpyData::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    );
 }
 
 #[test]

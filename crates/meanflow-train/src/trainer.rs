@@ -5,6 +5,7 @@ use std::path::Path;
 
 use meanflow_cfg::Guidance;
 use meanflow_data::Source;
+use meanflow_data::latents::Facts;
 use meanflow_torch::engine::Direction;
 use meanflow_torch::{Adam, Batch, Device, Kind, Model, Objective, Tensor, device, weights};
 use tch::no_grad;
@@ -23,6 +24,7 @@ const PATIENCE: u32 = 10;
 pub struct Trainer {
     config: TrainConfig,
     batches: Batches,
+    latents: Option<Facts>,
     model: Model,
     averages: Vec<Average>,
     optimizer: Adam,
@@ -77,6 +79,7 @@ impl Trainer {
                 guidance: config.guidance.unwrap_or(Guidance::NONE),
                 engine: config.training.engine,
             },
+            latents: data.latents().cloned(),
             batches: Batches::new(&config, data, device),
             model,
             config,
@@ -296,10 +299,16 @@ impl Trainer {
             (RECIPE_KEY.to_owned(), self.config.to_toml()),
         ]);
         metadata.extend(decay.map(|decay| ("ema_decay".to_owned(), decay)));
+        metadata.extend(self.latents.as_ref().map(|facts| {
+            let json = serde_json::to_string(facts).expect("facts are representable in JSON");
+            (LATENTS_KEY.to_owned(), json)
+        }));
         metadata
     }
 }
 
 /// The key of a weights file's metadata under which the resolved recipe stands as TOML.
 pub const RECIPE_KEY: &str = "recipe";
+/// The key under which stands, as JSON, what the latents are that the model was trained on: [`Facts`].
+pub const LATENTS_KEY: &str = "latents";
 const OPTIMIZER: &str = "optimizer.safetensors";

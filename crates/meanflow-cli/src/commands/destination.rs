@@ -4,8 +4,10 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::npy::{NpySlice, NpyView};
 use meanflow_data::npz::{self, Compression};
+use meanflow_data::{DataError, Pictures};
 use meanflow_train::Samples;
 
 use crate::failure::Usage;
@@ -63,6 +65,25 @@ impl Output {
         Ok(())
     }
 
+    /// Writes pictures with their classes, if they have any, and their seeds, which name the pictures of a folder.
+    pub(crate) fn write_pictures(
+        self,
+        path: &Path,
+        pictures: &Pictures,
+        (labels, seeds): (&[i64], &[u64]),
+        columns: Option<NonZeroUsize>,
+    ) -> Result<(), DataError> {
+        match self {
+            Self::Picture => {
+                let columns = columns.map_or_else(|| square(pictures.len()), NonZeroUsize::get);
+                let style = GridStyle::legible(columns, pictures.shape()[1]);
+                grid::sheet(pictures, &style)?.write_png(path)
+            }
+            Self::Archive => npz::write_samples(path, pictures, labels),
+            Self::Folder => pictures.write_folders(path, seeds),
+        }
+    }
+
     /// Writes samples with their classes, if they have any, and their seeds, which name the pictures of a folder.
     pub(crate) fn write(
         self,
@@ -76,24 +97,48 @@ impl Output {
                 let columns = columns.map_or_else(|| square(samples.len()), NonZeroUsize::get);
                 samples.sheet(columns)?.write_png(path)?;
             }
-            Self::Archive if samples.shape == [2] => {
-                let array = NpyView {
-                    shape: &[samples.len(), 2],
-                    data: NpySlice::F32(&samples.values),
-                };
-                npz::write(path, &[("arr_0", array)], Compression::Deflate)?;
-            }
-            Self::Archive => npz::write_samples(path, &samples.pictures()?, labels)?,
+            Self::Archive if !is_picture(samples) => write_values(path, samples, labels)?,
             Self::Folder if samples.shape == [2] => {
                 return Err(Usage(
                     "--out: points of the plane go into NAME.png or NAME.npz".to_owned(),
                 )
                 .into());
             }
-            Self::Folder => samples.pictures()?.write_folders(path, seeds)?,
+            Self::Folder if !is_picture(samples) => {
+                return Err(Usage(
+                    "--out: these are latents; --vae DIR makes pictures of them, NAME.npz keeps them as they are".to_owned(),
+                )
+                .into());
+            }
+            Self::Archive | Self::Folder => {
+                let pictures = samples.pictures()?;
+                self.write_pictures(path, &pictures, (labels, seeds), columns)?;
+            }
         }
         Ok(())
     }
+}
+
+/// Whether the samples have the channels of pictures.
+fn is_picture(samples: &Samples) -> bool {
+    matches!(samples.shape[..], [1 | 3, _, _])
+}
+
+/// Points or latents as they are, `arr_0`, f32 `[N, …]`, and, if there are labels, `arr_1`, int64 `[N]`.
+fn write_values(path: &Path, samples: &Samples, labels: &[i64]) -> Result<(), DataError> {
+    let shape = [&[samples.len()], &samples.shape[..]].concat();
+    let values = NpyView {
+        shape: &shape,
+        data: NpySlice::F32(&samples.values),
+    };
+    let count = [labels.len()];
+    let labels = NpyView {
+        shape: &count,
+        data: NpySlice::I64(labels),
+    };
+    let arrays = [("arr_0", values), ("arr_1", labels)];
+    let arrays = if count == [0] { &arrays[..1] } else { &arrays };
+    npz::write(path, arrays, Compression::Deflate)
 }
 
 /// Columns of a grid that is about square.

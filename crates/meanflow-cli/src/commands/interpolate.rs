@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
     let labels = class.map_or_else(Vec::new, |class| vec![class; count]);
     let columns = args.columns.unwrap_or(args.count);
     output.write(&args.out, &samples, (&labels, &[]), Some(columns))?;
-    effort.report(&args.out, &samples, args.json);
+    effort.report(&args.out, &samples.shape, args.json);
     Ok(0)
 }
 

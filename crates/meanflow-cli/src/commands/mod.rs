@@ -2,7 +2,9 @@
 
 mod check;
 mod convert;
+mod decode;
 mod destination;
+pub(crate) mod encode;
 mod info;
 mod interpolate;
 mod sample;
@@ -12,7 +14,7 @@ mod validate;
 use meanflow_torch::{Device, ModelConfig, device};
 use meanflow_train::{TrainConfig, TrainError};
 
-use crate::args::{Args, Command, Compute};
+use crate::args::{Args, Command, Compute, DataWhat};
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
@@ -23,6 +25,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Validate(args) => validate::run(args),
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Data(args) => match &args.what {
+            DataWhat::Encode(args) => encode::run(args),
+        },
     }
 }
 

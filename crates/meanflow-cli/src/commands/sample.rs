@@ -9,6 +9,7 @@ use meanflow_torch::Model;
 use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, balanced, weights_of};
 
 use crate::args::{Class, Sample};
+use crate::commands::decode::Decoding;
 use crate::commands::destination::Output;
 use crate::commands::open_device;
 use crate::effort::Effort;
@@ -22,13 +23,24 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let seeds = &args.seeds.0;
     let labels = labels(args.class, seeds, &model, &metadata)?;
     let (grid, solver) = args.route.resolve();
-    let start = Instant::now();
-    let (samples, evaluations) = Samples::draw_by(&model, seeds, labels.as_deref(), &grid, solver)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let labels = labels.unwrap_or_default();
-    output.write(&args.out, &samples, (&labels, seeds), args.columns)?;
-    let effort = Effort::new(&evaluations, seconds);
-    effort.report(&args.out, &samples, args.json);
+    let (labels, start) = (labels.as_deref(), Instant::now());
+    let (effort, shape) = match &args.vae {
+        Some(vae) => {
+            let decoding = Decoding::new(vae, &model, &metadata)?;
+            let (evaluations, shape) =
+                decoding.run(&model, (seeds, labels), (&grid, solver), (output, args))?;
+            let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
+            (effort, shape)
+        }
+        None => {
+            let (samples, evaluations) = Samples::draw_by(&model, seeds, labels, &grid, solver)?;
+            let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
+            let named = (labels.unwrap_or_default(), &seeds[..]);
+            output.write(&args.out, &samples, named, args.columns)?;
+            (effort, samples.shape)
+        }
+    };
+    effort.report(&args.out, &shape, args.json);
     Ok(0)
 }
 

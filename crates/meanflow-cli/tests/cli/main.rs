@@ -3,5 +3,6 @@
 mod bad_input;
 mod check;
 mod commands;
+mod latents;
 mod routes;
 mod support;

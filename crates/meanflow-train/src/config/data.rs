@@ -84,6 +84,19 @@ impl DataConfig {
         }
     }
 
+    /// The same samples as they are, without augmentation.
+    pub fn plain(&self) -> Self {
+        let mut plain = self.clone();
+        match &mut plain {
+            Self::Cifar10(config) | Self::Cifar100(config) => {
+                (config.flip, config.augment_probability) = (false, None);
+            }
+            Self::Latents(config) => config.flip = false,
+            Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {}
+        }
+        plain
+    }
+
     /// How many numbers tell the network of the augmentation.
     fn told(&self) -> usize {
         match self {

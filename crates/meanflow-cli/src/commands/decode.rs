@@ -1,0 +1,93 @@
+//! Latents drawn and decoded, some at a time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use meanflow_data::Pictures;
+use meanflow_data::latents::Facts;
+use meanflow_torch::Model;
+use meanflow_torch::networks::{Vae, VaeFiles};
+use meanflow_torch::sampler::Solver;
+use meanflow_train::latents::{decode, facts_of};
+use meanflow_train::{LATENTS_KEY, Samples};
+
+use crate::args::Sample;
+use crate::commands::destination::Output;
+use crate::failure::Usage;
+use crate::output::note;
+
+/// Samples that are drawn before they are decoded: whole evaluations of the network.
+const BLOCK: usize = 64;
+
+/// A VAE, and the scale of the latents that the model has learnt.
+pub(crate) struct Decoding {
+    vae: Vae,
+    facts: Facts,
+}
+
+impl Decoding {
+    /// Reads the VAE. What the weights of the model say of their latents counts, then what the VAE's own configuration says.
+    pub(crate) fn new(
+        path: &Path,
+        model: &Model,
+        metadata: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
+        let vae = Vae::load(path, model.device())?;
+        let (channels, shape) = (vae.config().latent_channels, &model.config().shape);
+        if !matches!(shape[..], [c, _, _] if c == channels) {
+            let problem = format!(
+                "--vae: expected a model of latents [{channels}, height, width], got one of {shape:?}"
+            );
+            return Err(Usage(problem).into());
+        }
+        let own = facts_of(&vae, "", &VaeFiles::of(path).weights)?;
+        let facts = match metadata.get(LATENTS_KEY) {
+            None => own,
+            Some(json) => {
+                let facts: Facts = serde_json::from_str(json)
+                    .with_context(|| format!("unreadable \"{LATENTS_KEY}\" in the weights"))?;
+                if facts.vae_sha256.is_some() && facts.vae_sha256 != own.vae_sha256 {
+                    let name = &facts.vae;
+                    note(format_args!(
+                        "note: the latents are of another VAE, {name}; this one decodes them"
+                    ));
+                }
+                facts
+            }
+        };
+        Ok(Self { vae, facts })
+    }
+
+    /// Draws and decodes all seeds and writes the pictures; what each took, and the shape of a picture. A folder is filled as pictures
+    /// come, and no more than one block is in memory; a picture or archive is made of the bytes of all.
+    pub(crate) fn run(
+        &self,
+        model: &Model,
+        (seeds, labels): (&[u64], Option<&[i64]>),
+        (grid, solver): (&[f64], Solver),
+        (output, args): (Output, &Sample),
+    ) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+        let (mut all, mut evaluations, mut shape) = (None::<Pictures>, Vec::new(), Vec::new());
+        for start in (0..seeds.len()).step_by(BLOCK) {
+            let block = start..(start + BLOCK).min(seeds.len());
+            let labels = labels.map(|labels| &labels[block.clone()]);
+            let seeds = &seeds[block];
+            let (samples, took) = Samples::draw_by(model, seeds, labels, grid, solver)?;
+            let pictures = decode(&samples, &self.vae, &self.facts)?;
+            evaluations.extend(took);
+            let [_, height, width, channels] = pictures.shape();
+            shape = vec![channels, height, width];
+            match &mut all {
+                _ if output == Output::Folder => pictures.write_folders(&args.out, seeds)?,
+                None => all = Some(pictures),
+                Some(all) => all.append(&pictures)?,
+            }
+        }
+        if let Some(pictures) = all {
+            let labels = labels.unwrap_or_default();
+            output.write_pictures(&args.out, &pictures, (labels, seeds), args.columns)?;
+        }
+        Ok((evaluations, shape))
+    }
+}

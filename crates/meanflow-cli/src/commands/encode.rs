@@ -1,0 +1,119 @@
+//! `meanflow data encode`: pictures to the latents of a VAE.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use meanflow_data::cifar::{self, Part, Variant};
+use meanflow_data::{Source, digits, idx};
+use meanflow_torch::networks::{Vae, VaeFiles};
+use meanflow_train::TrainConfig;
+use meanflow_train::latents::{encode, facts_of};
+use serde_json::json;
+
+use crate::args::Compute;
+use crate::commands::open_device;
+use crate::failure::Usage;
+use crate::output::say;
+use crate::progress::Count;
+
+/// Encode pictures by a VAE, for training on latents.
+///
+/// DIR gets what a recipe reads with `kind = "latents"`: the mean and the logarithm of the variance of every latent, sampled anew
+/// at every step, the labels, and which VAE it was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+meanflow data encode configs/cifar10-v0.toml --vae sd-vae-ft-mse/ --flip --out data/cifar10-latents")]
+pub(crate) struct Encode {
+    /// A recipe (.toml), whose pictures are taken as they are, a folder with MNIST's or CIFAR's files, or `digits`
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// A VAE as diffusers writes it: a folder, or its weights (.safetensors) with config.json beside them
+    #[arg(long, value_name = "DIR|FILE")]
+    vae: PathBuf,
+    /// What the VAE is called in latents.toml [default: the name of the folder]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Encode the mirrored pictures too
+    #[arg(long)]
+    flip: bool,
+    /// The folder to write; it must be empty, or not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    compute: Compute,
+    /// Report on standard output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
+    let out = args.out.display();
+    let occupied = fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
+    if args.out.is_file() || occupied {
+        return Err(Usage(format!("--out {out}: expected an empty folder, or none")).into());
+    }
+    let device = open_device(&args.compute)?;
+    let vae = Vae::load(&args.vae, device)?;
+    let weights = VaeFiles::of(&args.vae).weights;
+    let name = args.name.clone().unwrap_or_else(|| name_of(&weights));
+    let facts = facts_of(&vae, &name, &weights)?;
+    let data = open(&args.data)?;
+    let start = Instant::now();
+    let passes = if args.flip { 2 } else { 1 };
+    let progress = Count::new(passes * data.len());
+    encode(&*data, &vae, &facts, args.flip, &args.out, |more| {
+        progress.add(more);
+    })?;
+    progress.finish();
+    let (pictures, seconds) = (data.len(), start.elapsed().as_secs_f64());
+    if args.json {
+        let report = json!({
+            "out": args.out, "pictures": pictures, "flip": args.flip, "seconds": seconds, "vae": facts.vae,
+            "scale": facts.scale, "shift": facts.shift, "vae_sha256": facts.vae_sha256,
+        });
+        say(format_args!("{report:#}"));
+    } else {
+        say(format_args!("{out}: {pictures} latents, {seconds:.1} s"));
+    }
+    Ok(0)
+}
+
+/// The name of the folder that weights are in.
+fn name_of(weights: &Path) -> String {
+    let folder = weights.canonicalize().ok();
+    let folder = folder.as_deref().and_then(Path::parent);
+    let name = folder.and_then(Path::file_name);
+    name.map_or_else(
+        || "vae".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// The pictures of a recipe or a folder, without augmentation.
+fn open(data: &Path) -> anyhow::Result<Box<dyn Source>> {
+    if data == Path::new("digits") {
+        return Ok(Box::new(digits::load()?));
+    }
+    if data
+        .extension()
+        .is_some_and(|extension| extension == "toml")
+    {
+        let config = TrainConfig::read(data, &[])?;
+        return Ok(config.data.plain().load(config.seed)?);
+    }
+    for variant in [Variant::Ten, Variant::Hundred] {
+        let (files, _) = variant.files(Part::Train);
+        if data.join(files[0]).is_file() {
+            return Ok(Box::new(cifar::read_directory(data, variant, Part::Train)?));
+        }
+    }
+    let context = || {
+        format!(
+            "{} is no recipe, has none of CIFAR's files, and",
+            data.display()
+        )
+    };
+    Ok(Box::new(idx::read_directory(data).with_context(context)?))
+}

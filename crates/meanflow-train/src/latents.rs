@@ -1,0 +1,191 @@
+//! Between pictures and latents: a data set encoded once, samples decoded.
+
+use std::path::Path;
+
+use meanflow_data::latents::{self, Facts};
+use meanflow_data::npy::{self, NpySlice, NpyView};
+use meanflow_data::{DataError, Pictures, Source};
+use meanflow_torch::networks::Vae;
+use meanflow_torch::{Tensor, TorchError};
+
+use crate::files::create_folder;
+use crate::samples::{Samples, to_vec};
+use crate::{TrainError, fingerprint};
+
+/// Pixels of one evaluation: the widest states of Stable Diffusion's VAE then take 0.3 GB each.
+const PIXELS: usize = 1 << 18;
+
+/// Most rows of one evaluation.
+const MOST_ROWS: usize = 64;
+
+/// Writes the latents of every picture of `data`, in its order, into the new folder `folder`; with `flip` those of the mirrored
+/// pictures too. Grey pictures are given to a VAE for colours three times. `done` is told the pictures encoded since it was told last.
+///
+/// Only the pictures of one evaluation are in memory. The facts are written last: a folder without them is not whole.
+///
+/// # Errors
+/// When the VAE does not fit the pictures, the data cannot be read or the folder cannot be written.
+pub fn encode(
+    data: &dyn Source,
+    vae: &Vae,
+    facts: &Facts,
+    flip: bool,
+    folder: &Path,
+    mut done: impl FnMut(usize),
+) -> Result<(), TrainError> {
+    let encoder = Encoder::new(data, vae)?;
+    create_folder(folder)?;
+    for (name, mirrored) in [(latents::MOMENTS, false), (latents::MOMENTS_FLIP, true)] {
+        if mirrored && !flip {
+            continue;
+        }
+        let chunks = encoder.starts().map(|start| {
+            let (values, rows) = encoder.moments(start, mirrored)?;
+            done(rows);
+            Ok::<_, TrainError>(values)
+        });
+        npy::write_chunks(&folder.join(name), &encoder.shape, chunks)?;
+    }
+    if data.classes() > 0 {
+        let labels = NpyView {
+            shape: &[data.len()],
+            data: NpySlice::I64(data.labels()),
+        };
+        npy::write(&folder.join(latents::LABELS), labels)?;
+    }
+    Ok(latents::write_facts(folder, facts)?)
+}
+
+/// What the latents of this VAE are; `weights` is its file.
+///
+/// # Errors
+/// When that cannot be read.
+pub fn facts_of(vae: &Vae, name: &str, weights: &Path) -> Result<Facts, TrainError> {
+    let config = vae.config();
+    Ok(Facts {
+        vae: name.to_owned(),
+        scale: config.scaling_factor,
+        shift: config.shift_factor,
+        vae_sha256: Some(fingerprint(weights)?.1),
+    })
+}
+
+/// The pictures of samples of latents, scaled as `facts` say.
+///
+/// A picture depends on its latent alone: every evaluation has the same number of rows, the last one padded.
+///
+/// # Errors
+/// When the VAE has other latents, or other pictures than grey and coloured ones.
+pub fn decode(samples: &Samples, vae: &Vae, facts: &Facts) -> Result<Pictures, TrainError> {
+    let [channels, height, width] = latent_shape(&samples.shape)?;
+    let factor = vae.config().factor() as usize;
+    let shape = [
+        vae.config().out_channels as usize,
+        height * factor,
+        width * factor,
+    ];
+    let size = samples.shape.iter().product::<usize>();
+    let rows = rows_of(shape[1] * shape[2]);
+    let latent = [-1, channels as i64, height as i64, width as i64];
+    let mut values = Vec::with_capacity(samples.len() * shape.iter().product::<usize>());
+    for chunk in samples.values.chunks(rows * size) {
+        let fresh = chunk.len() / size;
+        let latents =
+            padded(&Tensor::from_slice(chunk).reshape(latent), rows) / facts.scale + facts.shift;
+        let pictures = vae.decode(&latents)?.narrow(0, 0, fresh as i64);
+        values.extend(to_vec(&pictures)?);
+    }
+    Ok(Pictures::from_model(&values, shape)?)
+}
+
+/// Pictures on their way through the encoder.
+struct Encoder<'a> {
+    data: &'a dyn Source,
+    vae: &'a Vae,
+    /// Channels, height and width of a picture.
+    picture: [i64; 3],
+    /// Of all moments together.
+    shape: [usize; 4],
+    rows: usize,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(data: &'a dyn Source, vae: &'a Vae) -> Result<Self, TrainError> {
+        let (config, factor) = (vae.config(), vae.config().factor());
+        let wanted = config.in_channels;
+        let fits = |side: usize| side as i64 % factor == 0;
+        match *data.shape() {
+            [channels, height, width]
+                if (channels == 1 || channels as i64 == wanted) && fits(height) && fits(width) =>
+            {
+                let side = |side: usize| side / factor as usize;
+                let moments = 2 * config.latent_channels as usize;
+                Ok(Self {
+                    data,
+                    vae,
+                    picture: [channels as i64, height as i64, width as i64],
+                    shape: [data.len(), moments, side(height), side(width)],
+                    rows: rows_of(height * width),
+                })
+            }
+            ref other => {
+                let error = TorchError::Shape {
+                    what: "pictures for the VAE".into(),
+                    expected: format!("[1 or {wanted}, H, W], H and W multiples of {factor}"),
+                    got: other.iter().map(|&side| side as i64).collect(),
+                };
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Where evaluations begin.
+    fn starts(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.data.len()).step_by(self.rows)
+    }
+
+    /// The moments of the pictures from `start` on, and of how many.
+    fn moments(&self, start: usize, mirrored: bool) -> Result<(Vec<f32>, usize), TrainError> {
+        let end = (start + self.rows).min(self.data.len());
+        let indices: Vec<usize> = (start..end).collect();
+        let examples = self.data.draw(&indices, 0, 0)?;
+        let [channels, height, width] = self.picture;
+        let mut pictures =
+            Tensor::from_slice(&examples.values).reshape([-1, channels, height, width]);
+        if mirrored {
+            pictures = pictures.flip([-1]);
+        }
+        if channels != self.vae.config().in_channels {
+            pictures = pictures.repeat([1, self.vae.config().in_channels, 1, 1]);
+        }
+        let moments = self.vae.encode(&padded(&pictures, self.rows))?;
+        let fresh = moments.narrow(0, 0, indices.len() as i64);
+        Ok((to_vec(&fresh)?, indices.len()))
+    }
+}
+
+/// Rows of one evaluation, the same everywhere: libtorch's last bits depend on it.
+fn rows_of(pixels: usize) -> usize {
+    (PIXELS / pixels.max(1)).clamp(1, MOST_ROWS)
+}
+
+/// `[B, …]` with the last row repeated up to `rows`.
+fn padded(x: &Tensor, rows: usize) -> Tensor {
+    let count = x.size()[0];
+    let missing = rows as i64 - count;
+    if missing <= 0 {
+        return x.shallow_clone();
+    }
+    let mut size = x.size();
+    size[0] = missing;
+    let last = x.narrow(0, count - 1, 1).expand(size, false);
+    Tensor::cat(&[x, &last], 0)
+}
+
+fn latent_shape(shape: &[usize]) -> Result<[usize; 3], DataError> {
+    shape.try_into().map_err(|_| DataError::Shape {
+        what: "samples",
+        expected: "latents [channels, height, width]".to_owned(),
+        got: format!("{shape:?}"),
+    })
+}
