@@ -1,5 +1,6 @@
 //! Where samples go: a picture, an archive, or a folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -8,7 +9,7 @@ use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::npy::{NpySlice, NpyView};
 use meanflow_data::npz::{self, Compression};
 use meanflow_data::{DataError, Pictures};
-use meanflow_train::Samples;
+use meanflow_train::{LATENTS_KEY, Samples};
 
 use crate::failure::Usage;
 
@@ -84,27 +85,31 @@ impl Output {
         }
     }
 
-    /// Writes samples with their classes, if they have any, and their seeds, which name the pictures of a folder.
+    /// Writes samples with their classes, if they have any, and their seeds, which name the pictures of a folder; `metadata` is
+    /// that of the weights.
     pub(crate) fn write(
         self,
         path: &Path,
         samples: &Samples,
         (labels, seeds): (&[i64], &[u64]),
         columns: Option<NonZeroUsize>,
+        metadata: &BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
+        // Latents may have three channels too.
+        let is_picture = is_picture(samples) && !metadata.contains_key(LATENTS_KEY);
         match self {
             Self::Picture => {
                 let columns = columns.map_or_else(|| square(samples.len()), NonZeroUsize::get);
                 samples.sheet(columns)?.write_png(path)?;
             }
-            Self::Archive if !is_picture(samples) => write_values(path, samples, labels)?,
+            Self::Archive if !is_picture => write_values(path, samples, labels)?,
             Self::Folder if samples.shape == [2] => {
                 return Err(Usage(
                     "--out: points of the plane go into NAME.png or NAME.npz".to_owned(),
                 )
                 .into());
             }
-            Self::Folder if !is_picture(samples) => {
+            Self::Folder if !is_picture => {
                 return Err(Usage(
                     "--out: these are latents; --vae DIR makes pictures of them, NAME.npz keeps them as they are".to_owned(),
                 )

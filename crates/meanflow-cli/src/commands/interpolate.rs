@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
         return Err(Usage(format!("--seeds: expected two seeds, got {count}")).into());
     };
     let device = open_device(&args.compute)?;
-    let (model, _) = Model::load(&weights_of(&args.model), device)?;
+    let (model, metadata) = Model::load(&weights_of(&args.model), device)?;
     let class = class(args.class, model.config().classes)?;
     let (grid, solver) = args.route.resolve();
     let start = Instant::now();
@@ -32,7 +32,13 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
     let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
     let labels = class.map_or_else(Vec::new, |class| vec![class; count]);
     let columns = args.columns.unwrap_or(args.count);
-    output.write(&args.out, &samples, (&labels, &[]), Some(columns))?;
+    output.write(
+        &args.out,
+        &samples,
+        (&labels, &[]),
+        Some(columns),
+        &metadata,
+    )?;
     effort.report(&args.out, &samples.shape, args.json);
     Ok(0)
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
             let (samples, evaluations) = Samples::draw_by(&model, seeds, labels, &grid, solver)?;
             let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
             let named = (labels.unwrap_or_default(), &seeds[..]);
-            output.write(&args.out, &samples, named, args.columns)?;
+            output.write(&args.out, &samples, named, args.columns, &metadata)?;
             (effort, samples.shape)
         }
     };
