@@ -27,13 +27,13 @@ pub fn frechet_distance(a: &Statistics, b: &Statistics) -> Result<f64, EvalError
         });
     }
     let overlap = root(a.covariance())?.tr().matmul(&root(b.covariance())?);
-    let overlap = overlap
-        .f_nuclear_norm(false)
+    let (_, overlap, _) = overlap
+        .f_svd(true, false)
         .map_err(libtorch("take singular values"))?;
     let total = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
     let traces = total(&(a.covariance() + b.covariance()).diag(0));
     let shift = total(&(a.mean() - b.mean()).square());
-    Ok((shift + traces - 2.0 * overlap.double_value(&[])).max(0.0))
+    Ok((shift + traces - 2.0 * total(&overlap)).max(0.0))
 }
 
 /// `R` with `covariance = R Rᵀ`, `[D, rank]`: eigenvectors times the roots of their eigenvalues.

@@ -33,6 +33,16 @@ fn golden_files_pass_in_either_type() {
     }
 }
 
+/// The kinds of the crates above meanflow-torch.
+#[test]
+fn metrics_have_goldens_too() {
+    let scene = Scene::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../meanflow-eval/tests/goldens/frechet_a.safetensors");
+    let report = scene.succeeds(&["check", "golden", file.to_str().unwrap()]);
+    assert!(report.contains("everything within tolerance"), "{report}");
+}
+
 #[test]
 fn a_golden_file_with_another_number_fails() {
     let scene = Scene::new();

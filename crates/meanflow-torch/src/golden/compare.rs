@@ -47,7 +47,8 @@ impl Tolerance {
     /// Moments of the gradients, of any size.
     pub const MOMENT: Self = Self::new(1e-6, f64::INFINITY);
 
-    const fn new(relative: f64, max: f64) -> Self {
+    /// Bounds of the relative and of the largest error.
+    pub const fn new(relative: f64, max: f64) -> Self {
         Self { relative, max }
     }
 }

@@ -13,7 +13,8 @@ use crate::convert::{self, Layout};
 use crate::{Model, TorchError, weights};
 
 /// The tensors of a golden, its name and its configuration.
-pub(super) struct GoldenFile {
+#[derive(Debug)]
+pub struct GoldenFile {
     path: PathBuf,
     name: String,
     config: serde_json::Value,
@@ -50,7 +51,8 @@ impl GoldenFile {
         })
     }
 
-    pub(super) fn name(&self) -> &str {
+    /// What the description calls it; its beginning is the kind.
+    pub fn name(&self) -> &str {
         &self.name
     }
 
@@ -67,7 +69,8 @@ impl GoldenFile {
         self.path.with_file_name(name)
     }
 
-    pub(super) fn problem(&self, problem: String) -> TorchError {
+    /// An error that names the file.
+    pub fn problem(&self, problem: String) -> TorchError {
         TorchError::File {
             path: self.path.clone(),
             problem,
@@ -75,12 +78,15 @@ impl GoldenFile {
     }
 
     /// The tensor of that name as it is in the file.
-    pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
     /// The tensor of that name, which has to be there.
-    pub(super) fn require(&self, name: &str) -> Result<&Tensor, TorchError> {
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn require(&self, name: &str) -> Result<&Tensor, TorchError> {
         self.get(name)
             .ok_or_else(|| self.problem(format!("missing: {name}")))
     }
@@ -116,13 +122,16 @@ impl GoldenFile {
     }
 
     /// A list of whole numbers: labels, masks.
-    pub(super) fn integers(&self, name: &str) -> Result<Vec<i64>, TorchError> {
+    ///
+    /// # Errors
+    /// If it is not there, or no list.
+    pub fn integers(&self, name: &str) -> Result<Vec<i64>, TorchError> {
         Vec::<i64>::try_from(self.require(name)?)
             .map_err(|error| self.problem(format!("{name}: {error}")))
     }
 
     /// The names below a prefix, without it.
-    pub(super) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.tensors
             .keys()
             .filter_map(move |name| name.strip_prefix(prefix))
@@ -137,8 +146,11 @@ impl GoldenFile {
         convert::import(model, layout, &given.collect(), &self.path).map(|_| ())
     }
 
-    /// Compares results that the file has, and names those that nobody computed.
-    pub(super) fn report(
+    /// Compares results that the file has, and names those that nobody computed: of the names that `is_result` knows.
+    ///
+    /// # Errors
+    /// If a result has another number of elements, or the file has none of them.
+    pub fn report(
         &self,
         results: &[Computed],
         extra: Vec<Comparison>,
@@ -180,14 +192,19 @@ impl GoldenFile {
 }
 
 /// One result of ours, in the file's layout.
-pub(super) struct Computed {
-    pub(super) name: String,
-    pub(super) value: Tensor,
-    pub(super) tolerance: Tolerance,
+#[derive(Debug)]
+pub struct Computed {
+    /// Its name in the file.
+    pub name: String,
+    /// What we get.
+    pub value: Tensor,
+    /// How far it may be from what the file has.
+    pub tolerance: Tolerance,
 }
 
 impl Computed {
-    pub(super) fn new(name: impl Into<String>, value: Tensor, tolerance: Tolerance) -> Self {
+    /// A result that the file may have under `name`.
+    pub fn new(name: impl Into<String>, value: Tensor, tolerance: Tolerance) -> Self {
         Self {
             name: name.into(),
             value,

@@ -18,7 +18,7 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 pub use compare::{Comparison, Report, Tolerance};
-use file::GoldenFile;
+pub use file::{Computed, GoldenFile};
 
 use crate::{Engine, TorchError};
 
@@ -33,7 +33,8 @@ pub struct Setting {
     pub engine: Engine,
 }
 
-type Check = fn(&GoldenFile, &Setting) -> Result<Report, TorchError>;
+/// Runs our side of one kind of golden, and compares.
+pub type Check = fn(&GoldenFile, &Setting) -> Result<Report, TorchError>;
 
 /// The kinds of golden by the beginning of their names.
 const KINDS: [(&str, Check); 6] = [
@@ -50,11 +51,27 @@ const KINDS: [(&str, Check); 6] = [
 /// # Errors
 /// If the file or its `.json` cannot be read, is of no known kind, or does not hold what its kind needs.
 pub fn check(path: &Path, setting: &Setting) -> Result<Report, TorchError> {
+    check_among(path, setting, &[])
+}
+
+/// The same, knowing more kinds by the beginning of their names: those of crates above this one.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_among(
+    path: &Path,
+    setting: &Setting,
+    more: &[(&str, Check)],
+) -> Result<Report, TorchError> {
     let file = GoldenFile::read(path)?;
-    let known = KINDS.iter().find(|(kind, _)| file.name().starts_with(kind));
+    let kinds = KINDS.iter().chain(more);
+    let known = kinds
+        .clone()
+        .find(|(kind, _)| file.name().starts_with(kind));
     let Some((_, check)) = known else {
-        let kinds = KINDS.map(|(kind, _)| kind).join(", ");
-        return Err(file.problem(format!("\"{}\" is of no known kind ({kinds})", file.name())));
+        let names: Vec<&str> = kinds.map(|(kind, _)| *kind).collect();
+        let (name, names) = (file.name(), names.join(", "));
+        return Err(file.problem(format!("\"{name}\" is of no known kind ({names})")));
     };
     check(&file, setting)
 }

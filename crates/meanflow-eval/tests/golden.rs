@@ -1,0 +1,90 @@
+//! The numbers of public implementations of the metrics, reproduced from their features.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::normal;
+use meanflow_eval::golden::KINDS;
+use meanflow_torch::golden::{Report, Setting, check_among};
+use meanflow_torch::{Device, Engine, Kind, Tensor, TorchError, weights};
+
+fn check(path: &Path) -> Result<Report, TorchError> {
+    tch::set_num_threads(1);
+    let setting = Setting {
+        device: Device::Cpu,
+        kind: Kind::Float,
+        engine: Engine::Dual,
+    };
+    check_among(path, &setting, &KINDS)
+}
+
+fn official() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/frechet_a.safetensors")
+}
+
+#[test]
+fn public_implementations() {
+    let report = check(&official()).unwrap();
+    println!("{report}");
+    assert!(report.passes(), "{report}");
+    assert_eq!(report.unchecked, Vec::<String>::new());
+    // Two sets of features with 15 results each, one set of logits with two numbers of parts.
+    assert_eq!(report.comparisons.len(), 2 * 15 + 2 * 2);
+    for line in &report.comparisons {
+        // The accurate form of the distance is met to rounding, also without full rank.
+        let accurate = line.tensor.ends_with("nuclear_norm_form");
+        assert!(!accurate || line.max_error < 1e-11, "{line:?}");
+    }
+}
+
+/// A golden of the same kind with other sets, shapes and numbers, in a folder of its own.
+fn written(tensors: &BTreeMap<&str, Tensor>) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("frechet_z.safetensors");
+    let named: Vec<_> = tensors
+        .iter()
+        .map(|(name, x)| ((*name).to_owned(), x.copy()))
+        .collect();
+    weights::save(&path, &named, BTreeMap::new()).unwrap();
+    fs::write(path.with_extension("json"), "{\"config\": {}}").unwrap();
+    (folder, path)
+}
+
+#[test]
+fn other_files_of_the_kind() {
+    let x = normal(30, 4, 1);
+    // Equal sets: no distance, all inside each other.
+    let mut tensors = BTreeMap::from([
+        ("twins/x", x.copy()),
+        ("twins/y", x),
+        ("twins/frechet_somebody", Tensor::from_slice(&[0.0])),
+        ("twins/precision_k7", Tensor::from_slice(&[1.0])),
+        ("other/logits", normal(12, 3, 2) * 0.0),
+        ("other/mean_splits4", Tensor::from_slice(&[1.0])),
+        ("other/std_splits4", Tensor::from_slice(&[0.0])),
+        ("other/something_else", Tensor::from_slice(&[0.0])),
+    ]);
+    let (_folder, path) = written(&tensors);
+    let report = check(&path).unwrap();
+    assert!(report.passes(), "{report}");
+    assert_eq!(
+        (report.comparisons.len(), report.unchecked),
+        (4, vec!["other/something_else".to_owned()])
+    );
+
+    tensors.insert("twins/frechet_somebody", Tensor::from_slice(&[2e-9]));
+    let (_folder, path) = written(&tensors);
+    assert!(!check(&path).unwrap().passes());
+
+    tensors.remove("twins/y");
+    let (_folder, path) = written(&tensors);
+    assert!(
+        check(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("missing: twins/y")
+    );
+}
