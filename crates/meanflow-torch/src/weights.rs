@@ -184,28 +184,42 @@ fn describe(metadata: &Metadata) -> WeightsHeader {
 /// # Errors
 /// If it is no whole safetensors file, or holds a type that libtorch has not.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchError> {
-    let header = header(path)?;
+    header(path)?;
     let bytes = fs::read(path).map_err(|source| TorchError::Io {
         operation: "read",
         path: path.to_owned(),
         source,
     })?;
-    let file =
-        SafeTensors::deserialize(&bytes).map_err(|error| file_error(path, error.to_string()))?;
+    Ok(decode(path, &bytes)?.1)
+}
+
+/// Header and tensors of the bytes of a file, such as one embedded in a program; `origin` stands in messages.
+///
+/// # Errors
+/// As [`read`].
+pub fn decode(
+    origin: &Path,
+    bytes: &[u8],
+) -> Result<(WeightsHeader, BTreeMap<String, Tensor>), TorchError> {
+    let problem = |error: safetensors::SafeTensorError| file_error(origin, error.to_string());
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(problem)?;
+    let file = SafeTensors::deserialize(bytes).map_err(problem)?;
+    let header = describe(&metadata);
     let mut tensors = BTreeMap::new();
-    for TensorInfo { name, dtype, shape } in header.tensors {
-        let view = file
-            .tensor(&name)
-            .map_err(|error| file_error(path, error.to_string()))?;
+    for TensorInfo { name, dtype, shape } in &header.tensors {
+        let view = file.tensor(name).map_err(problem)?;
         let kind = kind_of(view.dtype()).ok_or_else(|| {
             file_error(
-                path,
+                origin,
                 format!("{name}: libtorch has no tensors of type {dtype}"),
             )
         })?;
-        tensors.insert(name, Tensor::from_data_size(view.data(), &shape, kind));
+        tensors.insert(
+            name.clone(),
+            Tensor::from_data_size(view.data(), shape, kind),
+        );
     }
-    Ok(tensors)
+    Ok((header, tensors))
 }
 
 /// Fills `tensors` from a file that has exactly these names, shapes and types, and returns the file's metadata.
