@@ -12,8 +12,9 @@ use crate::files::create_folder;
 use crate::samples::{Samples, to_vec};
 use crate::{TrainError, fingerprint};
 
-/// Pixels of one evaluation: the widest states of Stable Diffusion's VAE then take 0.3 GB each.
-const PIXELS: usize = 1 << 18;
+/// Pixels of one evaluation: one picture of 256×256 is work enough for a kernel, and its widest states take 67 MB each in
+/// Stable Diffusion's VAE.
+const PIXELS: usize = 1 << 16;
 
 /// Most rows of one evaluation.
 const MOST_ROWS: usize = 64;
