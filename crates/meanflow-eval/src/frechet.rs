@@ -7,6 +7,8 @@ use crate::{EvalError, Statistics};
 
 /// Below minus this share of the largest eigenvalue a matrix is no covariance: statistics saved in f32 stay above.
 const NEGATIVE: f64 = 1e-4;
+/// Pivots of Cholesky's triangle above this share of the largest are not of rounding: that would be the root of ε or less.
+const FULL_RANK: f64 = 1e-6;
 
 /// The squared distance `|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½` (Heusel et al. 2017, arXiv:1706.08500).
 ///
@@ -36,10 +38,24 @@ pub fn frechet_distance(a: &Statistics, b: &Statistics) -> Result<f64, EvalError
     Ok((shift + traces - 2.0 * total(&overlap)).max(0.0))
 }
 
-/// `R` with `covariance = R Rᵀ`, `[D, rank]`: eigenvectors times the roots of their eigenvalues.
+/// `R` with `covariance = R Rᵀ`: the triangle of Cholesky where the matrix is clearly of full rank, else by eigenvalues,
+/// which take ten times as long.
+fn root(covariance: &Tensor) -> Result<Tensor, EvalError> {
+    let (triangle, failed) = covariance
+        .f_linalg_cholesky_ex(false, false)
+        .map_err(libtorch("factor a covariance"))?;
+    let pivots = triangle.diag(0);
+    let smallest = pivots.min().double_value(&[]) / pivots.max().double_value(&[]);
+    if failed.int64_value(&[]) == 0 && smallest > FULL_RANK {
+        return Ok(triangle);
+    }
+    root_by_eigenvalues(covariance)
+}
+
+/// `[D, rank]`: eigenvectors times the roots of their eigenvalues.
 ///
 /// Eigenvalues below the rounding of the largest, `D ε λ`, are zero: the root of such noise would be 1e-8 and no noise.
-fn root(covariance: &Tensor) -> Result<Tensor, EvalError> {
+fn root_by_eigenvalues(covariance: &Tensor) -> Result<Tensor, EvalError> {
     let (values, vectors) = covariance
         .f_linalg_eigh("L")
         .map_err(libtorch("take eigenvalues"))?;
