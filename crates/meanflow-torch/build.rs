@@ -2,6 +2,18 @@
 
 use std::path::PathBuf;
 
+/// The C++ files, under `src/shim`.
+const FILES: [&str; 8] = [
+    "shim",
+    "allocator",
+    "checkpoint",
+    "kernels/attention",
+    "kernels/gate",
+    "kernels/gelu",
+    "kernels/linear",
+    "kernels/norm",
+];
+
 fn main() {
     let lib =
         PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys names its libtorch"));
@@ -13,9 +25,13 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .warnings(false)
+        // Vectors never cross a call: everything that takes one is inlined.
+        .flag_if_supported("-Wno-psabi")
+        // The kernels are worth it in every profile.
+        .opt_level(3)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["shim", "checkpoint"].map(|name| format!("src/shim/{name}.cpp")))
+        .files(FILES.map(|name| format!("src/shim/{name}.cpp")))
         .compile("meanflow_shim");
     println!("cargo::rerun-if-changed=src/shim");
     println!("cargo::metadata=libtorch_lib={}", lib.display());

@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", json!(peaks(size)?));
         return Ok(());
     }
+    memory::keep()?;
     if let Some(threads) = option("--threads") {
         tch::set_num_threads(threads.parse()?);
     }

@@ -2,17 +2,13 @@
 //!
 //! Shapes: `B` samples, `H` heads, `N` tokens, `d` head width; all tensors `[B, H, N, d]`.
 
-use std::cell::Cell;
-
 use tch::{Kind, Tensor};
 
-thread_local! {
-    static PRODUCTS_ONLY: Cell<bool> = const { Cell::new(false) };
-}
+use crate::kernels;
 
 /// `softmax(q kᵀ / √d) v`.
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
-    if PRODUCTS_ONLY.get() {
+    if kernels::primitives_only() {
         let scores = q.matmul(&k.transpose(-2, -1)) * scale(q);
         return scores
             .softmax(-1, softmax_kind(q.kind()))
@@ -53,17 +49,4 @@ fn softmax_kind(products: Kind) -> Kind {
 
 fn scale(q: &Tensor) -> f64 {
     1.0 / (q.size()[q.dim() - 1] as f64).sqrt()
-}
-
-/// Runs `body` with attention made of matrix products only: libtorch has no forward derivative, and no second
-/// derivative, of a fused attention kernel.
-pub(crate) fn products_only<T>(body: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            PRODUCTS_ONLY.set(self.0);
-        }
-    }
-    let _restore = Restore(PRODUCTS_ONLY.replace(true));
-    body()
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad, with_grad};
 
 use crate::condition::Condition;
-use crate::{Dual, Model, TorchError, attention, jvp};
+use crate::{Dual, Model, TorchError, jvp, kernels};
 
 /// How `du/dt` is computed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -150,7 +150,7 @@ pub fn double_backward(
             .iter()
             .map(|x| x.detach().copy().set_requires_grad(true))
             .collect();
-        let output = attention::products_only(|| function(&inputs));
+        let output = kernels::with_primitives_only(|| function(&inputs));
         let w = output.detach().zeros_like().set_requires_grad(true);
         let pairing = (&output * &w).sum(None::<Kind>);
         let gradients = Tensor::run_backward(&[pairing], &inputs, true, true);

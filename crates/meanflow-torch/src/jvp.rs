@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use tch::Tensor;
 
-use crate::{TorchError, attention, shim};
+use crate::{TorchError, kernels, shim};
 
 /// Value and directional derivative of `function` at `primals` along `tangents`.
 ///
@@ -43,7 +43,7 @@ pub fn jvp(
         .map(|(x, dx)| Tensor::f_internal_make_dual(x, dx, index))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| libtorch(&error))?;
-    let outputs = attention::products_only(|| function(&inputs));
+    let outputs = kernels::with_primitives_only(|| function(&inputs));
     let mut values = Vec::with_capacity(outputs.len());
     let mut derivatives = Vec::with_capacity(outputs.len());
     for output in &outputs {

@@ -31,6 +31,7 @@ mod error;
 pub mod golden;
 mod guided;
 mod jvp;
+mod kernels;
 pub mod layers;
 pub mod memory;
 mod model;

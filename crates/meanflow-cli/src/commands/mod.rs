@@ -11,7 +11,7 @@ mod sample;
 mod train;
 mod validate;
 
-use meanflow_torch::{Device, ModelConfig, device};
+use meanflow_torch::{Device, ModelConfig, device, memory};
 use meanflow_train::{TrainConfig, TrainError};
 
 use crate::args::{Args, Command, Compute, DataWhat};
@@ -31,8 +31,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     }
 }
 
-/// Opens the device and sets the number of threads.
+/// Opens the device, sets the number of threads, and keeps memory from one step for the next.
 fn open_device(compute: &Compute) -> anyhow::Result<Device> {
+    memory::keep()?;
     let device = device::open(&compute.device)?;
     if let Some(threads) = compute.threads {
         tch::set_num_threads(i32::try_from(threads.get())?);

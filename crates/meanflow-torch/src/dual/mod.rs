@@ -7,12 +7,14 @@
 //! Shapes: `B` rows (samples), `k ≤ B` rows with a tangent, `…` any further dimensions.
 
 mod convolution;
+mod transformer;
 
 use std::borrow::Borrow;
 
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{TorchError, attention, shim};
+use crate::kernels::{self, kernel};
+use crate::{TorchError, shim};
 
 /// A primal `[B, …]` on the tape and its tangent `[k, …]` off it.
 ///
@@ -118,8 +120,8 @@ impl Dual {
     /// `x Wᵀ + b` over the last dimension, in the weight's kind of number; weight `[out, in]`, bias `[out]`.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Self {
         let x = self.to_kind(weight.kind());
-        x.with_rule(x.primal.linear(weight, bias), |dx, _| {
-            dx.linear(weight, None::<&Tensor>)
+        x.with_rule(kernels::linear(&x.primal, weight, bias), |dx, _| {
+            kernels::linear(dx, weight, None)
         })
     }
 
@@ -169,6 +171,11 @@ impl Dual {
 
     /// GELU in its tanh form.
     pub fn gelu(&self) -> Self {
+        if kernels::serve(&self.primal) {
+            return self.with_rule(kernel(kernels::gelu(&self.primal)), |dx, x| {
+                kernel(kernels::gelu_tangent(x, dx))
+            });
+        }
         self.with_rule(self.primal.gelu("tanh"), |dx, x| {
             x.gelu_backward(dx, "tanh")
         })
@@ -187,56 +194,6 @@ impl Dual {
                     .expect("the shapes are those of the forward pass")
             })
         });
-        Self { primal, tangent }
-    }
-
-    /// `x (1 + scale) + shift`, the adaptive part of an adaLN block; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.
-    pub fn modulate(&self, shift: &Self, scale: &Self) -> Self {
-        let factor = &scale.primal + 1.0;
-        let primal = shift.primal.addcmul(&self.primal, &factor);
-        let products = [
-            self.tangent
-                .as_ref()
-                .map(|dx| (dx.shallow_clone(), head(&factor, dx))),
-            scale
-                .tangent
-                .as_ref()
-                .map(|ds| (head(&self.primal, ds), ds.shallow_clone())),
-        ];
-        Self {
-            primal,
-            tangent: sum_of_products(products, shift.tangent.as_ref()),
-        }
-    }
-
-    /// `x + gate · y`, a gated residual; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
-    pub fn add_gated(&self, gate: &Self, y: &Self) -> Self {
-        let primal = self.primal.addcmul(&gate.primal, &y.primal);
-        let products = [
-            gate.tangent
-                .as_ref()
-                .map(|dg| (dg.shallow_clone(), head(&y.primal, dg))),
-            y.tangent
-                .as_ref()
-                .map(|dy| (head(&gate.primal, dy), dy.shallow_clone())),
-        ];
-        Self {
-            primal,
-            tangent: sum_of_products(products, self.tangent.as_ref()),
-        }
-    }
-
-    /// Softmax attention `softmax(q kᵀ / √d) v`; all `[B, heads, N, d]`.
-    pub fn attention(q: &Self, k: &Self, v: &Self) -> Self {
-        let primal = attention::attend(&q.primal, &k.primal, &v.primal);
-        let tangent = match (&q.tangent, &k.tangent, &v.tangent) {
-            (Some(dq), Some(dk), Some(dv)) => Some(no_grad(|| {
-                let [q, k, v] = [q, k, v].map(|x| head(&x.primal, dq));
-                attention::tangent([&q, &k, &v], [dq, dk, dv])
-            })),
-            (None, None, None) => None,
-            _ => unreachable!("query, key and value are projections of one state"),
-        };
         Self { primal, tangent }
     }
 
@@ -301,25 +258,4 @@ impl Dual {
 /// The rows of `x` that belong to the tangent `dx`, off the tape.
 fn head(x: &Tensor, dx: &Tensor) -> Tensor {
     x.detach().narrow(0, 0, dx.size()[0])
-}
-
-/// `Σ x y + rest` in one new buffer, off the tape; each product has the shape of the result.
-fn sum_of_products(
-    products: [Option<(Tensor, Tensor)>; 2],
-    rest: Option<&Tensor>,
-) -> Option<Tensor> {
-    no_grad(|| {
-        let mut sum: Option<Tensor> = None;
-        for (x, y) in products.into_iter().flatten() {
-            sum = Some(match sum {
-                Some(mut sum) => sum.addcmul_(&x, &y),
-                None => x * y,
-            });
-        }
-        match (sum, rest) {
-            (Some(mut sum), Some(rest)) => Some(sum.g_add_(rest)),
-            (Some(sum), None) => Some(sum),
-            (None, rest) => rest.map(Tensor::shallow_clone),
-        }
-    })
 }

@@ -44,27 +44,17 @@ impl Block {
     pub fn forward(&self, x: &Dual, condition: &Dual) -> Dual {
         let [shift, scale, gate, shift_mlp, scale_mlp, gate_mlp] =
             modulation(&self.modulation, condition);
-        let attended = self.attention(&x.layer_norm(EPSILON).modulate(&shift, &scale));
+        let attended = self.attention(&x.norm_modulate(&shift, &scale, EPSILON));
         let x = x.add_gated(&gate, &attended);
         let hidden = self
             .expand
-            .forward(&x.layer_norm(EPSILON).modulate(&shift_mlp, &scale_mlp))
+            .forward(&x.norm_modulate(&shift_mlp, &scale_mlp, EPSILON))
             .gelu();
         x.add_gated(&gate_mlp, &self.contract.forward(&hidden).to_kind(x.kind()))
     }
 
     fn attention(&self, x: &Dual) -> Dual {
-        let heads = self.heads;
-        let [q, k, v] = self.query_key_value.forward(x).split(2).map(|part| {
-            part.map_linear(|x| {
-                let (rows, tokens, width) = x.size3().expect("[B, N, D]");
-                x.view([rows, tokens, heads, width / heads]).transpose(1, 2)
-            })
-        });
-        let attended = Dual::attention(&q, &k, &v).map_linear(|x| {
-            let (rows, heads, tokens, width) = x.size4().expect("[B, H, N, d]");
-            x.transpose(1, 2).reshape([rows, tokens, heads * width])
-        });
+        let attended = self.query_key_value.forward(x).self_attention(self.heads);
         self.projection.forward(&attended).to_kind(x.kind())
     }
 }

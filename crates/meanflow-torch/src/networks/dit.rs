@@ -173,10 +173,7 @@ impl Network for Dit {
             };
         }
         let [shift, scale] = modulation(&self.last_modulation, &condition);
-        self.grid.join(
-            &self
-                .last
-                .forward(&x.layer_norm(EPSILON).modulate(&shift, &scale)),
-        )
+        self.grid
+            .join(&self.last.forward(&x.norm_modulate(&shift, &scale, EPSILON)))
     }
 }

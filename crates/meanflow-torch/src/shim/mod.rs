@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod checkpoint;
+pub(crate) mod kernels;
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
@@ -58,6 +59,7 @@ unsafe extern "C" {
     fn mf_map_tensors();
     fn mf_set_tf32(allowed: bool);
     fn mf_tf32() -> bool;
+    fn mf_keep_memory() -> *mut c_char;
     fn mf_load_library(path: *const c_char) -> *mut c_char;
 }
 
@@ -253,6 +255,12 @@ pub(crate) fn set_tf32(allowed: bool) {
 pub(crate) fn tf32() -> bool {
     // SAFETY: reads flags of libtorch's context.
     unsafe { mf_tf32() }
+}
+
+/// From now on freed tensors on the CPU are kept for tensors of their size.
+pub(crate) fn keep_memory() -> Result<(), TorchError> {
+    // SAFETY: no memory is passed; blocks of the allocator before carry their own deleter.
+    check("keep memory", unsafe { mf_keep_memory() })
 }
 
 /// Loads a shared library with global symbols.

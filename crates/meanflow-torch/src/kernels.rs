@@ -1,0 +1,69 @@
+//! Operations with kernels of our own on the CPU, each beside the libtorch operations that it stands for.
+//!
+//! A kernel does in one pass over memory what would be several operations with a result each. None has a forward mode or
+//! a second derivative: where one is taken, [`with_primitives_only`] leaves libtorch's own operations alone.
+
+use std::cell::Cell;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::TorchError;
+use crate::shim::kernels as shim;
+pub(crate) use crate::shim::kernels::{
+    add_gated, add_gated_tangent, gelu, gelu_tangent, norm_modulate, norm_modulate_tangent,
+    self_attention, self_attention_tangent,
+};
+
+thread_local! {
+    static PRIMITIVES_ONLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether operations must be made of what libtorch can differentiate forward and twice.
+pub(crate) fn primitives_only() -> bool {
+    PRIMITIVES_ONLY.get()
+}
+
+/// Runs `body` with operations that libtorch can differentiate forward and twice; it cannot do so with our kernels, nor
+/// with a fused attention kernel of its own.
+pub(crate) fn with_primitives_only<T>(body: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PRIMITIVES_ONLY.set(self.0);
+        }
+    }
+    let _restore = Restore(PRIMITIVES_ONLY.replace(true));
+    body()
+}
+
+/// Whether there is a kernel for this tensor and it may be used.
+pub(crate) fn serve(x: &Tensor) -> bool {
+    x.device() == Device::Cpu
+        && matches!(x.kind(), Kind::Float | Kind::Double)
+        && x.numel() > 0
+        && !primitives_only()
+}
+
+/// The longest sequence whose attention is made head by head in the processor's cache.
+const SHORT: i64 = 256;
+
+/// Whether the attention of these packed projections `[B, N, 3 D]` has a kernel.
+pub(crate) fn serve_attention(packed: &Tensor) -> bool {
+    serve(packed) && packed.size()[1] <= SHORT
+}
+
+/// `x Wᵀ + b` over the last dimension.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if serve(x) && x.kind() == Kind::Float {
+        return kernel(shim::linear(x, weight, bias));
+    }
+    x.linear(weight, bias)
+}
+
+/// The result of a kernel, whose arguments the caller has made to fit.
+pub(crate) fn kernel<T>(result: Result<T, TorchError>) -> T {
+    result.expect("the shapes are those of one network")
+}
+
+#[cfg(test)]
+mod tests;

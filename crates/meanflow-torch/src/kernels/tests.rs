@@ -1,0 +1,184 @@
+//! Every kernel against the libtorch operations that it stands for: value, gradients and tangent.
+
+use proptest::prelude::*;
+use tch::{Kind, Tensor};
+
+use super::with_primitives_only;
+use crate::Dual;
+
+/// Rounding through one operation, relative to the largest number: a few units in the last place of sums of up to
+/// 40 · 40 terms.
+fn tolerance(kind: Kind) -> f64 {
+    if kind == Kind::Double { 1e-13 } else { 1e-5 }
+}
+
+/// Inputs of an operation, each with the tangent of its first rows, or with none.
+struct Case {
+    primals: Vec<Tensor>,
+    tangents: Vec<Option<Tensor>>,
+}
+
+impl Case {
+    fn new(kind: Kind, shapes: &[&[i64]], moving: &[bool], rows: i64) -> Self {
+        let normal =
+            |shape: &[i64]| Tensor::randn(shape, (Kind::Double, tch::Device::Cpu)).to_kind(kind);
+        let tangent = |shape: &&[i64]| {
+            let mut shape = shape.to_vec();
+            shape[0] = rows;
+            normal(&shape)
+        };
+        Self {
+            primals: shapes.iter().map(|shape| normal(shape)).collect(),
+            tangents: shapes
+                .iter()
+                .zip(moving)
+                .map(|(shape, moving)| moving.then(|| tangent(shape)))
+                .collect(),
+        }
+    }
+
+    /// Value, tangent, and the gradients of a fixed projection of the value.
+    fn run(&self, operation: impl Fn(&[Dual]) -> Dual) -> Vec<Tensor> {
+        let leaves: Vec<Tensor> = self
+            .primals
+            .iter()
+            .map(|x| x.copy().set_requires_grad(true))
+            .collect();
+        let duals: Vec<Dual> = leaves
+            .iter()
+            .zip(&self.tangents)
+            .map(|(x, dx)| match dx {
+                Some(dx) => Dual::new(x.shallow_clone(), dx.shallow_clone()).unwrap(),
+                None => x.shallow_clone().into(),
+            })
+            .collect();
+        let (value, tangent) = operation(&duals).into_parts();
+        // A projection whose gradient differs from element to element.
+        let weight = (value.detach() * 1.7).sin();
+        (&value * weight).sum(None::<Kind>).backward();
+        let mut results = vec![value.detach()];
+        results.extend(tangent);
+        results.extend(leaves.iter().map(Tensor::grad));
+        results
+    }
+
+    fn check(&self, operation: impl Fn(&[Dual]) -> Dual) {
+        self.check_within(1.0, operation);
+    }
+
+    /// As [`Case::check`], with so many times the tolerance.
+    fn check_within(&self, factor: f64, operation: impl Fn(&[Dual]) -> Dual) {
+        let ours = self.run(&operation);
+        let theirs = with_primitives_only(|| self.run(&operation));
+        assert_eq!(ours.len(), theirs.len());
+        let kind = self.primals[0].kind();
+        for (position, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            assert_eq!(ours.size(), theirs.size(), "result {position}");
+            let largest = theirs.abs().max().double_value(&[]).max(1.0);
+            let error = (ours - theirs).abs().max().double_value(&[]) / largest;
+            assert!(
+                error < factor * tolerance(kind),
+                "result {position}: {error:e}"
+            );
+        }
+    }
+}
+
+const KINDS: [Kind; 2] = [Kind::Float, Kind::Double];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn linear(rows in 1_i64..40, inputs in 1_i64..40, outputs in 1_i64..40, bias: bool) {
+        for kind in KINDS {
+            let case = Case::new(kind, &[&[rows, 3, inputs], &[outputs, inputs], &[outputs]], &[true, false, false], rows / 2 + 1);
+            if bias {
+                case.check(|x| x[0].linear(x[1].primal(), Some(x[2].primal())));
+            } else {
+                // The bias takes part for its gradient's sake only.
+                case.check(|x| x[0].linear(x[1].primal(), None).add_constant(x[2].primal()));
+            }
+        }
+    }
+
+    #[test]
+    fn gelu(rows in 1_i64..5, width in 1_i64..70) {
+        for kind in KINDS {
+            Case::new(kind, &[&[rows, width]], &[true], 1).check(|x| x[0].gelu());
+        }
+    }
+
+    #[test]
+    fn norm_and_modulation(
+        rows in 1_i64..5, tokens in 1_i64..6, width in 2_i64..70, moving in prop::array::uniform3(any::<bool>()),
+    ) {
+        for kind in KINDS {
+            let case = Case::new(kind, &[&[rows, tokens, width], &[rows, 1, width], &[rows, 1, width]], &moving, rows / 2 + 1);
+            case.check(|x| x[0].norm_modulate(&x[1], &x[2], 1e-6));
+        }
+    }
+
+    #[test]
+    fn gated_sum(
+        rows in 1_i64..5, tokens in 1_i64..6, width in 1_i64..70, moving in prop::array::uniform3(any::<bool>()),
+    ) {
+        for kind in KINDS {
+            let case = Case::new(kind, &[&[rows, tokens, width], &[rows, 1, width], &[rows, tokens, width]], &moving, rows / 2 + 1);
+            case.check(|x| x[0].add_gated(&x[1], &x[2]));
+        }
+    }
+
+    #[test]
+    fn self_attention(rows in 1_i64..4, tokens in 1_i64..40, heads in 1_i64..4, width in 1_i64..40) {
+        for kind in KINDS {
+            let case = Case::new(kind, &[&[rows, tokens, 3 * heads * width]], &[true], rows / 2 + 1);
+            case.check(|x| x[0].self_attention(heads));
+        }
+    }
+}
+
+/// Parts of one modulation, as blocks use them: their rows are not side by side in memory.
+#[test]
+fn strided_modulations() {
+    for kind in KINDS {
+        let case = Case::new(kind, &[&[5, 3, 20], &[5, 60]], &[true, true], 2);
+        case.check(|x| {
+            let [shift, scale, gate] = x[1]
+                .split(1)
+                .map(|part| part.map_linear(|part| part.unsqueeze(1)));
+            x[0].add_gated(&gate, &x[0].norm_modulate(&shift, &scale, 1e-6))
+        });
+    }
+}
+
+/// Scores of a thousand must neither overflow nor lose the probabilities, which feel a score's rounding in full.
+#[test]
+fn attention_of_large_scores() {
+    for kind in KINDS {
+        let mut case = Case::new(kind, &[&[2, 20, 3 * 16]], &[true], 2);
+        case.primals[0] = &case.primals[0] * 20.0;
+        case.check_within(1e3, |x| x[0].self_attention(1));
+    }
+}
+
+/// Saturated GELUs: exp must not overflow where its argument is large.
+#[test]
+fn gelu_of_large_numbers() {
+    for kind in KINDS {
+        let mut case = Case::new(kind, &[&[4, 33]], &[true], 4);
+        case.primals[0] = &case.primals[0] * 100.0;
+        case.check(|x| x[0].gelu());
+    }
+}
+
+#[test]
+fn a_second_derivative_is_refused_where_it_would_be_wrong() {
+    let x = Tensor::randn([2, 8], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let y = Dual::from(x.shallow_clone()).gelu().into_parts().0;
+    let refused = Tensor::f_run_backward(&[y.sum(None::<Kind>)], &[&x], true, true).unwrap_err();
+    assert!(
+        refused.to_string().contains("second derivative"),
+        "{refused}"
+    );
+}

@@ -1,0 +1,240 @@
+//! The kernels of `shim/kernels`, behind safe signatures. Tensors are on the CPU, in f32 or f64.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use super::check;
+use crate::TorchError;
+
+unsafe extern "C" {
+    fn mf_linear(
+        out: *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> *mut c_char;
+    fn mf_gelu(out: *mut C_tensor, x: *const C_tensor) -> *mut c_char;
+    fn mf_gelu_tangent(out: *mut C_tensor, x: *const C_tensor, dx: *const C_tensor) -> *mut c_char;
+    fn mf_norm_modulate(
+        out: *mut C_tensor,
+        means: *mut C_tensor,
+        rstds: *mut C_tensor,
+        x: *const C_tensor,
+        shift: *const C_tensor,
+        scale: *const C_tensor,
+        epsilon: f64,
+    ) -> *mut c_char;
+    fn mf_norm_modulate_tangent(
+        out: *mut C_tensor,
+        dx: *const C_tensor,
+        x: *const C_tensor,
+        dshift: *const C_tensor,
+        dscale: *const C_tensor,
+        scale: *const C_tensor,
+        means: *const C_tensor,
+        rstds: *const C_tensor,
+    ) -> *mut c_char;
+    fn mf_add_gated(
+        out: *mut C_tensor,
+        x: *const C_tensor,
+        gate: *const C_tensor,
+        y: *const C_tensor,
+    ) -> *mut c_char;
+    fn mf_add_gated_tangent(
+        out: *mut C_tensor,
+        dx: *const C_tensor,
+        gate: *const C_tensor,
+        dgate: *const C_tensor,
+        y: *const C_tensor,
+        dy: *const C_tensor,
+    ) -> *mut c_char;
+    fn mf_attention(
+        out: *mut C_tensor,
+        logs: *mut C_tensor,
+        packed: *const C_tensor,
+        heads: i64,
+    ) -> *mut c_char;
+    fn mf_attention_tangent(
+        out: *mut C_tensor,
+        packed: *const C_tensor,
+        logs: *const C_tensor,
+        dpacked: *const C_tensor,
+    ) -> *mut c_char;
+}
+
+fn optional(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
+}
+
+/// `x Wᵀ + b` over the last dimension by oneDNN, f32, on the tape; weight `[out, in]`, bias `[out]`.
+pub(crate) fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call; a missing bias is null.
+    let message = unsafe {
+        mf_linear(
+            out.as_mut_ptr(),
+            x.as_ptr(),
+            weight.as_ptr(),
+            optional(bias),
+        )
+    };
+    check("linear", message)?;
+    Ok(out)
+}
+
+/// GELU in its tanh form, on the tape.
+pub(crate) fn gelu(x: &Tensor) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call.
+    check("gelu", unsafe { mf_gelu(out.as_mut_ptr(), x.as_ptr()) })?;
+    Ok(out)
+}
+
+/// `gelu'(x) dx` of two tensors of one shape.
+pub(crate) fn gelu_tangent(x: &Tensor, dx: &Tensor) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call.
+    check("gelu tangent", unsafe {
+        mf_gelu_tangent(out.as_mut_ptr(), x.as_ptr(), dx.as_ptr())
+    })?;
+    Ok(out)
+}
+
+/// A normalised and modulated tensor with the statistics of its rows, `[B, N]`.
+pub(crate) struct Normalized {
+    pub(crate) value: Tensor,
+    pub(crate) means: Tensor,
+    pub(crate) rstds: Tensor,
+}
+
+/// `norm(x) (1 + scale) + shift` on the tape; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.
+pub(crate) fn norm_modulate(
+    x: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+    epsilon: f64,
+) -> Result<Normalized, TorchError> {
+    let [mut value, mut means, mut rstds] = [Tensor::new(), Tensor::new(), Tensor::new()];
+    // SAFETY: the handles are live tensors for the duration of the call.
+    let message = unsafe {
+        mf_norm_modulate(
+            value.as_mut_ptr(),
+            means.as_mut_ptr(),
+            rstds.as_mut_ptr(),
+            x.as_ptr(),
+            shift.as_ptr(),
+            scale.as_ptr(),
+            epsilon,
+        )
+    };
+    check("norm and modulation", message)?;
+    Ok(Normalized {
+        value,
+        means,
+        rstds,
+    })
+}
+
+/// The tangent of [`norm_modulate`] in the rows of `x [k, N, D]`; what does not move has none.
+pub(crate) fn norm_modulate_tangent(
+    [dx, dshift, dscale]: [Option<&Tensor>; 3],
+    x: &Tensor,
+    scale: &Tensor,
+    statistics: &Normalized,
+) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call; a missing tangent is null.
+    let message = unsafe {
+        mf_norm_modulate_tangent(
+            out.as_mut_ptr(),
+            optional(dx),
+            x.as_ptr(),
+            optional(dshift),
+            optional(dscale),
+            scale.as_ptr(),
+            statistics.means.as_ptr(),
+            statistics.rstds.as_ptr(),
+        )
+    };
+    check("tangent of norm and modulation", message)?;
+    Ok(out)
+}
+
+/// `x + gate y` on the tape; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
+pub(crate) fn add_gated(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call.
+    check("gated sum", unsafe {
+        mf_add_gated(out.as_mut_ptr(), x.as_ptr(), gate.as_ptr(), y.as_ptr())
+    })?;
+    Ok(out)
+}
+
+/// `dx + dgate y + gate dy` in the rows of `y [k, N, D]`; what does not move has no tangent.
+pub(crate) fn add_gated_tangent(
+    [dx, dgate, dy]: [Option<&Tensor>; 3],
+    gate: &Tensor,
+    y: &Tensor,
+) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call; a missing tangent is null.
+    let message = unsafe {
+        mf_add_gated_tangent(
+            out.as_mut_ptr(),
+            optional(dx),
+            gate.as_ptr(),
+            optional(dgate),
+            y.as_ptr(),
+            optional(dy),
+        )
+    };
+    check("tangent of a gated sum", message)?;
+    Ok(out)
+}
+
+/// The result of attention `[B, N, D]`, with the logarithm of every row's sum of exponentials `[B, heads, N]`.
+pub(crate) struct SelfAttention {
+    pub(crate) value: Tensor,
+    pub(crate) logs: Tensor,
+}
+
+/// Softmax attention of packed queries, keys and values `[B, N, 3 D]`, on the tape.
+pub(crate) fn self_attention(packed: &Tensor, heads: i64) -> Result<SelfAttention, TorchError> {
+    let [mut value, mut logs] = [Tensor::new(), Tensor::new()];
+    // SAFETY: the handles are live tensors for the duration of the call.
+    check("attention", unsafe {
+        mf_attention(
+            value.as_mut_ptr(),
+            logs.as_mut_ptr(),
+            packed.as_ptr(),
+            heads,
+        )
+    })?;
+    Ok(SelfAttention { value, logs })
+}
+
+/// The tangent of [`self_attention`] in the first `k` rows along `dpacked [k, N, 3 D]`.
+pub(crate) fn self_attention_tangent(
+    packed: &Tensor,
+    logs: &Tensor,
+    dpacked: &Tensor,
+) -> Result<Tensor, TorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call.
+    check("tangent of attention", unsafe {
+        mf_attention_tangent(
+            out.as_mut_ptr(),
+            packed.as_ptr(),
+            logs.as_ptr(),
+            dpacked.as_ptr(),
+        )
+    })?;
+    Ok(out)
+}

@@ -1,0 +1,58 @@
+// What the operations on libtorch's tape share.
+#pragma once
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "../guarded.h"
+#include "modulation.h"
+#include "parallel.h"
+
+// NAME_range(arguments…, begin, end): the kernel mf::NAME for one number type, compiled for every instruction set.
+#define MF_KERNEL(T, NAME, PARAMETERS, ...) \
+  MF_CLONES void NAME##_range PARAMETERS { mf::NAME<T>(__VA_ARGS__); }
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// Calls body with a value of the tensor's number type.
+template <typename Body>
+void by_type(const Tensor& tensor, Body&& body) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return body(float());
+    case at::kDouble:
+      return body(double());
+    default:
+      TORCH_CHECK(false, "expected float or double, got ", tensor.scalar_type());
+  }
+}
+
+template <typename T>
+mf::Modulation<T> modulation(const Tensor& tensor) {
+  if (!tensor.defined()) return {nullptr, 0};
+  TORCH_CHECK(tensor.stride(-1) == 1, "a modulation has its numbers side by side");
+  return {tensor.const_data_ptr<T>(), tensor.stride(0)};
+}
+
+// The numbers of a tangent; null where nothing moves.
+template <typename T>
+const T* numbers(const Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
+}
+
+inline Tensor contiguous_or_none(Handle handle) { return handle ? handle->contiguous() : Tensor(); }
+
+inline Tensor or_none(Handle handle) { return handle ? *handle : Tensor(); }
+
+// A backward pass is a kernel without a tape: asked to record one it must refuse, not forget.
+void once(const char* name) {
+  TORCH_CHECK(!at::GradMode::is_enabled(), name, " has no second derivative here: use the products-only operations");
+}
+
+}  // namespace
