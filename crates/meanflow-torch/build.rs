@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 /// The C++ files, under `src/shim`.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "shim",
     "allocator",
     "checkpoint",
+    "host",
     "kernels/attention",
     "kernels/gate",
     "kernels/gelu",

@@ -1,5 +1,7 @@
 //! Exponential moving averages of the parameters.
 
+use tch::{Tensor, no_grad};
+
 use crate::{Parameters, TorchError, shim};
 
 /// Moves `average` towards `current`: `e := decay · e + (1 − decay) · p`.
@@ -8,4 +10,15 @@ use crate::{Parameters, TorchError, shim};
 /// If libtorch refuses, which it does where the two are not those of one network.
 pub fn update(average: &Parameters, current: &Parameters, decay: f64) -> Result<(), TorchError> {
     tch::no_grad(|| shim::foreach_lerp(&average.tensors(), &current.tensors(), 1.0 - decay))
+}
+
+/// As [`update`], unless `bad`, a boolean on the device, is true: then the average stays, whatever the parameters are.
+/// Nobody waits to know it.
+pub fn update_unless(bad: &Tensor, average: &Parameters, current: &Parameters, decay: f64) {
+    no_grad(|| {
+        for (average, current) in average.tensors().into_iter().zip(current.tensors()) {
+            let end = average.where_self(bad, current);
+            let _ = average.shallow_clone().lerp_(&end, 1.0 - decay);
+        }
+    });
 }

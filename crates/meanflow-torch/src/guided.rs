@@ -6,7 +6,7 @@ use meanflow_cfg::{Coefficients, GuidancePlan, guided_velocity};
 use tch::{Tensor, no_grad};
 
 use crate::tensor::{Rows, per_row};
-use crate::{Batch, Condition, Model};
+use crate::{Batch, Condition, Model, host};
 
 /// `v_t` and the predictions `u(z,t,t|c)` and `u(z,t,t|∅)` in the rows that weigh them, `[B, …]`, off the tape.
 pub(crate) struct Guided {
@@ -103,7 +103,7 @@ impl Guided {
 
 fn indices(rows: &[usize], like: &Tensor) -> Tensor {
     let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
-    Tensor::from_slice(&rows).to_device(like.device())
+    host::upload(&rows, like.device())
 }
 
 /// Writes rows of `values` into `into`, where there are any.

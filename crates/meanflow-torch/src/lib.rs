@@ -30,6 +30,7 @@ pub mod engine;
 mod error;
 pub mod golden;
 mod guided;
+pub mod host;
 mod jvp;
 mod kernels;
 pub mod layers;

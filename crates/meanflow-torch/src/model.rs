@@ -12,7 +12,7 @@ use crate::condition::Condition;
 use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
 use crate::tensor::per_row;
-use crate::{Dual, TorchError, weights};
+use crate::{Dual, TorchError, host, weights};
 
 /// The key of a weights file's metadata under which the [`ModelConfig`] stands as JSON.
 pub const MODEL_KEY: &str = "model";
@@ -232,7 +232,7 @@ impl Model {
     pub(crate) fn label_tensor(&self, labels: Option<&[i64]>, rows: usize) -> Option<Tensor> {
         let classes = self.config.classes;
         (classes > 0).then(|| match labels {
-            Some(labels) => Tensor::from_slice(labels).to_device(self.device),
+            Some(labels) => host::upload(labels, self.device),
             None => Tensor::full([rows as i64], classes, (Kind::Int64, self.device)),
         })
     }

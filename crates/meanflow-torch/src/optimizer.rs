@@ -64,8 +64,23 @@ impl Adam {
     /// # Errors
     /// If libtorch refuses.
     pub fn step(&mut self, rate: f64) -> Result<(), TorchError> {
+        self.advance(rate, None)
+    }
+
+    /// As [`Adam::step`], unless `bad`, a boolean on the device, is true: then nothing changes. Nobody waits to know it.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn step_unless(&mut self, bad: &Tensor, rate: f64) -> Result<(), TorchError> {
+        self.advance(rate, Some(&bad.to_kind(Kind::Float)))
+    }
+
+    fn advance(&mut self, rate: f64, skip: Option<&Tensor>) -> Result<(), TorchError> {
         no_grad(|| {
-            let _ = self.steps.g_add_scalar_(1.0);
+            let _ = match skip {
+                Some(skip) => self.steps.g_add_(&(1.0 - skip)),
+                None => self.steps.g_add_scalar_(1.0),
+            };
             let gradients: Vec<Tensor> = self.parameters.iter().map(Tensor::grad).collect();
             let moving: Vec<usize> = (0..gradients.len())
                 .filter(|index| gradients[*index].defined())
@@ -77,6 +92,7 @@ impl Adam {
                 first: &pick(&self.first, &moving),
                 second: &pick(&self.second, &moving),
                 steps: &steps,
+                skip,
             };
             shim::fused_adam(&tensors, &self.numbers(rate))
         })

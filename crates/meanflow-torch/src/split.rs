@@ -3,7 +3,7 @@
 use meanflow_core::times::TimeDraw;
 use tch::Tensor;
 
-use crate::Batch;
+use crate::{Batch, host};
 
 impl Batch {
     /// Number of rows.
@@ -28,7 +28,7 @@ impl Batch {
     /// The rows `rows`, ascending, with the drops of part number `part`.
     fn part(&self, rows: &[usize], part: u64) -> Self {
         let index: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
-        let index = Tensor::from_slice(&index).to_device(self.data.device());
+        let index = host::upload(&index, self.data.device());
         let whole = rows.len() == self.rows();
         let select = |x: &Tensor| {
             if whole {

@@ -4,6 +4,8 @@ use meanflow_core::weighting::Elementwise;
 use meanflow_core::{Norm, State};
 use tch::{Kind, Tensor};
 
+use crate::host;
+
 /// A tensor whose first dimension counts samples, `[B, …]`: the [`State`] of networks.
 #[derive(Debug)]
 pub struct Rows(pub Tensor);
@@ -53,9 +55,10 @@ fn constant(coefficients: &[f64]) -> Option<f64> {
 
 /// One number a row, `[B]`, in the type and on the device of `like`.
 pub(crate) fn per_row(values: &[f64], like: &Tensor) -> Tensor {
-    Tensor::from_slice(values)
-        .to_kind(like.kind())
-        .to_device(like.device())
+    host::send(
+        &Tensor::from_slice(values).to_kind(like.kind()),
+        like.device(),
+    )
 }
 
 /// One number a row, shaped to broadcast against `like`: `[B, 1, …]`.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod checkpoint;
+pub(crate) mod host;
 pub(crate) mod kernels;
 
 use std::ffi::{CStr, CString, c_char};
@@ -49,6 +50,7 @@ unsafe extern "C" {
         weight_decay: f64,
         epsilon: f64,
         decoupled: bool,
+        skip: *const C_tensor,
     ) -> *mut c_char;
     fn mf_foreach_lerp(
         this: *const *const C_tensor,
@@ -176,6 +178,8 @@ pub(crate) struct AdamTensors<'a> {
     pub(crate) first: &'a [&'a Tensor],
     pub(crate) second: &'a [&'a Tensor],
     pub(crate) steps: &'a [&'a Tensor],
+    /// 1 where nothing is to be changed, 0 otherwise; read on the device.
+    pub(crate) skip: Option<&'a Tensor>,
 }
 
 /// The numbers of one Adam step.
@@ -189,7 +193,7 @@ pub(crate) struct AdamNumbers {
     pub(crate) decoupled: bool,
 }
 
-/// One fused Adam or AdamW step; `steps` holds the count before the step and is increased.
+/// One fused Adam or AdamW step; `steps` holds the count of steps, this one included.
 pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result<(), TorchError> {
     let count = tensors.parameters.len();
     let lists = [
@@ -205,7 +209,7 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
     let (parameters, gradients) = (handles(tensors.parameters), handles(tensors.gradients));
     let (first, second) = (handles(tensors.first), handles(tensors.second));
     let steps = handles(tensors.steps);
-    // SAFETY: every list has `count` live handles.
+    // SAFETY: every list has `count` live handles; `skip` is a live handle or null.
     let message = unsafe {
         mf_fused_adam(
             parameters.as_ptr(),
@@ -220,6 +224,7 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
             numbers.weight_decay,
             numbers.epsilon,
             numbers.decoupled,
+            tensors.skip.map_or(std::ptr::null(), Tensor::as_ptr),
         )
     };
     check("fused Adam", message)

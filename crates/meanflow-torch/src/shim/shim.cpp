@@ -73,7 +73,7 @@ char* mf_fill_bernoulli(Handle tensor, double probability, uint64_t seed) {
 // One step of Adam (decoupled weight decay: AdamW) over all parameters in one pass over memory.
 char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Handle* first, const Handle* second,
                     const Handle* steps, size_t count, double rate, double beta1, double beta2, double weight_decay,
-                    double epsilon, bool decoupled) {
+                    double epsilon, bool decoupled, const at::Tensor* skip) {
   return guarded([&] {
     auto self = list(parameters, count);
     auto grads = list(gradients, count);
@@ -81,9 +81,10 @@ char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Han
     auto v = list(second, count);
     std::vector<at::Tensor> none;
     auto t = list(steps, count);
+    auto skipped = skip ? std::make_optional(*skip) : std::nullopt;
     auto update = [&](auto&& kernel) {
       kernel(self, grads, m, v, none, t, rate, beta1, beta2, weight_decay, epsilon, false, false, std::nullopt,
-             std::nullopt);
+             skipped);
     };
     if (decoupled) {
       update([](auto&&... arguments) { at::_fused_adamw_(arguments...); });

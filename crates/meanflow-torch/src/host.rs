@@ -1,0 +1,80 @@
+//! The border between the host and the device: numbers go over without waiting, and come back at one place.
+
+use std::cell::Cell;
+
+use tch::kind::Element;
+use tch::{Device, Kind, Tensor};
+
+use crate::TorchError;
+use crate::shim::host as shim;
+
+thread_local! {
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// `values` on a device, `[len]`. For a CUDA device they go through pinned memory and nobody waits for them.
+pub fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
+    send(&Tensor::from_slice(values), device)
+}
+
+/// A tensor of the host on a device, in the same way.
+pub(crate) fn send(tensor: &Tensor, device: Device) -> Tensor {
+    match device {
+        Device::Cuda(index) => {
+            shim::send_pinned(tensor, index).expect("pinned memory and the device are there")
+        }
+        _ => tensor.to_device(device),
+    }
+}
+
+/// The numbers of a tensor of any shape, row by row. Waits until the device has computed them.
+///
+/// A training step reads at no other place.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn read(tensor: &Tensor) -> Result<Vec<f64>, TorchError> {
+    READS.set(READS.get() + 1);
+    let numbers = tensor.detach().reshape([-1]).to_kind(Kind::Double);
+    Vec::try_from(numbers.to_device(Device::Cpu)).map_err(|error: tch::TchError| {
+        TorchError::Libtorch {
+            operation: "read a tensor",
+            message: error.to_string(),
+        }
+    })
+}
+
+/// Runs `work` and counts how often it waited for a result of this thread's device: calls of [`read`], and operations of
+/// libtorch whose answer is a number of the host. It counts on a CPU, too, where nobody waits.
+///
+/// # Errors
+/// If libtorch refuses to be watched.
+pub fn waits<T>(work: impl FnOnce() -> T) -> Result<(T, u64), TorchError> {
+    let before = READS.get();
+    let (result, operations) = shim::count_host_operations(work)?;
+    Ok((result, operations + READS.get() - before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_wait_is_counted() {
+        let x = Tensor::from_slice(&[1.0_f32, 2.0]);
+        let count = |work: fn(&Tensor)| waits(|| work(&x)).unwrap().1;
+        assert_eq!(count(|x| drop(x * 2.0 + x.sum(Kind::Float))), 0);
+        assert_eq!(count(|x| drop(read(x).unwrap())), 1);
+        assert_eq!(count(|x| assert_eq!(x.double_value(&[1]), 2.0)), 1);
+        assert!(count(|x| assert!(x.equal(x))) > 0);
+        assert!(count(|x| drop(x.nonzero())) > 0);
+        assert_eq!(count(|x| drop(x + 1.0)), 0, "the watch ends");
+    }
+
+    #[test]
+    fn what_goes_over_comes_back() {
+        let there = upload(&[1_i64, -2, 3], Device::Cpu);
+        assert_eq!(there.kind(), Kind::Int64);
+        assert_eq!(read(&there.reshape([3, 1])).unwrap(), [1.0, -2.0, 3.0]);
+    }
+}
