@@ -1,6 +1,6 @@
 //! Moving averages of the weights, each a model to sample from.
 
-use meanflow_torch::{Model, ema};
+use meanflow_torch::{Model, Tensor, ema};
 
 use crate::TrainError;
 use crate::config::{EmaConfig, HalfLife};
@@ -63,23 +63,26 @@ impl Average {
         }
     }
 
-    /// Follows `current` after step number `step` of `batch` samples, where an update every `every` steps is due.
+    /// Follows `current` after step number `step` of `batch` samples, where an update every `every` steps is due; not
+    /// where `bad`, a boolean on the device, is true.
     pub(crate) fn follow(
         &self,
         current: &Model,
         step: u64,
         every: u64,
         batch: usize,
+        bad: Option<&Tensor>,
     ) -> Result<(), TrainError> {
         if !step.is_multiple_of(every) {
             return Ok(());
         }
         let kept = self.law.kept(step, every, batch);
-        Ok(ema::update(
-            self.model.parameters(),
-            current.parameters(),
-            kept,
-        )?)
+        let (average, current) = (self.model.parameters(), current.parameters());
+        match bad {
+            Some(bad) => ema::update_unless(bad, average, current, kept),
+            None => ema::update(average, current, kept)?,
+        }
+        Ok(())
     }
 }
 

@@ -6,9 +6,10 @@ use toml::{Table, Value};
 
 use crate::config::{RateConfig, TrainConfig};
 
-/// Keys that decide when something is written or drawn or how memory is saved, and nothing about the weights.
-const HARMLESS: [&str; 5] = [
+/// Keys that decide when something is written or drawn or waited for, or how memory is saved, and nothing about the weights.
+const HARMLESS: [&str; 6] = [
     "compute.checkpoint_blocks",
+    "compute.deferred",
     "training.checkpoint_every",
     "training.sample_every",
     "training.log_every",

@@ -7,7 +7,7 @@ use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::latents::Latents;
 use meanflow_data::{DataError, EpochOrder, Source, digits, idx, toy};
-use meanflow_torch::{Batch, Device, ModelConfig, Tensor};
+use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
 
 use crate::TrainError;
 use crate::config::{CifarConfig, DataConfig, LatentsConfig, Share, TrainConfig};
@@ -160,10 +160,7 @@ impl Batches {
             Some(drop) => drop.draw(rows, times.jumps, &mut stream(Purpose::Labels)),
             None => vec![false; rows],
         };
-        let told = |labels: Vec<f32>| {
-            let labels = Tensor::from_slice(&labels).reshape([rows as i64, -1]);
-            labels.to_device(self.device)
-        };
+        let told = |labels: Vec<f32>| host::upload(&labels, self.device).reshape([rows as i64, -1]);
         Ok(Batch {
             data: self.tensor(&examples.values),
             noise: self.tensor(&noise),
@@ -179,8 +176,6 @@ impl Batches {
     fn tensor(&self, values: &[f32]) -> Tensor {
         let mut shape = vec![-1];
         shape.extend(self.data.shape().iter().map(|&side| side as i64));
-        Tensor::from_slice(values)
-            .reshape(shape)
-            .to_device(self.device)
+        host::upload(values, self.device).reshape(shape)
     }
 }

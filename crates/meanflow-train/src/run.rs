@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meanflow_data::write_bytes;
 use meanflow_torch::Device;
@@ -14,8 +14,8 @@ use crate::metrics::{self, MetricsLog, Record};
 use crate::observer::{Event, Observer};
 use crate::run_dir::RunDir;
 use crate::samples::comparison;
-use crate::trainer::{StepReport, Trainer};
-use crate::{TrainError, recipe_changes};
+use crate::trainer::Trainer;
+use crate::{StepReport, TrainError, recipe_changes};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,26 +99,57 @@ impl Run {
         let steps = self.config.training.steps.get();
         while self.trainer.steps_done() < steps {
             if stop.load(Ordering::Relaxed) {
+                self.tell_all(observer)?;
                 self.save(observer)?;
                 return Ok(Outcome::Stopped(self.trainer.steps_done()));
             }
-            self.step(observer)?;
+            self.trainer.advance()?;
+            self.tell(steps, observer)?;
             self.write_what_is_due(steps, observer)?;
         }
         Ok(Outcome::Finished)
     }
 
-    fn step(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let report = self.trainer.step()?;
+    /// Tells what is known of the steps, where waiting for it costs nothing or something is due.
+    fn tell(&mut self, steps: u64, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let step = self.trainer.steps_done();
+        let training = &self.config.training;
+        let due = [
+            training.log_every,
+            training.sample_every,
+            training.checkpoint_every,
+        ]
+        .iter()
+        .any(|every| is_due(step, every.get()));
+        if due || step == steps || !self.config.compute.deferred || self.clock.is_late() {
+            self.tell_all(observer)?;
+        }
+        Ok(())
+    }
+
+    fn tell_all(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let reports = self.trainer.reports()?;
+        self.clock.read(reports.len());
+        for report in &reports {
+            self.tell_one(report, observer)?;
+        }
+        Ok(())
+    }
+
+    fn tell_one(
+        &mut self,
+        report: &StepReport,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let step = report.step;
         if !report.finite {
             observer.notice(Event::Skipped {
                 step,
-                in_row: self.trainer.skipped_in_row(),
+                in_row: report.skipped_in_row,
             });
             return Ok(());
         }
-        let record = self.clock.record(step, &report);
+        let record = self.clock.record(report);
         if is_due(step, self.config.training.log_every.get())
             || step == self.config.training.steps.get()
         {
@@ -198,8 +229,12 @@ struct Clock {
     start: Instant,
     last: Instant,
     batch: usize,
+    current: f64,
     speed: Option<f64>,
 }
+
+/// Longer than this nobody is left without news.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Clock {
     fn new(before: f64, batch: usize) -> Self {
@@ -209,6 +244,7 @@ impl Clock {
             start: now,
             last: now,
             batch,
+            current: 0.0,
             speed: None,
         }
     }
@@ -217,17 +253,27 @@ impl Clock {
         self.before + self.start.elapsed().as_secs_f64()
     }
 
-    /// The record of a step that ends now; the speed is smoothed over some twenty steps.
-    fn record(&mut self, step: u64, report: &StepReport) -> Record {
+    /// Whether the last reading is long ago.
+    fn is_late(&self) -> bool {
+        self.last.elapsed() >= PATIENCE
+    }
+
+    /// Notes that the numbers of so many steps were read now.
+    fn read(&mut self, steps: usize) {
         let now = Instant::now();
-        let current = self.batch as f64 / (now - self.last).as_secs_f64().max(1e-9);
+        let seconds = (now - self.last).as_secs_f64().max(1e-9);
+        self.current = (steps * self.batch) as f64 / seconds;
         self.last = now;
+    }
+
+    /// The record of one of the steps read last; the speed is smoothed over some twenty steps.
+    fn record(&mut self, report: &StepReport) -> Record {
         let speed = self
             .speed
-            .map_or(current, |speed| speed + (current - speed) / 20.0);
+            .map_or(self.current, |speed| speed + (self.current - speed) / 20.0);
         self.speed = Some(speed);
         Record {
-            step,
+            step: report.step,
             loss: report.loss,
             unweighted: report.unweighted,
             unweighted_by_t_r: report.bins,

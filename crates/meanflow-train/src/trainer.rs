@@ -10,11 +10,12 @@ use meanflow_torch::engine::Direction;
 use meanflow_torch::{Adam, Batch, Device, Kind, Model, Objective, Tensor, device, weights};
 use tch::no_grad;
 
+use crate::TrainError;
 use crate::average::{Average, DecayLaw};
 use crate::config::TrainConfig;
 use crate::data::Batches;
-use crate::samples::{Samples, balanced, to_vec};
-use crate::{Bins, TrainError};
+use crate::pending::{self, Numbers, Pending, StepReport};
+use crate::samples::{Samples, balanced};
 
 /// Steps in a row whose loss may be not finite before the run gives up.
 const PATIENCE: u32 = 10;
@@ -31,23 +32,10 @@ pub struct Trainer {
     objective: Objective,
     step: u64,
     skipped_in_row: u32,
-}
-
-/// The numbers of a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// The weighted loss that is minimised.
-    pub loss: f64,
-    /// Mean of `‖u − v_t‖²` over the batch.
-    pub unweighted: f64,
-    /// The same by quarters of t and r.
-    pub bins: Bins,
-    /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// The learning rate.
-    pub rate: f64,
-    /// Whether loss and gradient were finite; when not, nothing was changed.
-    pub finite: bool,
+    /// Steps done whose numbers nobody has asked for.
+    pending: Vec<Pending>,
+    /// Steps of which the numbers are known and nobody has asked for them.
+    known: Vec<StepReport>,
 }
 
 impl Trainer {
@@ -85,6 +73,8 @@ impl Trainer {
             config,
             step: 0,
             skipped_in_row: 0,
+            pending: Vec::new(),
+            known: Vec::new(),
         })
     }
 
@@ -93,7 +83,7 @@ impl Trainer {
         self.step
     }
 
-    /// Steps left out in a row until now.
+    /// Steps left out in a row until the last report.
     pub fn skipped_in_row(&self) -> u32 {
         self.skipped_in_row
     }
@@ -117,7 +107,7 @@ impl Trainer {
         (&first.model, first.law.name())
     }
 
-    /// Does the next step. Where loss or gradient are not finite it changes nothing but the counters.
+    /// Does the next step and reads its numbers. Where loss or gradient are not finite it changes nothing but the counters.
     ///
     /// # Errors
     /// [`TrainError::NotFinite`] when that happened ten times in a row; those of libtorch.
@@ -130,71 +120,93 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::step`].
     pub fn step_along(&mut self, direction: Direction) -> Result<StepReport, TrainError> {
-        let batch = self.batch(self.step)?;
-        let (loss, unweighted) = self.differentiate(direction, &batch)?;
-        let report = StepReport {
-            loss,
-            unweighted: unweighted.iter().sum::<f64>() / unweighted.len() as f64,
-            bins: Bins::new(&batch.times, &unweighted),
-            gradient_norm: self.gradient_norm(),
-            rate: self
-                .config
-                .rate
-                .at(self.step, self.config.training.steps.get()),
-            finite: true,
-        };
-        self.step += 1;
-        if !(report.loss.is_finite() && report.gradient_norm.is_finite()) {
-            self.leave_out()?;
-            return Ok(StepReport {
-                finite: false,
-                ..report
-            });
-        }
-        self.skipped_in_row = 0;
-        self.clip(report.gradient_norm);
-        self.optimizer.step(report.rate)?;
-        let (every, batch) = (self.config.ema.every.get(), batch.rows());
-        for average in &self.averages {
-            average.follow(&self.model, self.step, every, batch)?;
-        }
-        Ok(report)
+        self.advance_along(direction)?;
+        Ok(self.reports()?.pop().expect("a step was done"))
     }
 
-    /// Leaves the gradient of the batch's loss in the parameters, part after part; the loss, and the unweighted losses
-    /// of the rows.
-    fn differentiate(
-        &self,
-        direction: Direction,
-        batch: &Batch,
-    ) -> Result<(f64, Vec<f64>), TrainError> {
-        let parts = self.config.training.parts.get() as usize;
-        let mut total = 0.0;
-        let mut unweighted = vec![0.0; batch.rows()];
-        self.model.parameters().zero_grad();
-        for (index, part) in batch.split(parts).iter().enumerate() {
-            let loss = self.objective.loss_along(direction, &self.model, part)?;
-            let share = part.rows() as f64 / batch.rows() as f64;
-            let scaled = loss.loss * share;
-            scaled.backward();
-            total += scaled.double_value(&[]);
-            let rows = unweighted.iter_mut().skip(index).step_by(parts);
-            for (row, value) in rows.zip(to_vec(&loss.unweighted)?) {
-                *row = f64::from(value);
+    /// Does the next step as [`Trainer::step`] does. With `compute.deferred` nobody waits for the device; otherwise only
+    /// the report is left for [`Trainer::reports`].
+    ///
+    /// # Errors
+    /// Those of libtorch and of the data.
+    pub fn advance(&mut self) -> Result<(), TrainError> {
+        self.advance_along(Direction::PATH)
+    }
+
+    /// The numbers of all steps since the last call, read in one transfer.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn reports(&mut self) -> Result<Vec<StepReport>, TrainError> {
+        let mut reports = std::mem::take(&mut self.known);
+        reports.extend(pending::read(&std::mem::take(&mut self.pending))?);
+        for report in &mut reports {
+            self.skipped_in_row = if report.finite {
+                0
+            } else {
+                self.skipped_in_row + 1
+            };
+            report.skipped_in_row = self.skipped_in_row;
+            if self.skipped_in_row >= PATIENCE {
+                return Err(TrainError::NotFinite {
+                    step: report.step,
+                    skipped: self.skipped_in_row,
+                });
             }
         }
-        Ok((total, unweighted))
+        Ok(reports)
     }
 
-    fn leave_out(&mut self) -> Result<(), TrainError> {
-        self.skipped_in_row += 1;
-        if self.skipped_in_row >= PATIENCE {
-            return Err(TrainError::NotFinite {
-                step: self.step,
-                skipped: self.skipped_in_row,
-            });
+    fn advance_along(&mut self, direction: Direction) -> Result<(), TrainError> {
+        let batch = self.batch(self.step)?;
+        let numbers = self.differentiate(direction, &batch)?;
+        let steps = self.config.training.steps.get();
+        let rate = self.config.rate.at(self.step, steps);
+        self.step += 1;
+        let step = Pending {
+            step: self.step,
+            rate,
+            times: batch.times,
+            numbers,
+        };
+        if self.config.compute.deferred {
+            let bad = step.numbers.bad();
+            self.clip(&step.numbers.norm());
+            self.optimizer.step_unless(&bad, rate)?;
+            self.follow(Some(&bad))?;
+            self.pending.push(step);
+            return Ok(());
         }
+        let reports = pending::read(&[step])?;
+        if reports.iter().all(|report| report.finite) {
+            self.clip_to(reports[0].gradient_norm);
+            self.optimizer.step(rate)?;
+            self.follow(None)?;
+        }
+        self.known.extend(reports);
         Ok(())
+    }
+
+    fn follow(&self, bad: Option<&Tensor>) -> Result<(), TrainError> {
+        let batch = self.config.training.batch.get();
+        let every = self.config.ema.every.get();
+        self.averages
+            .iter()
+            .try_for_each(|average| average.follow(&self.model, self.step, every, batch, bad))
+    }
+
+    /// Leaves the gradient of the batch's loss in the parameters, part after part.
+    fn differentiate(&self, direction: Direction, batch: &Batch) -> Result<Numbers, TrainError> {
+        let parts = self.config.training.parts.get() as usize;
+        self.model.parameters().zero_grad();
+        let mut numbers = Vec::with_capacity(parts);
+        for part in batch.split(parts) {
+            let loss = self.objective.loss_along(direction, &self.model, &part)?;
+            let scaled = loss.loss * (part.rows() as f64 / batch.rows() as f64);
+            scaled.backward();
+            numbers.push((scaled.detach(), loss.unweighted));
+        }
+        Ok(Numbers::new(numbers, self.gradient_norm()))
     }
 
     fn gradients(&self) -> Vec<Tensor> {
@@ -207,13 +219,14 @@ impl Trainer {
         gradients.filter(Tensor::defined).collect()
     }
 
-    /// The Euclidean norm over all parameters.
-    fn gradient_norm(&self) -> f64 {
+    /// The Euclidean norm over all parameters, a scalar on the device.
+    fn gradient_norm(&self) -> Tensor {
         let norms: Vec<Tensor> = self.gradients().iter().map(Tensor::norm).collect();
-        Tensor::stack(&norms, 0).norm().double_value(&[])
+        Tensor::stack(&norms, 0).norm()
     }
 
-    fn clip(&self, norm: f64) {
+    /// Scales a gradient of this norm down to the limit, if there is one and it is longer.
+    fn clip_to(&self, norm: f64) {
         let Some(limit) = self.config.training.clip_norm else {
             return;
         };
@@ -221,6 +234,18 @@ impl Trainer {
             for mut gradient in self.gradients() {
                 let _ = no_grad(|| gradient.g_mul_scalar_(limit.get() / norm));
             }
+        }
+    }
+
+    /// As [`Trainer::clip_to`], for a norm on the device: a gradient that is short enough is multiplied by one.
+    fn clip(&self, norm: &Tensor) {
+        let Some(limit) = self.config.training.clip_norm else {
+            return;
+        };
+        let norm = norm.to_kind(Kind::Double);
+        let factor = (norm.full_like(limit.get()) / norm).clamp_max(1.0);
+        for mut gradient in self.gradients() {
+            let _ = no_grad(|| gradient.g_mul_(&factor));
         }
     }
 

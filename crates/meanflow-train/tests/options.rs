@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meanflow_torch::{Device, Tensor};
+use meanflow_torch::{Device, Tensor, host};
 use meanflow_train::{StepReport, TrainConfig, Trainer};
 
 const RECIPE: &str = r#"
@@ -98,6 +98,51 @@ fn blocks_that_are_computed_again_train_the_same() {
         // As above.
         assert!(distance < 1e-3, "{parts}: {distance}");
     }
+}
+
+/// Everything a step can need: guidance, dropped labels, parts, clipping, two averages.
+const RICH: [&str; 8] = [
+    "data={ kind = \"digits\", conditional = true }",
+    "network={ kind = \"dit\", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
+    "guidance={ omega = 1.0, kappa = 0.5, window = { start = 0.2, end = 0.9 } }",
+    "label_drop={ probability = 0.1, rows = \"independent\" }",
+    "training.parts=2",
+    // The gradient is longer than this in some of the steps and shorter in others.
+    "training.clip_norm=0.35",
+    "training.log_every=4",
+    "ema={ decays = [0.9], half_lives = [{ samples = 100.0 }] }",
+];
+
+#[test]
+fn numbers_that_stay_on_the_device_change_nothing() {
+    let (plain, reports) = trained(&RICH);
+    let (deferred, others) = trained(&[&RICH[..], &["compute.deferred=true"]].concat());
+    assert_eq!(reports, others);
+    let clipped = reports
+        .iter()
+        .filter(|one| one.gradient_norm > 0.35)
+        .count();
+    assert!((1..8).contains(&clipped), "{clipped} of 8 were clipped");
+    for (one, other) in [
+        (plain.model(), deferred.model()),
+        (plain.average().0, deferred.average().0),
+    ] {
+        assert_eq!(one.parameters().named(), other.parameters().named());
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_step_whose_numbers_stay_on_the_device() {
+    let waits = |deferred: &str| {
+        let (mut trainer, _) = trained(&[&RICH[..], &[deferred]].concat());
+        let (_, steps) = host::waits(|| (0..4).for_each(|_| trainer.advance().unwrap())).unwrap();
+        let (reports, reading) = host::waits(|| trainer.reports().unwrap()).unwrap();
+        assert_eq!(reports.len(), 4);
+        assert_eq!(reports[3].step, trainer.steps_done());
+        (steps, reading)
+    };
+    assert_eq!(waits("compute.deferred=true"), (0, 1));
+    assert_eq!(waits("compute.deferred=false"), (4, 0));
 }
 
 #[test]

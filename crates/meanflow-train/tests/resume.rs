@@ -197,7 +197,12 @@ fn the_loss_falls() {
 
 #[test]
 fn a_loss_that_is_not_finite_reaches_no_weight_and_ends_the_run() {
-    let config = recipe(&[]);
+    for deferred in ["compute.deferred=false", "compute.deferred=true"] {
+        not_finite(recipe(&[deferred]));
+    }
+}
+
+fn not_finite(config: TrainConfig) {
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
     trainer.step().unwrap();

@@ -16,6 +16,8 @@ pub struct ComputeConfig {
     pub tf32: bool,
     /// Whether blocks keep their inputs only and are computed again for their gradient.
     pub checkpoint_blocks: bool,
+    /// Whether a step's numbers stay on the device, which then decides itself whether they are finite, until they are logged.
+    pub deferred: bool,
 }
 
 impl ComputeConfig {
