@@ -73,6 +73,11 @@ impl Factor {
         self.kind
     }
 
+    /// The parameter's shape.
+    pub(crate) fn size(&self) -> Vec<i64> {
+        self.parameter.size()
+    }
+
     /// The parameter in the kind of the product.
     pub(crate) fn value(&self) -> Tensor {
         if self.parameter.kind() == self.kind {

@@ -45,6 +45,7 @@ mod shim;
 mod split;
 mod tensor;
 pub mod weights;
+mod work;
 
 pub use compute::{Compute, Factor, Precision};
 pub use condition::{Condition, Dropout};
@@ -58,3 +59,4 @@ pub use optimizer::{Adam, AdamConfig};
 pub use parameters::{Init, Parameters, Scope};
 pub use tch::{Device, Kind, Tensor};
 pub use tensor::Rows;
+pub use work::Work;

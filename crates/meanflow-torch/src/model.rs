@@ -12,7 +12,7 @@ use crate::condition::Condition;
 use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
 use crate::tensor::per_row;
-use crate::{Dual, TorchError, host, weights};
+use crate::{Dual, TorchError, Work, host, weights};
 
 /// The key of a weights file's metadata under which the [`ModelConfig`] stands as JSON.
 pub const MODEL_KEY: &str = "model";
@@ -63,11 +63,24 @@ impl ModelConfig {
     /// # Errors
     /// If the configuration describes no network.
     pub fn parameter_count(&self) -> Result<usize, TorchError> {
+        Ok(self.outline()?.0.count())
+    }
+
+    /// What a forward of one row costs, counted without doing it.
+    ///
+    /// # Errors
+    /// If the configuration describes no network.
+    pub fn work(&self) -> Result<Work, TorchError> {
+        Ok(self.outline()?.1.work())
+    }
+
+    /// The network without memory for its parameters.
+    fn outline(&self) -> Result<(Parameters, Box<dyn Network>), TorchError> {
         self.validate()?;
         let mut declaration = Declaration::shapes();
         let mut root = declaration.root();
-        drop(self.network.build(&mut root, &self.shape, self.classes));
-        Ok(declaration.finish().count())
+        let network = self.network.build(&mut root, &self.shape, self.classes);
+        Ok((declaration.finish(), network))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The transformer block with adaptive layer norm (adaLN-zero; Peebles and Xie 2023).
 
 use super::Linear;
-use crate::Dual;
 use crate::parameters::{Init, Scope};
+use crate::{Dual, Work};
 
 /// The ε of every layer norm.
 pub(crate) const EPSILON: f64 = 1e-6;
@@ -38,6 +38,23 @@ impl Block {
         }
     }
 
+    /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms, modulations and gates take; attention
+    /// keeps queries, keys and values, and its result as the input of the projection.
+    pub(crate) fn work(&self, tokens: i64) -> Work {
+        let (width, hidden) = (self.projection.outputs(), self.expand.outputs());
+        let maps = [
+            &self.query_key_value,
+            &self.projection,
+            &self.expand,
+            &self.contract,
+        ];
+        let elementwise = Work::keep(tokens * (2 * 3 * width + 3 * width + hidden));
+        maps.map(|map| map.work(tokens)).into_iter().sum::<Work>()
+            + Work::attention(tokens, width)
+            + elementwise
+            + modulation_work::<6>(&self.modulation, 2)
+    }
+
     /// `x [B, N, D]`, `condition [B, D]` after its SiLU, to `[B, N, D]`.
     ///
     /// `x`, norms and modulation keep the kind of the parameters; what comes out of a branch is added in it.
@@ -56,6 +73,16 @@ impl Block {
     fn attention(&self, x: &Dual) -> Dual {
         let attended = self.query_key_value.forward(x).self_attention(self.heads);
         self.projection.forward(&attended).to_kind(x.kind())
+    }
+}
+
+/// Of a modulation with so many scales. The condition is kept once for all modulations, by whoever makes it.
+pub(crate) fn modulation_work<const PARTS: usize>(linear: &Linear, scales: i64) -> Work {
+    let (parts, outputs) = (PARTS as i64, linear.outputs());
+    let width = outputs / parts;
+    Work {
+        kept: (outputs + scales * width) as u64,
+        ..linear.work(1)
     }
 }
 

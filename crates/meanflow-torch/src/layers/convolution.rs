@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use crate::Dual;
 use crate::compute::Factor;
 use crate::parameters::{Init, Scope};
+use crate::{Dual, Work};
 
 /// Convolution of stride 1 that keeps the size of the picture.
 #[derive(Clone, Debug)]
@@ -28,6 +28,11 @@ impl Convolution {
             bias: scope.factor("bias", &[outputs], Init::Zeros),
             padding: side / 2,
         }
+    }
+
+    /// Of a picture of so many pixels, without what it keeps: its input, which other layers may keep as well.
+    pub(crate) fn work(&self, pixels: i64) -> Work {
+        Work::map(pixels * self.weight.size().iter().product::<i64>())
     }
 
     /// `[B, inputs, H, W]` to `[B, outputs, H, W]`, in the kind of the input: what follows is a norm or a sum.
@@ -104,6 +109,11 @@ impl GroupNorm {
             bias: scope.parameter("bias", &[channels], Init::Zeros),
             groups,
         }
+    }
+
+    /// How many channels are normed.
+    pub(crate) fn channels(&self) -> i64 {
+        self.weight.numel() as i64
     }
 
     /// In how many groups so many channels fall.

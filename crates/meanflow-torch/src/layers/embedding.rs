@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Linear;
-use crate::Dual;
 use crate::parameters::{Init, Scope};
+use crate::{Dual, Work};
 
 /// Which functions of (r, t) a network sees; `h = t − r` (Geng et al. 2025, Table 1c).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -81,6 +81,14 @@ impl TimeTower {
             towers: towers.collect(),
             frequencies: scope.constant(&frequencies, &[half]),
         }
+    }
+
+    /// Of one time of each kind; the SiLU between two layers keeps its input.
+    pub(crate) fn work(&self) -> Work {
+        let tower = |[first, second]: &[Linear; 2]| {
+            first.work(1) + Work::keep(first.outputs()) + second.work(1)
+        };
+        self.towers.iter().map(tower).sum()
     }
 
     /// Times `[B]` to `[B, width]`.

@@ -1,9 +1,9 @@
 //! The affine map.
 
 use super::PatchGrid;
-use crate::Dual;
 use crate::compute::Factor;
 use crate::parameters::{Init, Scope};
+use crate::{Dual, Work};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Clone, Debug)]
@@ -49,6 +49,17 @@ impl Linear {
             weight,
             bias: scope.factor("bias", &[outputs], Init::Zeros),
         }
+    }
+
+    /// Length of a result.
+    pub(crate) fn outputs(&self) -> i64 {
+        self.weight.size()[0]
+    }
+
+    /// Of `rows` vectors, which it keeps.
+    pub(crate) fn work(&self, rows: i64) -> Work {
+        let weights = self.weight.size().iter().product::<i64>();
+        Work::map(rows * weights) + Work::keep(rows * weights / self.outputs())
     }
 
     /// `[B, …, inputs]` to `[B, …, outputs]`, in the kind of the product.

@@ -8,7 +8,7 @@ mod patches;
 mod resample;
 
 pub use block::Block;
-pub(crate) use block::{EPSILON, modulation};
+pub(crate) use block::{EPSILON, modulation, modulation_work};
 pub use convolution::{Convolution, GroupNorm, HalvingConvolution};
 pub use embedding::{LabelTable, TimeEmbedding, TimeTower};
 pub use linear::Linear;

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::Dual;
 use crate::parameters::Scope;
+use crate::{Dual, Work};
 
 /// What happens to the size of a picture.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,6 +14,17 @@ pub enum Resize {
     Halve,
     /// Twice the height and width.
     Double,
+}
+
+impl Resize {
+    /// How many pixels a picture has afterwards.
+    pub(crate) fn pixels(self, before: i64) -> i64 {
+        match self {
+            Self::Keep => before,
+            Self::Halve => before / 4,
+            Self::Double => before * 4,
+        }
+    }
 }
 
 /// Resampling by a fixed separable filter (Zhang 2019; `[1, 3, 3, 1]` in NCSN++, `[1, 1]` in DDPM++).
@@ -47,6 +58,15 @@ impl Resample {
             resize,
             filter: (resize != Resize::Keep).then(filter),
         }
+    }
+
+    /// Of pictures of so many pixels before; it keeps them, though its filter is fixed.
+    pub(crate) fn work(&self, pixels: i64) -> Work {
+        let Some(filter) = &self.filter else {
+            return Work::default();
+        };
+        let positions = self.resize.pixels(pixels).min(pixels);
+        Work::map(positions * filter.numel() as i64) + Work::keep(pixels * filter.size()[0])
     }
 
     /// `[B, C, H, W]` to `[B, C, H', W']`.

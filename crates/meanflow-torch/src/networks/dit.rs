@@ -7,10 +7,11 @@ use super::{Network, multiple, positive};
 use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{
-    Block, EPSILON, LabelTable, Linear, PatchGrid, TimeEmbedding, TimeTower, modulation, positions,
+    Block, EPSILON, LabelTable, Linear, PatchGrid, TimeEmbedding, TimeTower, modulation,
+    modulation_work, positions,
 };
 use crate::parameters::{Init, Scope};
-use crate::{Dual, TorchError};
+use crate::{Dual, TorchError, Work};
 
 /// The size of a [`Dit`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -175,5 +176,19 @@ impl Network for Dit {
         let [shift, scale] = modulation(&self.last_modulation, &condition);
         self.grid
             .join(&self.last.forward(&x.norm_modulate(&shift, &scale, EPSILON)))
+    }
+    fn work(&self) -> Work {
+        let tokens = self.grid.tokens();
+        let width = self.patches.outputs();
+        let blocks = self.blocks.iter().map(|block| block.work(tokens));
+        self.patches.work(tokens)
+            + self.times.work()
+            // The condition before and after its SiLU.
+            + Work::keep(2 * width)
+            + blocks.sum()
+            + modulation_work::<2>(&self.last_modulation, 1)
+            + self.last.work(tokens)
+            // The last norm and its modulation keep what they take.
+            + Work::keep(2 * tokens * width)
     }
 }

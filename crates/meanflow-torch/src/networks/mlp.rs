@@ -8,7 +8,7 @@ use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{LabelTable, Linear, TimeEmbedding, TimeTower};
 use crate::parameters::Scope;
-use crate::{Dual, TorchError};
+use crate::{Dual, TorchError, Work};
 
 /// The size of a [`Mlp`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -98,6 +98,23 @@ impl Network for Mlp {
             };
         }
         self.last.forward(&x.silu())
+    }
+    fn work(&self) -> Work {
+        let width = self.first.outputs();
+        // The condition is kept once, and so are its inputs; a SiLU keeps what it takes.
+        let layer = |[expand, contract, shift]: &[Linear; 3]| {
+            let shift = Work {
+                kept: 0,
+                ..shift.work(1)
+            };
+            expand.work(1) + shift + Work::keep(width) + contract.work(1)
+        };
+        self.first.work(1)
+            + self.times.work()
+            + Work::keep(2 * width)
+            + self.layers.iter().map(layer).sum()
+            + Work::keep(width)
+            + self.last.work(1)
     }
 }
 

@@ -16,7 +16,7 @@ pub use vae::{Vae, VaeConfig, VaeFiles, VaeNetwork};
 
 use crate::condition::Condition;
 use crate::parameters::Scope;
-use crate::{Dual, TorchError};
+use crate::{Dual, TorchError, Work};
 
 /// A network for the average velocity `u(z, r, t | label)`.
 pub trait Network: Debug + Send {
@@ -24,6 +24,9 @@ pub trait Network: Debug + Send {
     ///
     /// Rows do not influence each other.
     fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual;
+
+    /// What a forward of one row costs.
+    fn work(&self) -> Work;
 }
 
 /// Which network, and its size.

@@ -1,10 +1,10 @@
 //! The residual block of the U-Net.
 
 use super::UnetConfig;
-use crate::Dual;
 use crate::condition::Dropout;
 use crate::layers::{Convolution, GroupNorm, Linear, Resample, Resize};
 use crate::parameters::Scope;
+use crate::{Dual, Work};
 
 /// Gain of the weights that end a residual branch: a fresh block is nearly its skip connection.
 pub(super) const SMALL: f64 = 1e-5;
@@ -112,6 +112,37 @@ impl Block {
         }
     }
 
+    /// Of an input of so many pixels. Norms, SiLUs, the mask of dropout and convolutions keep what they take.
+    pub(super) fn work(&self, pixels: i64) -> Work {
+        let BlockShape {
+            inputs,
+            outputs,
+            resize,
+            ..
+        } = self.shape;
+        let after = resize.pixels(pixels);
+        let [conv0, conv1] = &self.convolutions;
+        let dropout = i64::from(self.dropout > 0.0);
+        let skip = self.skip.as_ref().map(|skip| skip.work(after));
+        let attention = self.attention.as_ref().map(|layer| layer.work(after));
+        // Where the size is kept, a norm's input is also that of the skip.
+        let resampled = match resize {
+            Resize::Keep => Work::default(),
+            _ => self.resample.work(pixels) * 2 + Work::keep(after * inputs),
+        };
+        Work::keep(pixels * 2 * inputs + after * (inputs + (3 + dropout) * outputs))
+            + resampled
+            + conv0.work(after)
+            + self.shift.work(1)
+            + conv1.work(after)
+            + [skip, attention].into_iter().flatten().sum()
+    }
+
+    /// How many pixels the result has.
+    pub(super) fn pixels(&self, before: i64) -> i64 {
+        self.shape.resize.pixels(before)
+    }
+
     fn drop(&self, x: &Dual, dropout: Option<Dropout>) -> Dual {
         match dropout {
             Some(dropout) if self.dropout > 0.0 => {
@@ -149,6 +180,15 @@ impl Attention {
             ),
             projection: Convolution::new(&mut scope.sub("proj"), channels, channels, 1, SMALL),
         }
+    }
+
+    /// Beside the inputs of norm and maps, queries, keys and values are kept, and the result before it is put in order.
+    fn work(&self, pixels: i64) -> Work {
+        let channels = self.norm.channels();
+        self.query_key_value.work(pixels)
+            + Work::attention(pixels, channels)
+            + self.projection.work(pixels)
+            + Work::keep(7 * pixels * channels)
     }
 
     /// `[B, C, H, W]` to the same.

@@ -8,17 +8,19 @@ use tch::Tensor;
 use self::block::{Block, BlockShape};
 pub use self::config::UnetConfig;
 use super::Network;
-use crate::Dual;
 use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{Convolution, GroupNorm, LabelTable, Linear, Resize, TimeEmbedding};
 use crate::parameters::{Init, Scope};
+use crate::{Dual, Work};
 
 /// Residual blocks at falling and then rising resolution; every block of the way down is seen again on the way up.
 ///
 /// Legend: `B` samples, `C` channels, `E` width of the embedding.
 #[derive(Debug)]
 pub struct Unet {
+    /// Of the picture.
+    pixels: i64,
     embedding: Embedding,
     first: Convolution,
     down: Vec<Block>,
@@ -55,6 +57,7 @@ impl Unet {
         let (down, up) = (build(scope, down), build(scope, up));
         let name = |what: &str| format!("dec.{height}x{height}_aux_{what}");
         Self {
+            pixels: height * shape[2],
             embedding,
             first,
             down,
@@ -89,6 +92,22 @@ impl Network for Unet {
             x = self.through(block, &x, &embedding, condition);
         }
         self.last.forward(&self.last_norm.forward(&x).silu())
+    }
+
+    fn work(&self) -> Work {
+        let mut pixels = self.pixels;
+        let blocks = self.down.iter().chain(&self.up).map(|block| {
+            let work = block.work(pixels);
+            pixels = block.pixels(pixels);
+            work
+        });
+        let blocks = blocks.sum::<Work>();
+        self.embedding.work()
+            + self.first.work(self.pixels)
+            + blocks
+            + self.last.work(self.pixels)
+            // The last norm, SiLU and convolution keep what they take.
+            + Work::keep(3 * self.pixels * self.last_norm.channels())
     }
 }
 
@@ -210,6 +229,14 @@ impl Embedding {
                 Linear::xavier(&mut scope.sub("map_layer1"), width, width),
             ],
         }
+    }
+
+    /// Two SiLUs keep what they take.
+    fn work(&self) -> Work {
+        let [first, second] = &self.layers;
+        let told = self.augment.as_ref();
+        let told = told.map_or(0, |weight| weight.numel() as i64);
+        first.work(1) + second.work(1) + Work::map(told) + Work::keep(2 * second.outputs())
     }
 
     /// Times `[B]` to `[B, E]`.

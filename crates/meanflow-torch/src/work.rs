@@ -1,0 +1,105 @@
+//! What a network costs, counted layer by layer without running it: multiply-adds, and what stays on the tape.
+//!
+//! Only matrix products, convolutions and attention are counted as work: the rest passes over memory. Counts are of one
+//! row of a batch; an operation is a multiplication or an addition, two for each multiply-add.
+
+use std::iter::Sum;
+use std::ops::{Add, Mul};
+
+use crate::Engine;
+
+/// The cost of one forward of one row.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Work {
+    /// Multiply-adds of affine maps and convolutions.
+    pub maps: u64,
+    /// Multiply-adds of `q kᵀ` and `p v`, which multiply what moves with what moves.
+    pub attention: u64,
+    /// Numbers that a differentiated forward keeps for the backward pass.
+    pub kept: u64,
+}
+
+impl Work {
+    /// An affine map or a convolution that takes so many multiply-adds.
+    pub(crate) fn map(multiply_adds: i64) -> Self {
+        Self {
+            maps: multiply_adds as u64,
+            ..Self::default()
+        }
+    }
+
+    /// Attention between `tokens` tokens, `width` wide in all heads together.
+    pub(crate) fn attention(tokens: i64, width: i64) -> Self {
+        Self {
+            attention: (2 * tokens * tokens * width) as u64,
+            ..Self::default()
+        }
+    }
+
+    /// So many numbers kept for the backward pass.
+    pub(crate) fn keep(numbers: i64) -> Self {
+        Self {
+            kept: numbers as u64,
+            ..Self::default()
+        }
+    }
+
+    /// Operations of a forward.
+    pub fn forward(&self) -> f64 {
+        self.operations(1.0, 1.0)
+    }
+
+    /// Operations of the backward pass: of a map, the gradients of its input and of its weight; of attention, four products and
+    /// the scores again, as fused kernels do it, for the forward's two.
+    pub fn backward(&self) -> f64 {
+        self.operations(2.0, 2.5)
+    }
+
+    /// Operations of `du/dt` beside the forward and backward that the loss needs anyway.
+    ///
+    /// Attention is counted in its forward's two products: a dual forward takes the scores again and four more, libtorch's forward mode
+    /// the forward and four more, two backward passes four more each.
+    pub fn derivative(&self, engine: Engine) -> f64 {
+        match engine {
+            Engine::Dual => self.operations(1.0, 2.5),
+            Engine::Forward => self.operations(2.0, 3.0),
+            Engine::DoubleBackward => self.operations(3.0, 5.0),
+            Engine::FiniteDifference { .. } => self.operations(2.0, 2.0),
+        }
+    }
+
+    fn operations(&self, maps: f64, attention: f64) -> f64 {
+        2.0 * (maps * self.maps as f64 + attention * self.attention as f64)
+    }
+}
+
+impl Add for Work {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            maps: self.maps + other.maps,
+            attention: self.attention + other.attention,
+            kept: self.kept + other.kept,
+        }
+    }
+}
+
+impl Mul<i64> for Work {
+    type Output = Self;
+
+    fn mul(self, times: i64) -> Self {
+        let times = times as u64;
+        Self {
+            maps: self.maps * times,
+            attention: self.attention * times,
+            kept: self.kept * times,
+        }
+    }
+}
+
+impl Sum for Work {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), Add::add)
+    }
+}

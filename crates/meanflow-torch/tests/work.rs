@@ -1,0 +1,103 @@
+//! What a network is said to cost against published figures, and against the counter of PyTorch.
+
+use meanflow_core::Schedule;
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
+use meanflow_torch::{Engine, ModelConfig, Work};
+
+fn work(network: NetworkConfig, shape: &[i64], classes: i64) -> Work {
+    let config = ModelConfig {
+        network,
+        shape: shape.to_vec(),
+        classes,
+        schedule: Schedule::Linear,
+    };
+    config.work().unwrap()
+}
+
+fn dit([patch, width, depth, heads]: [i64; 4], embedding: TimeEmbedding) -> NetworkConfig {
+    NetworkConfig::Dit(DitConfig {
+        patch,
+        width,
+        depth,
+        heads,
+        mlp_ratio: 4.0,
+        embedding,
+    })
+}
+
+fn unet(channels: i64, multipliers: &[i64], blocks: i64, attention: &[i64]) -> NetworkConfig {
+    NetworkConfig::Unet(UnetConfig {
+        channels,
+        multipliers: multipliers.to_vec(),
+        blocks,
+        attention: attention.to_vec(),
+        filter: vec![1.0, 3.0, 3.0, 1.0],
+        noise_ratio: 2,
+        embedding: TimeEmbedding::TH,
+        augment: 6,
+        dropout: 0.2,
+    })
+}
+
+#[test]
+fn transformers_cost_what_is_published() {
+    // Peebles and Xie 2023, Table 4, where a "Gflop" is 10⁹ multiply-adds. Only one time is embedded there.
+    for (size, published) in [
+        ([4, 384, 12, 6], 1.41),
+        ([2, 384, 12, 6], 6.06),
+        ([4, 768, 12, 12], 5.56),
+        ([2, 768, 12, 12], 23.01),
+        ([2, 1024, 24, 16], 80.71),
+        ([2, 1152, 28, 16], 118.64),
+    ] {
+        let work = work(dit(size, TimeEmbedding::H), &[4, 32, 32], 1000);
+        let billions = work.forward() / 2e9;
+        // The last digit is rounded, and what is counted there besides products is not said: a thousandth is left for it.
+        let room = 0.005 + 1e-3 * published;
+        assert!((published - billions).abs() < room, "{size:?}: {billions}");
+    }
+}
+
+/// Forward and backward of a row by PyTorch 2.11's counter, with attention made of products: `benches/peers/flops.py`.
+#[test]
+fn pytorch_counts_the_same() {
+    let th = TimeEmbedding::TH;
+    for (network, shape, classes, [forward, backward]) in [
+        (dit([2, 96, 4, 4], th), vec![1, 8, 8], 10, DIGITS),
+        (dit([4, 384, 12, 6], th), vec![4, 32, 32], 1000, S4),
+        (dit([2, 768, 12, 12], th), vec![4, 32, 32], 1000, B2),
+        (unet(128, &[2, 2, 2], 4, &[16]), vec![3, 32, 32], 0, CIFAR),
+        (unet(32, &[1, 2], 2, &[16, 8]), vec![3, 16, 16], 0, SMALL),
+    ] {
+        let work = work(network, &shape, classes);
+        assert_eq!(work.forward(), forward);
+        // Products need no recomputation of the scores: two and not two and a half times the forward.
+        let ours = work.backward() - work.attention as f64;
+        // PyTorch leaves out gradients of the network's input, of times, and of the fixed filters of resampling.
+        assert!((ours / backward - 1.0).abs() < 0.01, "{ours} {backward}");
+        assert!(ours >= backward, "{ours} {backward}");
+    }
+}
+
+/// A perceptron is small enough to count by hand.
+#[test]
+fn a_perceptron_costs_the_sum_of_its_matrices() {
+    let embedding = TimeEmbedding::H;
+    let network = NetworkConfig::Mlp(MlpConfig {
+        width: 10,
+        depth: 3,
+        embedding,
+    });
+    let work = work(network, &[2], 0);
+    let matrices = 18 * 10 + (256 * 10 + 10 * 10) + 3 * 3 * 100 + 10 * 2;
+    assert_eq!((work.maps, work.attention), (matrices, 0));
+    assert_eq!(work.forward(), 2.0 * matrices as f64);
+    assert_eq!(work.derivative(Engine::Dual), work.forward());
+}
+
+const DIGITS: [f64; 2] = [15_187_968.0, 30_265_344.0];
+const S4: [f64; 2] = [2_822_504_448.0, 5_641_469_952.0];
+const B2: [f64; 2] = [46_005_485_568.0, 92_003_893_248.0];
+const CIFAR: [f64; 2] = [42_391_312_384.0, 84_765_054_976.0];
+const SMALL: [f64; 2] = [236_275_200.0, 471_713_280.0];
