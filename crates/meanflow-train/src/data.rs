@@ -1,16 +1,17 @@
 //! From a recipe's data section to batches of tensors.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::latents::Latents;
-use meanflow_data::{DataError, EpochOrder, Source, digits, idx, toy};
+use meanflow_data::{DataError, Dataset, EpochOrder, Source, digits, idx, toy};
 use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
 
 use crate::TrainError;
-use crate::config::{CifarConfig, DataConfig, LatentsConfig, Share, TrainConfig};
+use crate::config::{CifarConfig, DataConfig, Expected, LatentsConfig, Share, TrainConfig};
 
 /// What a recipe's data is made of, known without reading it where the recipe or the format says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ impl DataConfig {
     pub fn load(&self, seed: u64) -> Result<Box<dyn Source>, TrainError> {
         Ok(match self {
             Self::Digits { .. } => Box::new(digits::load()?),
-            Self::Idx { path, .. } => Box::new(idx::read_directory(path)?),
+            Self::Idx { path, expect, .. } => Box::new(pictures(path, expect.as_ref())?),
             Self::Cifar10(config) => Box::new(cifar(config, Variant::Ten)?),
             Self::Cifar100(config) => Box::new(cifar(config, Variant::Hundred)?),
             Self::Latents(config) => Box::new(latents(config)?),
@@ -53,6 +54,10 @@ impl DataConfig {
             Self::Cifar10(_) => cifar(Variant::Ten),
             Self::Cifar100(_) => cifar(Variant::Hundred),
             Self::Latents(config) => config.facts(),
+            Self::Idx {
+                expect: Some(expected),
+                ..
+            } => expected.facts(),
             Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {
                 DataFacts::of(&*self.load(seed)?)
             }
@@ -66,6 +71,16 @@ impl DataFacts {
             shape: data.shape().to_vec(),
             classes: data.classes(),
             samples: data.len(),
+        }
+    }
+}
+
+impl Expected {
+    fn facts(&self) -> DataFacts {
+        DataFacts {
+            shape: self.shape.map(NonZeroUsize::get).to_vec(),
+            classes: self.classes,
+            samples: self.samples.get(),
         }
     }
 }
@@ -89,15 +104,43 @@ fn cifar(config: &CifarConfig, variant: Variant) -> Result<Augmented, DataError>
 /// The latents, if they are what the recipe says.
 fn latents(config: &LatentsConfig) -> Result<Latents, DataError> {
     let latents = Latents::open(&config.path, config.classes, config.flip)?;
-    let (expected, got) = (config.facts(), DataFacts::of(&latents));
-    if expected == got {
-        return Ok(latents);
+    let what = "latents that the recipe describes";
+    compare(what, &config.facts(), &latents, &config.path)?;
+    Ok(latents)
+}
+
+/// The pictures of an IDX folder, if they are what the recipe says.
+fn pictures(path: &Path, expected: Option<&Expected>) -> Result<Dataset, DataError> {
+    let pictures = idx::read_directory(path)?;
+    if let Some(expected) = expected {
+        let what = "pictures that data.expect describes";
+        compare(what, &expected.facts(), &pictures, path)?;
     }
-    let described = |facts: &DataFacts| format!("{} of shape {:?}", facts.samples, facts.shape);
+    Ok(pictures)
+}
+
+fn compare(
+    what: &'static str,
+    expected: &DataFacts,
+    data: &dyn Source,
+    path: &Path,
+) -> Result<(), DataError> {
+    let got = DataFacts::of(data);
+    if *expected == got {
+        return Ok(());
+    }
+    let described = |facts: &DataFacts| {
+        let DataFacts {
+            shape,
+            classes,
+            samples,
+        } = facts;
+        format!("{samples} of shape {shape:?} in {classes} classes")
+    };
     Err(DataError::Shape {
-        what: "latents that the recipe describes",
-        expected: described(&expected),
-        got: format!("{} in {}", described(&got), config.path.display()),
+        what,
+        expected: described(expected),
+        got: format!("{} in {}", described(&got), path.display()),
     })
 }
 
@@ -119,6 +162,19 @@ impl TrainConfig {
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+impl TrainConfig {
+    /// Which rows of a step's batch, whose first `jumps` rows have `r < t`, are trained without their label.
+    pub(crate) fn dropped(&self, jumps: usize, step: u64) -> Vec<bool> {
+        let rows = self.training.batch.get();
+        let mut stream = Stream::new(self.seed, Purpose::Labels, step);
+        let drop = self.label_drop.as_ref();
+        drop.map_or_else(
+            || vec![false; rows],
+            |drop| drop.draw(rows, jumps, &mut stream),
+        )
     }
 }
 
@@ -156,10 +212,7 @@ impl Batches {
         let mut noise = vec![0.0; examples.values.len()];
         stream(Purpose::Noise).fill_normal(&mut noise);
         let times = config.times.draw(rows, &mut stream(Purpose::Times));
-        let dropped = match &config.label_drop {
-            Some(drop) => drop.draw(rows, times.jumps, &mut stream(Purpose::Labels)),
-            None => vec![false; rows],
-        };
+        let dropped = config.dropped(times.jumps, step);
         let told = |labels: Vec<f32>| host::upload(&labels, self.device).reshape([rows as i64, -1]);
         Ok(Batch {
             data: self.tensor(&examples.values),

@@ -99,13 +99,40 @@ fn data_that_is_missing_or_different_is_named() {
     assert!(mirrored.contains("moments_flip.npy"), "{mirrored}");
     let fewer = refusal(path, LATENTS, &["data.samples=4"]);
     assert!(
-        fewer.contains("expected 4 of shape [4, 4, 6], got 5 of shape [4, 4, 6]"),
+        fewer.contains("expected 4 of shape [4, 4, 6] in 3 classes, got 5 of shape [4, 4, 6]"),
         "{fewer}"
     );
     let other = refusal(path, LATENTS, &["data.shape=[4, 6, 4]"]);
     assert!(other.contains("expected 5 of shape [4, 6, 4]"), "{other}");
     let classes = refusal(path, LATENTS, &["data.classes=2"]);
     assert!(classes.contains("expected 0..2, got 2"), "{classes}");
+}
+
+#[test]
+fn idx_files_hold_what_the_recipe_expects() {
+    const IDX: &str = r#"
+network = { kind = "dit", patch = 2, width = 8, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
+data = { kind = "idx", path = "FOLDER", conditional = true, expect = { shape = [1, 2, 4], classes = 3, samples = 2 } }
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let config = parse(path, IDX, &[]).unwrap();
+    let facts = config.data.facts(0).expect("no file is needed");
+    assert_eq!((facts.shape, facts.samples), (vec![1, 2, 4], 2));
+    assert!(refusal(path, IDX, &[]).contains("idx3-ubyte"));
+    let write = |name: &str, bytes: &[u8]| fs::write(path.join(name), bytes).unwrap();
+    let header = [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 4];
+    write("images-idx3-ubyte", &[&header[..], &[7; 16]].concat());
+    write("labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 2, 0, 2]);
+    assert_eq!(config.data.load(0).unwrap().len(), 2);
+    for change in ["shape=[1, 4, 2]", "classes=4", "samples=60000"] {
+        let other = refusal(path, IDX, &[&format!("data.expect.{change}")]);
+        let got = "got 2 of shape [1, 2, 4] in 3 classes";
+        assert!(
+            other.contains("data.expect") && other.contains(got),
+            "{other}"
+        );
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_torch::ModelConfig;
 use meanflow_torch::networks::NetworkConfig;
-use meanflow_train::TrainConfig;
+use meanflow_train::{Memory, TrainConfig};
 use serde_json::{Value, json};
 
 use crate::args::Validate;
@@ -34,7 +34,11 @@ fn facts(config: &TrainConfig) -> anyhow::Result<Vec<(&'static str, Value)>> {
         .times
         .draw(batch, &mut Stream::new(config.seed, Purpose::Times, 0))
         .jumps;
+    let cost = config.cost(&model)?;
     let epochs = config.training.steps.get() as f64 * batch as f64 / data.samples as f64;
+    let scale = config
+        .guidance
+        .map_or(1.0, |guidance| guidance.effective_scale());
     let mut facts = vec![
         ("samples", json!(data.samples)),
         ("shape", json!(data.shape)),
@@ -43,17 +47,37 @@ fn facts(config: &TrainConfig) -> anyhow::Result<Vec<(&'static str, Value)>> {
         ("effective_batch", json!(batch)),
         ("jump_rows_first_batch", json!(jumps)),
         ("steps", json!(config.training.steps)),
-        ("steps_per_epoch", json!(data.samples as f64 / batch as f64)),
-        ("epochs", json!(epochs)),
-        ("ema", json!(config.ema.decays)),
+        (
+            "steps_per_epoch",
+            json!(rounded(data.samples as f64 / batch as f64)),
+        ),
+        ("epochs", json!(rounded(epochs))),
+        ("ema", json!(config.ema.names())),
+        ("guidance_scale", json!(rounded(scale))),
+        ("forward_gflop", json!(rounded(cost.forward / 1e9))),
+        ("training_gflop", json!(rounded(cost.training / 1e9))),
     ];
+    facts.extend(memory(&cost.memory));
     facts.extend(tokens(&model).map(|tokens| ("tokens", json!(tokens))));
-    facts.extend(
-        config
-            .guidance
-            .map(|guidance| ("guidance_scale", json!(guidance.effective_scale()))),
-    );
     Ok(facts)
+}
+
+/// The estimate and its parts in MiB.
+fn memory(memory: &Memory) -> [(&'static str, Value); 6] {
+    [
+        ("memory_mib", memory.total()),
+        ("weights_mib", memory.weights),
+        ("gradients_mib", memory.gradients),
+        ("optimizer_mib", memory.optimizer),
+        ("averages_mib", memory.averages),
+        ("activations_mib", memory.activations),
+    ]
+    .map(|(name, bytes)| (name, json!(rounded(bytes as f64 / f64::from(1 << 20)))))
+}
+
+/// To five digits, more than an estimate has.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
 }
 
 /// Tokens of a transformer.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::Scene;
@@ -20,7 +21,7 @@ const DIGITS: [&str; 10] = [
     "digits",
 ];
 
-fn names(folder: &std::path::Path) -> BTreeSet<String> {
+fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -152,11 +153,54 @@ fn info_and_validate_agree_on_the_parameters() {
     assert_eq!(info["metadata"]["step"], "20");
     assert_eq!(facts["jump_rows_first_batch"], 16);
     assert!(scene.succeeds(&["info", "run"]).contains("sha256"));
-    assert!(
-        scene
-            .succeeds(&["validate", &scene.recipe()])
-            .contains("steps_per_epoch")
-    );
+}
+
+#[test]
+fn validate_says_what_every_recipe_in_the_repository_costs() {
+    let scene = Scene::new();
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut count = 0;
+    for entry in recipes.read_dir().unwrap() {
+        let recipe = entry.unwrap().path().display().to_string();
+        let text = scene.succeeds(&["validate", &recipe, "--json"]);
+        let facts: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let number = |key: &str| {
+            facts[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{recipe}: {key}"))
+        };
+        let parts = [
+            "weights",
+            "gradients",
+            "optimizer",
+            "averages",
+            "activations",
+        ];
+        let sum: f64 = parts
+            .map(|part| number(&format!("{part}_mib")))
+            .iter()
+            .sum();
+        // Every part is rounded to five digits.
+        assert!(
+            (sum / number("memory_mib") - 1.0).abs() < 1e-3,
+            "{recipe}: {text}"
+        );
+        // With a quarter of jump rows and guidance in all rows a step takes 4.5 forwards, of which attention has more.
+        let forwards = number("training_gflop") / number("forward_gflop");
+        assert!((3.2..4.6).contains(&forwards), "{recipe}: {forwards}");
+        for key in [
+            "effective_batch",
+            "steps_per_epoch",
+            "parameters",
+            "guidance_scale",
+        ] {
+            assert!(number(key) > 0.0, "{recipe}: {key}");
+        }
+        let lines = scene.succeeds(&["validate", &recipe]);
+        assert_eq!(lines.lines().count(), facts.as_object().unwrap().len());
+        count += 1;
+    }
+    assert!(count >= 11, "{count}");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use super::TrainConfig;
 use super::sections::SamplesConfig;
-use crate::average::DecayLaw;
 
 /// More samples than this in one picture are a slip of the pen.
 const MOST_SAMPLES: usize = 1 << 18;
@@ -92,7 +91,7 @@ impl TrainConfig {
     }
 
     fn fault_of_averages(&self) -> Option<Fault> {
-        let names: Vec<String> = DecayLaw::all(&self.ema).map(DecayLaw::name).collect();
+        let names = self.ema.names();
         if names.is_empty() {
             return fault(
                 "ema",

@@ -25,6 +25,9 @@ pub enum DataConfig {
         path: PathBuf,
         /// Whether the class is given to the network.
         conditional: bool,
+        /// What the files must hold, so that the recipe can be checked without them; they may hold anything without the key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expect: Option<Expected>,
     },
     /// The training part of CIFAR-10 in its binary version.
     Cifar10(CifarConfig),
@@ -53,6 +56,18 @@ pub struct CifarConfig {
     /// by six numbers; no augmentation without the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment_probability: Option<Share>,
+}
+
+/// What files must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// Channels, height and width of a picture.
+    pub shape: [NonZeroUsize; 3],
+    /// Number of classes.
+    pub classes: usize,
+    /// Number of pictures.
+    pub samples: NonZeroUsize,
 }
 
 /// A folder of latents, and what the files must hold: so a recipe can be checked without them.

@@ -5,6 +5,8 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use meanflow_torch::{AdamConfig, Engine};
 use serde::{Deserialize, Serialize};
 
+use crate::average::DecayLaw;
+
 use super::numbers::{Decay, NonNegative, Positive, Share};
 
 /// `[optimizer]`.
@@ -90,6 +92,13 @@ pub struct EmaConfig {
     /// Steps from one update to the next, which keeps as much as one a step would.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub every: NonZeroU64,
+}
+
+impl EmaConfig {
+    /// What the averages are called, in their order.
+    pub fn names(&self) -> Vec<String> {
+        DecayLaw::all(self).map(DecayLaw::name).collect()
+    }
 }
 
 /// An average that keeps half of its past for so many samples (Karras et al. 2022).

@@ -1,0 +1,109 @@
+//! What training a recipe costs: operations and memory, from the recipe alone.
+
+use meanflow_cfg::{Guidance, GuidancePlan};
+use meanflow_core::random::{Purpose, Stream};
+use meanflow_torch::ModelConfig;
+
+use crate::TrainError;
+use crate::config::TrainConfig;
+
+/// What a recipe costs; an operation is a multiplication or an addition of products, convolutions and attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Operations of one forward of one sample.
+    pub forward: f64,
+    /// Operations of a step a sample of its batch: forward and backward pass, `du/dt` in the jump rows, forwards of guidance.
+    pub training: f64,
+    /// Memory of training.
+    pub memory: Memory,
+}
+
+/// Bytes that a training holds, in the numbers of four bytes that it computes with.
+///
+/// Not counted: gradients of activations, tangents and the buffers of kernels, the data, and what a device takes for itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory {
+    /// The parameters.
+    pub weights: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// Two moments a parameter.
+    pub optimizer: u64,
+    /// The averages of the weights.
+    pub averages: u64,
+    /// What the forward of a part of the batch keeps for the backward pass, in f32 and where no block is computed again: an upper bound
+    /// with other settings in `[compute]`.
+    pub activations: u64,
+}
+
+impl Memory {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.averages + self.activations
+    }
+}
+
+/// Bytes of a number.
+const NUMBER: u64 = 4;
+
+/// Batches over which rows are counted.
+const BATCHES: u64 = 100;
+
+impl TrainConfig {
+    /// The cost of training `model`, which is this recipe's.
+    ///
+    /// # Errors
+    /// If the configuration describes no network.
+    pub fn cost(&self, model: &ModelConfig) -> Result<Cost, TrainError> {
+        let work = model.work()?;
+        let rows = self.rows();
+        let weights = NUMBER * model.parameter_count()? as u64;
+        let part = self
+            .training
+            .batch
+            .get()
+            .div_ceil(self.training.parts.get() as usize);
+        let guidance = rows.guidance * work.forward();
+        let again = f64::from(u8::from(self.compute.checkpoint_blocks)) * work.forward();
+        let derivative = rows.jumps * work.derivative(self.training.engine);
+        Ok(Cost {
+            forward: work.forward(),
+            training: work.forward() + work.backward() + derivative + guidance + again,
+            memory: Memory {
+                weights,
+                gradients: weights,
+                optimizer: 2 * weights,
+                averages: self.ema.names().len() as u64 * weights,
+                activations: NUMBER * work.kept * part as u64,
+            },
+        })
+    }
+
+    /// The rows of the first batches.
+    fn rows(&self) -> Rows {
+        let batch = self.training.batch.get();
+        let guidance = self.guidance.unwrap_or(Guidance::NONE);
+        let mut counted = [0, 0];
+        for step in 0..BATCHES {
+            let stream = |purpose| Stream::new(self.seed, purpose, step);
+            let times = self.times.draw(batch, &mut stream(Purpose::Times));
+            let dropped = self.dropped(times.jumps, step);
+            let plan = GuidancePlan::new(&guidance, &times, &dropped);
+            counted[0] += times.jumps;
+            counted[1] += plan.class_forward.len() + plan.null_forward.len();
+            if self.network.has_dropout() {
+                counted[1] += plan.class_reuse.len();
+            }
+        }
+        let [jumps, guidance] = counted.map(|rows| rows as f64 / (BATCHES as f64 * batch as f64));
+        Rows { jumps, guidance }
+    }
+}
+
+/// Shares of the rows of a batch.
+struct Rows {
+    /// Rows with `r < t`.
+    jumps: f64,
+    /// Rows of forwards that only guidance needs; more than 1 is possible.
+    guidance: f64,
+}
