@@ -38,8 +38,9 @@ impl Block {
         }
     }
 
-    /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms, modulations and gates take; attention
-    /// keeps queries, keys and values, and its result as the input of the projection.
+    /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms and gates take, as the kernels of the CPU
+    /// do (libtorch's own operations keep each normalised state too); attention keeps queries, keys and values, and its
+    /// result as the input of the projection.
     pub(crate) fn work(&self, tokens: i64) -> Work {
         let (width, hidden) = (self.projection.outputs(), self.expand.outputs());
         let maps = [
@@ -48,11 +49,11 @@ impl Block {
             &self.expand,
             &self.contract,
         ];
-        let elementwise = Work::keep(tokens * (2 * 3 * width + 3 * width + hidden));
+        let elementwise = Work::keep(tokens * (2 * 2 * width + 3 * width + hidden));
         maps.map(|map| map.work(tokens)).into_iter().sum::<Work>()
             + Work::attention(tokens, width)
             + elementwise
-            + modulation_work::<6>(&self.modulation, 2)
+            + modulation_work(&self.modulation)
     }
 
     /// `x [B, N, D]`, `condition [B, D]` after its SiLU, to `[B, N, D]`.
@@ -76,12 +77,10 @@ impl Block {
     }
 }
 
-/// Of a modulation with so many scales. The condition is kept once for all modulations, by whoever makes it.
-pub(crate) fn modulation_work<const PARTS: usize>(linear: &Linear, scales: i64) -> Work {
-    let (parts, outputs) = (PARTS as i64, linear.outputs());
-    let width = outputs / parts;
+/// Of a modulation, which is kept whole. The condition is kept once for all modulations, by whoever makes it.
+pub(crate) fn modulation_work(linear: &Linear) -> Work {
     Work {
-        kept: (outputs + scales * width) as u64,
+        kept: linear.outputs() as u64,
         ..linear.work(1)
     }
 }

@@ -177,6 +177,7 @@ impl Network for Dit {
         self.grid
             .join(&self.last.forward(&x.norm_modulate(&shift, &scale, EPSILON)))
     }
+
     fn work(&self) -> Work {
         let tokens = self.grid.tokens();
         let width = self.patches.outputs();
@@ -186,9 +187,9 @@ impl Network for Dit {
             // The condition before and after its SiLU.
             + Work::keep(2 * width)
             + blocks.sum()
-            + modulation_work::<2>(&self.last_modulation, 1)
+            + modulation_work(&self.last_modulation)
             + self.last.work(tokens)
-            // The last norm and its modulation keep what they take.
-            + Work::keep(2 * tokens * width)
+            // The last norm keeps what it takes.
+            + Work::keep(tokens * width)
     }
 }
