@@ -17,6 +17,9 @@ pub struct Work {
     pub attention: u64,
     /// Numbers that a differentiated forward keeps for the backward pass.
     pub kept: u64,
+    /// Numbers in the gradients of activations that the backward pass holds at a time, at most: those of the layer where they are most,
+    /// for layers are differentiated one after another.
+    pub passing: u64,
 }
 
 impl Work {
@@ -40,6 +43,14 @@ impl Work {
     pub(crate) fn keep(numbers: i64) -> Self {
         Self {
             kept: numbers as u64,
+            ..Self::default()
+        }
+    }
+
+    /// So many numbers in the gradients that a layer takes and gives.
+    pub(crate) fn pass(numbers: i64) -> Self {
+        Self {
+            passing: numbers as u64,
             ..Self::default()
         }
     }
@@ -73,6 +84,7 @@ impl Work {
     }
 }
 
+/// One after the other.
 impl Add for Work {
     type Output = Self;
 
@@ -81,10 +93,12 @@ impl Add for Work {
             maps: self.maps + other.maps,
             attention: self.attention + other.attention,
             kept: self.kept + other.kept,
+            passing: self.passing.max(other.passing),
         }
     }
 }
 
+/// So many times, one after another.
 impl Mul<i64> for Work {
     type Output = Self;
 
@@ -94,6 +108,7 @@ impl Mul<i64> for Work {
             maps: self.maps * times,
             attention: self.attention * times,
             kept: self.kept * times,
+            passing: self.passing,
         }
     }
 }

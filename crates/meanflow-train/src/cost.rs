@@ -20,7 +20,7 @@ pub struct Cost {
 
 /// Bytes that a training holds, in the numbers of four bytes that it computes with.
 ///
-/// Not counted: gradients of activations, tangents and the buffers of kernels, the data, and what a device takes for itself.
+/// Not counted: tangents, the buffers of kernels, the data, and what a device takes for itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
     /// The parameters.
@@ -32,7 +32,7 @@ pub struct Memory {
     /// The averages of the weights.
     pub averages: u64,
     /// What the forward of a part of the batch keeps for the backward pass, in f32 and where no block is computed again: an upper bound
-    /// with other settings in `[compute]`.
+    /// with other settings in `[compute]`; and the gradients of activations that the backward pass holds at a time.
     pub activations: u64,
 }
 
@@ -74,7 +74,7 @@ impl TrainConfig {
                 gradients: weights,
                 optimizer: 2 * weights,
                 averages: self.ema.names().len() as u64 * weights,
-                activations: NUMBER * work.kept * part as u64,
+                activations: NUMBER * (work.kept + work.passing) * part as u64,
             },
         })
     }

@@ -49,7 +49,9 @@ impl Block {
             &self.expand,
             &self.contract,
         ];
-        let elementwise = Work::keep(tokens * (2 * 2 * width + 3 * width + hidden));
+        let elementwise = Work::keep(tokens * (2 * 2 * width + 3 * width + hidden))
+            // The activation's two gradients beside that of the state which goes round the half.
+            + Work::pass(tokens * (2 * hidden + width));
         maps.map(|map| map.work(tokens)).into_iter().sum::<Work>()
             + Work::attention(tokens, width)
             + elementwise

@@ -32,7 +32,9 @@ impl Convolution {
 
     /// Of a picture of so many pixels, without what it keeps: its input, which other layers may keep as well.
     pub(crate) fn work(&self, pixels: i64) -> Work {
+        let channels = self.weight.size()[0] + self.weight.size()[1];
         Work::map(pixels * self.weight.size().iter().product::<i64>())
+            + Work::pass(pixels * channels)
     }
 
     /// `[B, inputs, H, W]` to `[B, outputs, H, W]`, in the kind of the input: what follows is a norm or a sum.

@@ -59,7 +59,10 @@ impl Linear {
     /// Of `rows` vectors, which it keeps.
     pub(crate) fn work(&self, rows: i64) -> Work {
         let weights = self.weight.size().iter().product::<i64>();
-        Work::map(rows * weights) + Work::keep(rows * weights / self.outputs())
+        let inputs = weights / self.outputs();
+        Work::map(rows * weights)
+            + Work::keep(rows * inputs)
+            + Work::pass(rows * (inputs + self.outputs()))
     }
 
     /// `[B, …, inputs]` to `[B, …, outputs]`, in the kind of the product.
