@@ -1,4 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks the run to save and leave, the second leaves at once.
+//!
+//! No handler is installed. It would run on the stack of the thread it interrupts, and oneDNN's matrix products use a block of
+//! the heap for theirs: what the kernel pushes for a handler then lands in memory of somebody else. All threads block these signals, and one waits.
 
 use std::process;
 use std::sync::Arc;
@@ -6,8 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 
 use anyhow::Context;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use nix::sys::signal::{SigSet, Signal};
 
 /// What has been asked for by signals.
 #[derive(Debug, Default)]
@@ -18,17 +20,21 @@ pub(crate) struct Interruption {
 }
 
 impl Interruption {
-    /// Starts to listen, in a thread that lives as long as the process.
+    /// Starts to listen, in a thread that lives as long as the process. Threads that exist already may still be interrupted: before
+    /// libtorch makes its own.
     pub(crate) fn listen() -> anyhow::Result<Arc<Self>> {
-        let mut signals = Signals::new([SIGINT, SIGTERM]).context("could not listen for Ctrl-C")?;
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+        signals
+            .thread_block()
+            .context("could not listen for Ctrl-C")?;
         let interruption = Arc::new(Self::default());
         let shared = Arc::clone(&interruption);
         thread::spawn(move || {
-            for signal in signals.forever() {
+            while let Ok(signal) = signals.wait() {
                 if shared.stop.load(Ordering::Relaxed) {
-                    process::exit(128 + signal);
+                    process::exit(128 + signal as i32);
                 }
-                shared.signal.store(signal, Ordering::Relaxed);
+                shared.signal.store(signal as i32, Ordering::Relaxed);
                 shared.stop.store(true, Ordering::Relaxed);
             }
         });

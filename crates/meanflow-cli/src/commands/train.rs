@@ -20,8 +20,8 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
         .out
         .clone()
         .unwrap_or_else(|| default_folder(&args.recipe.config));
-    let device = open_device(&args.compute)?;
     let interruption = Interruption::listen()?;
+    let device = open_device(&args.compute)?;
     let mut progress = Progress::new();
     let outcome = train(config, &root, device, &interruption.stop, &mut progress);
     progress.finish();
