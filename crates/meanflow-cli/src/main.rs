@@ -9,6 +9,7 @@ mod progress;
 mod route;
 mod seeds;
 mod signals;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use crate::commands::open_device;
 use crate::output::say;
 use crate::progress::Progress;
 use crate::signals::Interruption;
+use crate::waiting::spin_briefly;
 
 pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
@@ -16,6 +17,7 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
         say(config.to_toml().trim_end());
         return Ok(0);
     }
+    spin_briefly();
     let root = args
         .out
         .clone()

@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+/// Networks of this size are not worth a second thread, which would wait for a core beside other tests; and one alone waits for nobody.
+const ONE_THREAD: [(&str, &str); 2] = [("OMP_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "passive")];
+
 /// A recipe that takes a fraction of a second.
 pub(crate) const RECIPE: &str = r#"
 seed = 3
@@ -89,7 +92,7 @@ impl Scene {
             .args(["-c", script, "bash", env!("CARGO_BIN_EXE_meanflow")])
             .args(arguments);
         let output = command
-            .env("OMP_NUM_THREADS", "1")
+            .envs(ONE_THREAD)
             .current_dir(self.folder.path())
             .output()
             .unwrap();
@@ -106,10 +109,9 @@ impl Scene {
     /// The program with these arguments, in the folder.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meanflow"));
-        // Networks of this size are not worth a second thread, which would wait for a core beside other tests.
         command
             .args(arguments)
-            .env("OMP_NUM_THREADS", "1")
+            .envs(ONE_THREAD)
             .current_dir(self.folder.path());
         command
     }
