@@ -134,6 +134,15 @@ impl Observer for Progress {
                 self.say(&format!("warning: step {step} left out, its loss or gradient is not finite ({in_row} in a row)"));
             }
             Event::Drawn(path) => self.say(&format!("samples: {}", path.display())),
+            Event::Replaced { reason, .. } => {
+                self.say(&format!(
+                    "warning: left out, another taken for it: {reason}"
+                ));
+            }
+            Event::Ended { wait_share } => {
+                let percent = 100.0 * wait_share;
+                self.say(&format!("steps waited for data {percent:.1} % of the time"));
+            }
             Event::Saved(path) => self.say(&format!("checkpoint: {}", path.display())),
             _ => {}
         }

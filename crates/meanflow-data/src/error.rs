@@ -61,6 +61,14 @@ pub enum DataError {
         /// What the zip library said.
         source: zip::result::ZipError,
     },
+    /// A picture file that is damaged.
+    #[error("{}: {reason}", file.display())]
+    Decode {
+        /// The picture file concerned.
+        file: PathBuf,
+        /// What the decoder said.
+        reason: String,
+    },
     /// A picture that cannot be encoded.
     #[error("{}: {source}", file.display())]
     Encode {

@@ -1,6 +1,7 @@
 //! What a training run takes its samples from.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 
 use crate::latents::Facts;
 use crate::{DataError, Dataset, Examples};
@@ -9,7 +10,7 @@ use crate::{DataError, Dataset, Examples};
 ///
 /// Whatever is random in a draw (noise, flips, augmentation) is a function of the seed and the step.
 #[expect(clippy::len_without_is_empty, reason = "a source is never empty")]
-pub trait Source: Debug + Send {
+pub trait Source: Debug + Send + Sync {
     /// Shape of one sample: `[C, H, W]` for pictures and latents, `[2]` for points of the plane.
     fn shape(&self) -> &[usize];
 
@@ -35,6 +36,12 @@ pub trait Source: Debug + Send {
     /// # Panics
     /// When an index is not below [`Source::len`], as slices do.
     fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError>;
+
+    /// The samples that could not be read and were replaced by others until now, each with the reason: few, because
+    /// more would have been an error. None unless the source was told to go on without them.
+    fn skipped(&self) -> Vec<(PathBuf, String)> {
+        Vec::new()
+    }
 }
 
 /// The samples as they are, at every step.

@@ -1,21 +1,17 @@
 //! Latents: drawn anew at every step, refused when damaged.
 
+mod common;
+
 use std::fs;
 use std::path::PathBuf;
 
+use common::{fixtures, refusal};
 use half::f16;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::latents::{Facts, Latents, write_facts};
-use meanflow_data::npy::{self, NpySlice, NpyView};
+use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
+use meanflow_data::npz::Npz;
 use meanflow_data::{DataError, Source};
-
-/// The error, which must name a file that ends in `name`.
-fn refusal<T>(result: Result<T, DataError>, name: &str) -> DataError {
-    let error = result.err().expect("damaged data must be refused");
-    let text = error.to_string();
-    assert!(text.split(": ").next().unwrap().ends_with(name), "{text}");
-    error
-}
 
 const FACTS: &str = "vae = \"sd-vae-ft-mse\"\nscale = 0.5\n";
 
@@ -251,4 +247,74 @@ fn moments_that_change_under_a_run_are_an_error_not_a_crash() {
     );
     fs::write(folder.path("moments.npy"), &bytes[..last]).unwrap();
     refusal(latents.draw(&[5], 0, 0), "moments.npy");
+}
+
+/// What the library wrote into its safetensors files.
+fn numbers(name: &str) -> Vec<f32> {
+    let mut expected = Npz::open(&fixtures().join("latents.npz"), 1 << 20).unwrap();
+    match expected.read(name).unwrap().data {
+        NpyData::F32(values) => values,
+        _ => panic!("{name}: not numbers"),
+    }
+}
+
+#[test]
+fn means_of_the_library_are_drawn_as_they_are() {
+    let path = fixtures().join("means.safetensors");
+    let means = Latents::open(&path, 0, false).unwrap();
+    assert_eq!((means.len(), means.shape()), (5, &[4, 4, 6][..]));
+    assert_eq!(means.facts().vae, "sd-vae-ft-mse");
+    assert_eq!(means.facts().scale, 0.18215);
+    let draw = means.draw(&[0, 1, 2, 3, 4], 0, 0).unwrap().values;
+    let scaled = numbers("means").into_iter().map(|x| x * 0.18215);
+    assert!(draw.into_iter().eq(scaled));
+    let flipped = refusal(Latents::open(&path, 0, true), "means.safetensors");
+    assert!(flipped.to_string().contains("means_flip"), "{flipped}");
+    refusal(Latents::open(&path, 3, false), "means.safetensors");
+}
+
+#[test]
+fn moments_of_the_library_are_drawn_as_those_of_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let moments = numbers("moments");
+    let labels = [0, 2, 1, 1, 0];
+    let write = |name: &str, shape: &[usize], data| {
+        npy::write(&folder.path().join(name), NpyView { shape, data }).unwrap();
+    };
+    write("moments.npy", &[5, 8, 4, 6], NpySlice::F32(&moments));
+    write("labels.npy", &[5], NpySlice::I64(&labels));
+    fs::write(
+        folder.path().join("latents.toml"),
+        "vae = \"x\"\nscale = 0.18215\n",
+    )
+    .unwrap();
+    let arrays = Latents::open(folder.path(), 3, false).unwrap();
+    let tensors = Latents::open(&fixtures().join("moments.safetensors"), 3, false).unwrap();
+    let all = [3, 0, 1, 4, 2];
+    assert_eq!(
+        arrays.draw(&all, 1, 2).unwrap(),
+        tensors.draw(&all, 1, 2).unwrap()
+    );
+    assert_eq!(tensors.labels(), labels);
+    let few = Latents::open(&fixtures().join("moments.safetensors"), 2, false);
+    let few = refusal(few, "labels").to_string();
+    assert!(few.contains("expected 0..2, got 2"), "{few}");
+}
+
+#[test]
+fn a_folder_with_a_safetensors_file_is_opened_as_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fs::read(fixtures().join("moments.safetensors")).unwrap();
+    fs::write(folder.path().join("latents.safetensors"), &bytes).unwrap();
+    assert_eq!(
+        Latents::open(folder.path(), 3, true).unwrap().facts().vae,
+        "sd-vae-ft-mse"
+    );
+    for length in 0..bytes.len() {
+        fs::write(folder.path().join("latents.safetensors"), &bytes[..length]).unwrap();
+        refusal(
+            Latents::open(folder.path(), 3, false),
+            "latents.safetensors",
+        );
+    }
 }

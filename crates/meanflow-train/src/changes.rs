@@ -6,13 +6,14 @@ use toml::{Table, Value};
 
 use crate::config::{RateConfig, TrainConfig};
 
-/// Keys that decide when something is written or drawn or waited for, or how memory is saved, and nothing about the weights.
-const HARMLESS: [&str; 6] = [
+/// Keys that decide when something is written or drawn or waited for, how fast, or how memory is saved, and nothing about the weights.
+const HARMLESS: [&str; 7] = [
     "compute.checkpoint_blocks",
     "compute.deferred",
     "training.checkpoint_every",
     "training.sample_every",
     "training.log_every",
+    "training.workers",
     "samples",
 ];
 

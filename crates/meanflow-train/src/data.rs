@@ -1,17 +1,25 @@
 //! From a recipe's data section to batches of tensors.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::latents::Latents;
-use meanflow_data::{DataError, Dataset, EpochOrder, Source, digits, idx, toy};
+use meanflow_data::{
+    BadPictures, Collection, DataError, Dataset, EpochOrder, Examples, PictureSet, Prefetch,
+    Source, digits, idx, toy,
+};
 use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
 
 use crate::TrainError;
-use crate::config::{CifarConfig, DataConfig, Expected, LatentsConfig, Share, TrainConfig};
+use crate::config::{
+    CifarConfig, DataConfig, Expected, LatentsConfig, PicturesConfig, Share, TrainConfig,
+};
 
 /// What a recipe's data is made of, known without reading it where the recipe or the format says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +43,9 @@ impl DataConfig {
             Self::Idx { path, expect, .. } => Box::new(pictures(path, expect.as_ref())?),
             Self::Cifar10(config) => Box::new(cifar(config, Variant::Ten)?),
             Self::Cifar100(config) => Box::new(cifar(config, Variant::Hundred)?),
+            Self::Folder(config) => Box::new(config.set(Collection::open_folder(&config.path)?)?),
+            Self::Zip(config) => Box::new(config.set(Collection::open_zip(&config.path)?)?),
+            Self::Tar(config) => Box::new(config.set(Collection::open_tar(&config.path)?)?),
             Self::Latents(config) => Box::new(latents(config)?),
             Self::Checkerboard { size } => Box::new(toy::checkerboard(size.get(), seed)?),
         })
@@ -58,9 +69,7 @@ impl DataConfig {
                 expect: Some(expected),
                 ..
             } => expected.facts(),
-            Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {
-                DataFacts::of(&*self.load(seed)?)
-            }
+            _ => DataFacts::of(&*self.load(seed)?),
         })
     }
 }
@@ -82,6 +91,24 @@ impl Expected {
             classes: self.classes,
             samples: self.samples.get(),
         }
+    }
+}
+
+impl PicturesConfig {
+    /// The pictures as the recipe wants them, if they have the classes that it wants.
+    fn set(&self, pictures: Collection) -> Result<Augmented, DataError> {
+        if self.conditional && pictures.classes() == 0 {
+            return Err(DataError::Shape {
+                what: "classes of the pictures",
+                expected: "at least one, for a network that is given the class".to_owned(),
+                got: format!("none in {}", self.path.display()),
+            });
+        }
+        let bad = self
+            .skip_damaged
+            .map_or(BadPictures::Refuse, |share| BadPictures::Skip(share.get()));
+        let set = PictureSet::new(pictures, self.size.get(), self.channels.get(), bad)?;
+        Augmented::new(set, self.flip, self.augment_probability.map(Share::get))
     }
 }
 
@@ -178,11 +205,43 @@ impl TrainConfig {
     }
 }
 
+/// What is slow to make of a batch: samples and noise.
+#[derive(Debug)]
+struct Draft {
+    examples: Examples,
+    noise: Vec<f32>,
+}
+
+/// What makes the draft of a step, in whatever thread.
+fn drafting(
+    config: &TrainConfig,
+    data: Arc<dyn Source>,
+) -> impl Fn(u64) -> Result<Draft, DataError> + Send + Sync + use<> {
+    let len = NonZeroUsize::new(data.len()).expect("a data set is never empty");
+    let seed = config.seed;
+    let order = Mutex::new(EpochOrder::new(len, config.training.batch, seed));
+    move |step| {
+        let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
+        let indices = order.batch_at(step);
+        drop(order);
+        let examples = data.draw(&indices, seed, step)?;
+        let mut noise = vec![0.0; examples.values.len()];
+        Stream::new(seed, Purpose::Noise, step).fill_normal(&mut noise);
+        Ok(Draft { examples, noise })
+    }
+}
+
+/// One a core, at most four: more would be for pictures that are larger than networks can take.
+fn default_workers() -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    cores.min(NonZeroUsize::new(4).expect("four is not zero"))
+}
+
 /// Batches as functions of the step: whatever is random comes from a stream of (seed, purpose, step).
 #[derive(Debug)]
 pub(crate) struct Batches {
-    data: Box<dyn Source>,
-    order: EpochOrder,
+    data: Arc<dyn Source>,
+    drafts: Prefetch<Result<Draft, DataError>>,
     device: Device,
     conditional: bool,
 }
@@ -190,11 +249,12 @@ pub(crate) struct Batches {
 impl Batches {
     /// Batches for the recipe, which the data set was made for.
     pub(crate) fn new(config: &TrainConfig, data: Box<dyn Source>, device: Device) -> Self {
-        let len = NonZeroUsize::new(data.len()).expect("a data set is never empty");
-        let order = EpochOrder::new(len, config.training.batch, config.seed);
+        let data: Arc<dyn Source> = data.into();
+        let workers = config.training.workers.unwrap_or_else(default_workers);
+        let ahead = workers.saturating_add(1);
         Self {
+            drafts: Prefetch::new(workers, ahead, drafting(config, Arc::clone(&data))),
             data,
-            order,
             device,
             conditional: config.is_conditional(),
         }
@@ -207,10 +267,7 @@ impl Batches {
     pub(crate) fn at(&mut self, config: &TrainConfig, step: u64) -> Result<Batch, TrainError> {
         let rows = config.training.batch.get();
         let stream = |purpose| Stream::new(config.seed, purpose, step);
-        let indices = self.order.batch_at(step);
-        let examples = self.data.draw(&indices, config.seed, step)?;
-        let mut noise = vec![0.0; examples.values.len()];
-        stream(Purpose::Noise).fill_normal(&mut noise);
+        let Draft { examples, noise } = self.drafts.take(step)?;
         let times = config.times.draw(rows, &mut stream(Purpose::Times));
         let dropped = config.dropped(times.jumps, step);
         let told = |labels: Vec<f32>| host::upload(&labels, self.device).reshape([rows as i64, -1]);
@@ -223,6 +280,16 @@ impl Batches {
             augment: examples.augment.map(told),
             dropout: Some(stream(Purpose::Dropout).below(u64::MAX)),
         })
+    }
+
+    /// How long steps have waited for their samples, all together.
+    pub(crate) fn waited(&self) -> Duration {
+        self.drafts.waited()
+    }
+
+    /// The samples that others were taken for until now, with the reasons.
+    pub(crate) fn skipped(&self) -> Vec<(PathBuf, String)> {
+        self.data.skipped()
     }
 
     /// `[B, …]` from its values.

@@ -30,6 +30,9 @@ pub struct Record {
     pub images_per_second: f64,
     /// Seconds of training until here, pauses left out.
     pub seconds: f64,
+    /// The share of the time since the run began, or was gone on with, that steps waited for their samples.
+    #[serde(default)]
+    pub wait_share: f64,
 }
 
 /// The open file.
@@ -137,6 +140,7 @@ mod tests {
             gradient_norm: 1.0,
             images_per_second: 9.0,
             seconds: 0.3,
+            wait_share: 0.25,
         }
     }
 

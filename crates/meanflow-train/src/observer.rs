@@ -39,6 +39,18 @@ pub enum Event<'a> {
     Drawn(&'a Path),
     /// A checkpoint was written.
     Saved(&'a Path),
+    /// A sample is damaged, and another is taken for it; told when a checkpoint is written.
+    Replaced {
+        /// The damaged file, or member of an archive.
+        path: &'a Path,
+        /// What is wrong with it.
+        reason: &'a str,
+    },
+    /// All steps are done.
+    Ended {
+        /// The share of the time since the run began, or was gone on with, that steps waited for their samples.
+        wait_share: f64,
+    },
 }
 
 /// Whoever watches a run.

@@ -1,6 +1,7 @@
 //! A whole run: begun or gone on with, logged, drawn, saved, and left when asked to.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ struct Run {
     trainer: Trainer,
     log: MetricsLog,
     clock: Clock,
+    /// The damaged samples that the observer was told of.
+    listed: BTreeSet<PathBuf>,
 }
 
 impl Run {
@@ -88,6 +91,7 @@ impl Run {
             trainer,
             log,
             clock,
+            listed: BTreeSet::new(),
         })
     }
 
@@ -107,6 +111,9 @@ impl Run {
             self.tell(steps, observer)?;
             self.write_what_is_due(steps, observer)?;
         }
+        observer.notice(Event::Ended {
+            wait_share: self.clock.share(self.trainer.waited()),
+        });
         Ok(Outcome::Finished)
     }
 
@@ -149,7 +156,8 @@ impl Run {
             });
             return Ok(());
         }
-        let record = self.clock.record(report);
+        let waited = self.trainer.waited();
+        let record = self.clock.record(report, waited);
         if is_due(step, self.config.training.log_every.get())
             || step == self.config.training.steps.get()
         {
@@ -204,7 +212,20 @@ impl Run {
             metrics::chart(&title, &records).to_svg().as_bytes(),
         )?;
         observer.notice(Event::Saved(&path));
+        self.list_skipped(observer);
         Ok(())
+    }
+
+    /// The damaged samples that were not listed yet.
+    fn list_skipped(&mut self, observer: &mut dyn Observer) {
+        for (path, reason) in self.trainer.skipped_samples() {
+            if self.listed.insert(path.clone()) {
+                observer.notice(Event::Replaced {
+                    path: &path,
+                    reason: &reason,
+                });
+            }
+        }
     }
 }
 
@@ -253,6 +274,11 @@ impl Clock {
         self.before + self.start.elapsed().as_secs_f64()
     }
 
+    /// The share of the time since the start.
+    fn share(&self, waited: Duration) -> f64 {
+        waited.as_secs_f64() / self.start.elapsed().as_secs_f64().max(1e-9)
+    }
+
     /// Whether the last reading is long ago.
     fn is_late(&self) -> bool {
         self.last.elapsed() >= PATIENCE
@@ -267,7 +293,7 @@ impl Clock {
     }
 
     /// The record of one of the steps read last; the speed is smoothed over some twenty steps.
-    fn record(&mut self, report: &StepReport) -> Record {
+    fn record(&mut self, report: &StepReport, waited: Duration) -> Record {
         let speed = self
             .speed
             .map_or(self.current, |speed| speed + (self.current - speed) / 20.0);
@@ -281,6 +307,7 @@ impl Clock {
             gradient_norm: report.gradient_norm,
             images_per_second: speed,
             seconds: self.seconds(),
+            wait_share: self.share(waited),
         }
     }
 }

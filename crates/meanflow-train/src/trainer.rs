@@ -1,7 +1,8 @@
 //! One training step after the other. Time, files and people are the business of [`crate::run`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use meanflow_cfg::Guidance;
 use meanflow_data::Source;
@@ -94,6 +95,16 @@ impl Trainer {
     /// Those of the data.
     pub fn batch(&mut self, step: u64) -> Result<Batch, TrainError> {
         self.batches.at(&self.config, step)
+    }
+
+    /// How long steps have waited for their samples since this trainer was made.
+    pub fn waited(&self) -> Duration {
+        self.batches.waited()
+    }
+
+    /// The damaged samples that others were taken for until now, with the reasons.
+    pub fn skipped_samples(&self) -> Vec<(PathBuf, String)> {
+        self.batches.skipped()
     }
 
     /// The model being trained.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use meanflow_data::Picture;
 use meanflow_data::npy::{self, NpySlice, NpyView};
 use meanflow_torch::Device;
 use meanflow_train::{Outcome, Silent, TrainConfig, Trainer, train};
@@ -32,6 +33,11 @@ data = { kind = "cifar10", path = "FOLDER", conditional = false, flip = true, au
 const LATENTS: &str = r#"
 network = { kind = "dit", patch = 2, width = 8, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
 data = { kind = "latents", path = "FOLDER", conditional = true, flip = false, shape = [4, 4, 6], classes = 3, samples = 5 }
+"#;
+
+const PICTURES: &str = r#"
+network = { kind = "dit", patch = 2, width = 8, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
+data = { kind = "folder", path = "FOLDER", conditional = true, size = 4, channels = 3, flip = true }
 "#;
 
 fn parse(folder: &Path, sections: &str, overrides: &[&str]) -> Result<TrainConfig, String> {
@@ -167,6 +173,54 @@ fn latents_are_trained_on_and_drawn() {
     let outcome = train(config, &root, Device::Cpu, &stop, &mut Silent).unwrap();
     assert_eq!(outcome, Outcome::Finished);
     assert!(root.join("samples/step-000002.png").is_file());
+}
+
+/// Six pictures of 5×6 pixels in two classes.
+fn write_pictures(folder: &Path) {
+    for index in 0..6_u8 {
+        let class = folder.join(["a", "b"][usize::from(index % 2)]);
+        fs::create_dir_all(&class).unwrap();
+        let picture = Picture::new([5, 6, 3], vec![40 * index; 90]).unwrap();
+        picture
+            .write_png(&class.join(format!("{index}.png")))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_folder_of_pictures_is_checked_and_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    assert!(refusal(&pictures, PICTURES, &[]).contains("pictures"));
+    write_pictures(&pictures);
+    let config = parse(&pictures, PICTURES, &[]).unwrap();
+    let facts = config.data.facts(config.seed).unwrap();
+    assert_eq!(
+        (facts.samples, facts.classes, &facts.shape[..]),
+        (6, 2, &[3, 4, 4][..])
+    );
+    let grey = parse(&pictures, PICTURES, &["data.channels=1"]).unwrap();
+    assert_eq!(grey.data.facts(0).unwrap().shape, [1, 4, 4]);
+    let two = parse(&pictures, PICTURES, &["data.channels=2"]).unwrap_err();
+    assert!(
+        two.contains("data.channels: expected 1 or 3, got 2"),
+        "{two}"
+    );
+    // Below `a` there are no folders, so no classes.
+    let flat = refusal(&pictures.join("a"), PICTURES, &[]);
+    assert!(flat.contains("classes of the pictures"), "{flat}");
+    for kind in ["zip", "tar"] {
+        let other = refusal(
+            &pictures.join("a/0.png"),
+            PICTURES,
+            &[&format!("data.kind={kind}")],
+        );
+        assert!(other.contains("0.png"), "{other}");
+    }
+    let root = folder.path().join("run");
+    let stop = AtomicBool::new(false);
+    let outcome = train(config, &root, Device::Cpu, &stop, &mut Silent).unwrap();
+    assert_eq!(outcome, Outcome::Finished);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod draw;
 mod resample;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::thread;
 
 use meanflow_core::random::{Purpose, Stream};
@@ -15,12 +16,12 @@ use meanflow_core::random::{Purpose, Stream};
 pub use draw::{Augmentation, LABELS};
 pub use resample::{Affine, resample};
 
-use crate::{DataError, Dataset, Examples, Source};
+use crate::{DataError, Examples, Source};
 
-/// Pictures in memory that are never twice the same.
-#[derive(Clone, Debug)]
+/// Pictures of a source that are never twice the same.
+#[derive(Debug)]
 pub struct Augmented {
-    data: Dataset,
+    data: Box<dyn Source>,
     shape: [usize; 3],
     flip: bool,
     probability: Option<f64>,
@@ -34,7 +35,11 @@ impl Augmented {
     ///
     /// # Errors
     /// [`DataError::Shape`] when the samples are not `[C, H, W]`, or the probability is outside [0, 1].
-    pub fn new(data: Dataset, flip: bool, probability: Option<f64>) -> Result<Self, DataError> {
+    pub fn new(
+        data: impl Source + 'static,
+        flip: bool,
+        probability: Option<f64>,
+    ) -> Result<Self, DataError> {
         let shape = <[usize; 3]>::try_from(data.shape()).map_err(|_| {
             let got = format!("{:?}", data.shape());
             DataError::shape("samples to augment", "[channels, height, width]", got)
@@ -44,7 +49,7 @@ impl Augmented {
             return Err(DataError::shape(what, "a number in [0, 1]", probability));
         }
         Ok(Self {
-            data,
+            data: Box::new(data),
             shape,
             flip,
             probability,
@@ -90,7 +95,7 @@ impl Source for Augmented {
     }
 
     fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut examples = self.data.batch(indices);
+        let mut examples = self.data.draw(indices, seed, step)?;
         let plan = self.plan(
             indices.len(),
             &mut Stream::new(seed, Purpose::Augment, step),
@@ -99,7 +104,7 @@ impl Source for Augmented {
             let told = plan.iter().filter_map(|(_, augmentation)| *augmentation);
             told.flat_map(Augmentation::labels).collect()
         });
-        let size = self.data.size();
+        let size = self.shape.iter().product::<usize>();
         // All that is random is drawn: the number of threads changes no picture.
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let share = indices.len().div_ceil(threads).max(1);
@@ -114,6 +119,10 @@ impl Source for Augmented {
             }
         });
         Ok(examples)
+    }
+
+    fn skipped(&self) -> Vec<(PathBuf, String)> {
+        self.data.skipped()
     }
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use meanflow_data::augment;
+use meanflow_data::decode::Channels;
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,12 @@ pub enum DataConfig {
     Cifar10(CifarConfig),
     /// The training part of CIFAR-100 in its binary version, with its hundred fine classes.
     Cifar100(CifarConfig),
+    /// A folder of PNG and JPEG files, with a folder for each class or without classes.
+    Folder(PicturesConfig),
+    /// A zip archive of PNG and JPEG files with the labels of EDM's layout.
+    Zip(PicturesConfig),
+    /// A tar archive of PNG and JPEG files in WebDataset's layout, or a folder of them.
+    Tar(PicturesConfig),
     /// Latents of a VAE on the disk.
     Latents(LatentsConfig),
     /// Points of the plane, uniform on the black squares of a board.
@@ -70,6 +77,59 @@ pub struct Expected {
     pub samples: NonZeroUsize,
 }
 
+/// Encoded pictures, and what is done to them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PicturesConfig {
+    /// The folder or archive.
+    pub path: PathBuf,
+    /// Whether the class is given to the network.
+    pub conditional: bool,
+    /// Height and width of the centre square that every picture is cut to.
+    pub size: NonZeroUsize,
+    /// How many channels are made of what the files hold.
+    pub channels: ChannelCount,
+    /// Whether every picture is mirrored with even odds, of which the network is not told.
+    pub flip: bool,
+    /// As [`CifarConfig::augment_probability`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment_probability: Option<Share>,
+    /// The share of the pictures that may be damaged: each is replaced by the next good one, and listed. Without the
+    /// key the first damaged one is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_damaged: Option<Share>,
+}
+
+/// 1 for grey pictures, 3 for colour.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct ChannelCount(Channels);
+
+impl ChannelCount {
+    /// What pictures are decoded to.
+    pub fn get(self) -> Channels {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for ChannelCount {
+    type Error = String;
+
+    fn try_from(count: u8) -> Result<Self, String> {
+        match count {
+            1 => Ok(Self(Channels::Grey)),
+            3 => Ok(Self(Channels::Color)),
+            _ => Err(format!("channels: expected 1 or 3, got {count}")),
+        }
+    }
+}
+
+impl From<ChannelCount> for u8 {
+    fn from(count: ChannelCount) -> Self {
+        count.0.count() as Self
+    }
+}
+
 /// A folder of latents, and what the files must hold: so a recipe can be checked without them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +154,7 @@ impl DataConfig {
         match self {
             Self::Digits { conditional } | Self::Idx { conditional, .. } => *conditional,
             Self::Cifar10(config) | Self::Cifar100(config) => config.conditional,
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => config.conditional,
             Self::Latents(config) => config.conditional,
             Self::Checkerboard { .. } => false,
         }
@@ -106,6 +167,9 @@ impl DataConfig {
             Self::Cifar10(config) | Self::Cifar100(config) => {
                 (config.flip, config.augment_probability) = (false, None);
             }
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => {
+                (config.flip, config.augment_probability) = (false, None);
+            }
             Self::Latents(config) => config.flip = false,
             Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {}
         }
@@ -114,12 +178,14 @@ impl DataConfig {
 
     /// How many numbers tell the network of the augmentation.
     fn told(&self) -> usize {
-        match self {
-            Self::Cifar10(config) | Self::Cifar100(config) => {
-                config.augment_probability.map_or(0, |_| augment::LABELS)
+        let probability = match self {
+            Self::Cifar10(config) | Self::Cifar100(config) => config.augment_probability,
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => {
+                config.augment_probability
             }
-            _ => 0,
-        }
+            _ => None,
+        };
+        probability.map_or(0, |_| augment::LABELS)
     }
 
     /// The first contradiction within the section or with the network.

@@ -25,7 +25,7 @@ use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
 pub use compute::ComputeConfig;
-pub use data::{CifarConfig, DataConfig, Expected, LatentsConfig};
+pub use data::{ChannelCount, CifarConfig, DataConfig, Expected, LatentsConfig, PicturesConfig};
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
 pub use sections::{

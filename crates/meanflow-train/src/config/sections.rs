@@ -141,6 +141,10 @@ pub struct TrainingConfig {
     /// A line of metrics after so many steps.
     #[serde(default = "ten")]
     pub log_every: NonZeroU64,
+    /// Threads that prepare the samples of steps to come; one a core, at most four, without the key. No result depends
+    /// on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<NonZeroUsize>,
     /// The gradient is scaled down to this norm when it is longer; never without the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<Positive>,

@@ -1,7 +1,6 @@
-//! A `.npy` array that stays on the disk and is read row by row: for arrays larger than the memory.
+//! An array that stays on the disk and is read row by row: for arrays larger than the memory.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use half::f16;
@@ -9,10 +8,11 @@ use half::f16;
 use crate::DataError;
 use crate::npy::words;
 use crate::npy_header::{self, DType, Header};
+use crate::read_at::read_at;
 
 /// An open array of `<f2` or `<f4` elements, `[N, …]`, N at least 1.
 #[derive(Debug)]
-pub(crate) struct NpyRows {
+pub(crate) struct Rows {
     path: PathBuf,
     file: File,
     dtype: DType,
@@ -22,7 +22,7 @@ pub(crate) struct NpyRows {
     start: u64,
 }
 
-impl NpyRows {
+impl Rows {
     /// Opens a file; header and length must agree to the byte.
     ///
     /// # Errors
@@ -44,6 +44,55 @@ impl NpyRows {
         })
     }
 
+    /// Rows of `<f2` or `<f4` elements that begin at byte `start` of a file, whose length was checked; `path` is their name in
+    /// messages.
+    ///
+    /// # Errors
+    /// [`DataError::Field`] for another element type, no axis or an axis of length 0.
+    pub(crate) fn part(
+        path: &Path,
+        file: File,
+        (dtype, shape): (Option<DType>, &[usize]),
+        start: u64,
+    ) -> Result<Self, DataError> {
+        let dtype = dtype.filter(|dtype| matches!(dtype, DType::F16 | DType::F32));
+        let Some(dtype) = dtype else {
+            let expected = "F16 or F32";
+            return Err(DataError::field(
+                path,
+                start,
+                "element type",
+                expected,
+                "another",
+            ));
+        };
+        match shape {
+            [count, row @ ..] if !shape.contains(&0) => Ok(Self {
+                path: path.to_owned(),
+                file,
+                dtype,
+                count: *count,
+                shape: row.to_vec(),
+                start,
+            }),
+            _ => {
+                let got = format!("{shape:?}");
+                Err(DataError::field(
+                    path,
+                    start,
+                    "shape",
+                    "rows, none empty",
+                    got,
+                ))
+            }
+        }
+    }
+
+    /// What the elements are called in messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Number of rows.
     pub(crate) fn count(&self) -> usize {
         self.count
@@ -54,7 +103,7 @@ impl NpyRows {
         &self.shape
     }
 
-    /// The elements of row `index`, which is below [`NpyRows::count`].
+    /// The elements of row `index`, which is below [`Rows::count`].
     ///
     /// # Errors
     /// [`DataError::Io`], also when the file has become shorter; [`DataError::Field`] for an element that is not
@@ -108,20 +157,4 @@ fn check(path: &Path, header: &Header, size: u64) -> Result<(), DataError> {
         expected,
         got,
     })
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => (bytes, offset) = (&mut bytes[read..], offset + read as u64),
-        }
-    }
-    Ok(())
 }

@@ -5,9 +5,14 @@
 //!   it, `means.npy`, `[N, C, H, W]`: the means alone; `<f2` or `<f4`;
 //! - `moments_flip.npy` (or `means_flip.npy`), if wanted: the same of the mirrored pictures;
 //! - `labels.npy`, `[N]`, `<i8`, unless there are no classes;
-//! - `latents.toml`: what the numbers are, [`Facts`].
+//! - `latents.toml`: what the numbers are, [`Facts`];
+//!
+//! or all of it is one file, `latents.safetensors`, or of another name when it is opened itself: tensors `moments` or `means`,
+//! `moments_flip` or `means_flip`, `labels`; `vae` and `scale` in its metadata.
 //!
 //! A draw samples the law anew, `(mean + std · noise − shift) · scale`, as the official implementation does at every step.
+
+mod tensors;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +21,10 @@ use meanflow_core::random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::npy::{self, NpyData};
-use crate::npy_rows::NpyRows;
+use crate::rows::Rows;
 use crate::{DataError, Examples, Source, write_bytes};
+
+use tensors::Tensors;
 
 /// Smallest and largest logarithm of a variance; outside them the encoder's output is cut off, as in diffusers'
 /// `DiagonalGaussianDistribution`.
@@ -64,7 +71,7 @@ pub fn write_facts(folder: &Path, facts: &Facts) -> Result<(), DataError> {
 #[derive(Debug)]
 pub struct Latents {
     /// The pictures as they are, and, if asked for, mirrored.
-    files: Vec<NpyRows>,
+    files: Vec<Rows>,
     /// Whether a row holds logarithms of variances behind the means.
     has_variances: bool,
     shape: [usize; 3],
@@ -74,7 +81,7 @@ pub struct Latents {
 }
 
 impl Latents {
-    /// Opens a folder; with `flip` every row of a draw is mirrored or not, with even odds. The labels are read, all
+    /// Opens a folder or a safetensors file; with `flip` every row of a draw is mirrored or not, with even odds. The labels are read, all
     /// else stays on the disk.
     ///
     /// # Errors
@@ -82,6 +89,18 @@ impl Latents {
     /// than described above, for a label outside `0..classes` and for unusable facts; [`DataError::Length`] for a file
     /// whose length is not what its header says.
     pub fn open(folder: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
+        let tensors = folder.join("latents.safetensors");
+        if folder.is_file() {
+            return Self::open_tensors(folder, classes, flip);
+        }
+        if tensors.is_file() {
+            return Self::open_tensors(&tensors, classes, flip);
+        }
+        Self::open_arrays(folder, classes, flip)
+    }
+
+    /// Opens the arrays in a folder.
+    fn open_arrays(folder: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
         let facts = read_facts(&folder.join(FACTS))?;
         let moments = folder.join(MOMENTS);
         let has_variances = moments.is_file();
@@ -90,16 +109,45 @@ impl Latents {
         } else {
             folder.join("means.npy")
         };
-        let first = NpyRows::open(&path)?;
-        let shape = shape_of(&first, &path, has_variances)?;
+        let first = Rows::open(&path)?;
         let labels = if classes == 0 {
             Vec::new()
         } else {
             read_labels(&folder.join(LABELS), first.count(), classes)?
         };
+        let second = flip.then(|| Rows::open(&mirrored(&path))).transpose()?;
+        Self::new((first, second), has_variances, (classes, labels), facts)
+    }
+
+    /// Opens the tensors of a safetensors file.
+    fn open_tensors(path: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
+        let file = Tensors::open(path)?;
+        let facts = file.facts()?;
+        let has_variances = file.has("moments");
+        let name = if has_variances { "moments" } else { "means" };
+        let first = file.rows(name)?;
+        let labels = if classes == 0 {
+            Vec::new()
+        } else {
+            file.labels(first.count(), classes)?
+        };
+        let second = flip
+            .then(|| file.rows(&format!("{name}_flip")))
+            .transpose()?;
+        Self::new((first, second), has_variances, (classes, labels), facts)
+    }
+
+    fn new(
+        (first, second): (Rows, Option<Rows>),
+        has_variances: bool,
+        (classes, labels): (usize, Vec<i64>),
+        facts: Facts,
+    ) -> Result<Self, DataError> {
+        let shape = shape_of(&first, has_variances)?;
         let mut files = vec![first];
-        if flip {
-            files.push(open_mirrored(&mirrored(&path), &files[0])?);
+        if let Some(second) = second {
+            refuse_difference(&files[0], &second)?;
+            files.push(second);
         }
         Ok(Self {
             files,
@@ -157,7 +205,7 @@ impl Source for Latents {
 
     fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
         let mut stream = Stream::new(seed, Purpose::Augment, step);
-        let files: Vec<&NpyRows> = indices
+        let files: Vec<&Rows> = indices
             .iter()
             .map(|_| &self.files[stream.below(self.files.len() as u64) as usize])
             .collect();
@@ -180,7 +228,7 @@ impl Source for Latents {
 }
 
 /// `[C, H, W]` of the latents in a file.
-fn shape_of(rows: &NpyRows, path: &Path, has_variances: bool) -> Result<[usize; 3], DataError> {
+fn shape_of(rows: &Rows, has_variances: bool) -> Result<[usize; 3], DataError> {
     let parts = if has_variances { 2 } else { 1 };
     match *rows.shape() {
         [channels, height, width] if channels.is_multiple_of(parts) => {
@@ -193,7 +241,7 @@ fn shape_of(rows: &NpyRows, path: &Path, has_variances: bool) -> Result<[usize; 
                 "[channels, height, width] a row"
             };
             let got = format!("{other:?}");
-            Err(DataError::field(path, 0, "shape", expected, got))
+            Err(DataError::field(rows.path(), 0, "shape", expected, got))
         }
     }
 }
@@ -204,15 +252,14 @@ fn mirrored(path: &Path) -> PathBuf {
     path.with_file_name(format!("{name}_flip.npy"))
 }
 
-/// Opens the array of the mirrored pictures, which has the shape of the other.
-fn open_mirrored(path: &Path, plain: &NpyRows) -> Result<NpyRows, DataError> {
-    let rows = NpyRows::open(path)?;
-    let described = |rows: &NpyRows| format!("{} rows of shape {:?}", rows.count(), rows.shape());
-    let (expected, got) = (described(plain), described(&rows));
+/// Refuses latents of the mirrored pictures that have not the shape of the others.
+fn refuse_difference(plain: &Rows, rows: &Rows) -> Result<(), DataError> {
+    let described = |rows: &Rows| format!("{} rows of shape {:?}", rows.count(), rows.shape());
+    let (expected, got) = (described(plain), described(rows));
     if expected == got {
-        return Ok(rows);
+        return Ok(());
     }
-    Err(DataError::field(path, 0, "shape", expected, got))
+    Err(DataError::field(rows.path(), 0, "shape", expected, got))
 }
 
 fn read_labels(path: &Path, count: usize, classes: usize) -> Result<Vec<i64>, DataError> {
@@ -225,14 +272,19 @@ fn read_labels(path: &Path, count: usize, classes: usize) -> Result<Vec<i64>, Da
         let (expected, got) = (format!("[{count}]"), format!("{:?}", array.shape));
         return Err(DataError::field(path, 0, "shape", expected, got));
     }
-    let known = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
-    let Some(place) = labels.iter().position(|&label| !known(label)) else {
+    let Some(place) = unknown(&labels, classes) else {
         return Ok(labels);
     };
     let size = fs::metadata(path).map_err(DataError::io(path))?.len();
     let offset = size.saturating_sub(8 * (count - place) as u64);
     let (expected, got) = (format!("0..{classes}"), labels[place]);
     Err(DataError::field(path, offset, "label", expected, got))
+}
+
+/// Where a label stands that is not in `0..classes`.
+fn unknown(labels: &[i64], classes: usize) -> Option<usize> {
+    let known = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
+    labels.iter().position(|&label| !known(label))
 }
 
 fn read_facts(path: &Path) -> Result<Facts, DataError> {

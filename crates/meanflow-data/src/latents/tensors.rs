@@ -1,0 +1,166 @@
+//! Latents in a safetensors file: its header read whole and checked, its rows left on the disk.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+
+use super::{Facts, unknown};
+use crate::DataError;
+use crate::npy::words;
+use crate::npy_header::DType;
+use crate::read_at::read_at;
+use crate::rows::Rows;
+
+/// Longest header that is read; a few tensors need a thousandth of it.
+const MAX_HEADER: u64 = 1 << 20;
+
+/// An open file.
+pub(super) struct Tensors {
+    path: PathBuf,
+    file: File,
+    header: Metadata,
+    /// Bytes before the first tensor.
+    start: u64,
+}
+
+impl Tensors {
+    /// Opens a file; header and length must agree to the byte.
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        let io = || DataError::io(path);
+        let mut file = File::open(path).map_err(io())?;
+        let size = file.metadata().map_err(io())?.len();
+        let length = |part, expected, got| DataError::Length {
+            file: path.to_owned(),
+            part,
+            expected,
+            got,
+        };
+        if size < 8 {
+            return Err(length("header", 8, size));
+        }
+        let mut word = [0; 8];
+        file.read_exact(&mut word).map_err(io())?;
+        let bytes = u64::from_le_bytes(word);
+        if bytes > MAX_HEADER {
+            return Err(DataError::Limit {
+                file: path.to_owned(),
+                what: "header size in bytes",
+                limit: MAX_HEADER,
+                got: bytes.into(),
+            });
+        }
+        let start = 8 + bytes;
+        if start > size {
+            return Err(length("header", start, size));
+        }
+        let mut json = vec![0; bytes as usize];
+        file.read_exact(&mut json).map_err(io())?;
+        let header: Metadata = serde_json::from_slice(&json).map_err(|error| {
+            DataError::field(
+                path,
+                8,
+                "header",
+                "names, types and places of tensors",
+                error,
+            )
+        })?;
+        let expected = start.saturating_add(header.data_len() as u64);
+        if expected != size {
+            return Err(length("tensors", expected, size));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            header,
+            start,
+        })
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    /// What the metadata says of the numbers.
+    pub(super) fn facts(&self) -> Result<Facts, DataError> {
+        let value = |key| self.header.metadata().as_ref()?.get(key);
+        let refuse = |field, expected, got: Option<&String>| {
+            let got = got.map_or("nothing", String::as_str);
+            DataError::field(&self.path, 8, field, expected, got)
+        };
+        let vae = value("vae").ok_or_else(|| refuse("vae in the metadata", "a name", None))?;
+        let number = |key, field, expected, fits: fn(&f64) -> bool| {
+            let number = value(key).and_then(|text| text.parse().ok());
+            number
+                .filter(fits)
+                .ok_or_else(|| refuse(field, expected, value(key)))
+        };
+        let shift = match value("shift") {
+            None => 0.0,
+            Some(_) => number(
+                "shift",
+                "shift in the metadata",
+                "a finite number",
+                |shift| shift.is_finite(),
+            )?,
+        };
+        Ok(Facts {
+            vae: vae.clone(),
+            scale: number(
+                "scale",
+                "scale in the metadata",
+                "a number above 0",
+                |scale| scale.is_finite() && *scale > 0.0,
+            )?,
+            shift,
+            vae_sha256: value("vae_sha256").cloned(),
+        })
+    }
+
+    /// The rows of a tensor of `F16` or `F32`.
+    pub(super) fn rows(&self, name: &str) -> Result<Rows, DataError> {
+        let info = self.info(name)?;
+        let dtype = match info.dtype {
+            Dtype::F16 => Some(DType::F16),
+            Dtype::F32 => Some(DType::F32),
+            _ => None,
+        };
+        let file = self.file.try_clone().map_err(DataError::io(&self.path))?;
+        let start = self.start + info.data_offsets.0 as u64;
+        Rows::part(&self.path.join(name), file, (dtype, &info.shape), start)
+    }
+
+    /// `labels`, `[count]` of `I64`, each in `0..classes`.
+    pub(super) fn labels(&self, count: usize, classes: usize) -> Result<Vec<i64>, DataError> {
+        let info = self.info("labels")?;
+        let path = self.path.join("labels");
+        let start = self.start + info.data_offsets.0 as u64;
+        if info.dtype != Dtype::I64 || info.shape != [count] {
+            let expected = format!("I64 of shape [{count}]");
+            let got = format!("{:?} of shape {:?}", info.dtype, info.shape);
+            return Err(DataError::field(&path, start, "labels", expected, got));
+        }
+        let mut bytes = vec![0; 8 * count];
+        read_at(&self.file, &mut bytes, start).map_err(DataError::io(&path))?;
+        let labels = words(&bytes, i64::from_le_bytes);
+        let Some(place) = unknown(&labels, classes) else {
+            return Ok(labels);
+        };
+        let expected = format!("0..{classes}");
+        let at = start + 8 * place as u64;
+        Err(DataError::field(
+            &path,
+            at,
+            "label",
+            expected,
+            labels[place],
+        ))
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, DataError> {
+        let missing = || DataError::field(&self.path, 8, "tensors", name, "none of this name");
+        self.header.info(name).ok_or_else(missing)
+    }
+}

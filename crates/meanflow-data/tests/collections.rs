@@ -1,0 +1,309 @@
+//! Collections made by torchvision's layout, zipfile and webdataset: read in place, in the same order, to the byte.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use common::{fixtures, picture, refusal};
+use meanflow_data::decode::Channels;
+use meanflow_data::npy::NpyData;
+use meanflow_data::npz::Npz;
+use meanflow_data::{BadPictures, Collection, DataError, Picture, PictureSet, Source};
+use serde_json::Value;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+/// Farthest apart that libjpeg-turbo and zune-jpeg decode a file without halved colours; PNG is exact.
+fn assert_same(one: &Picture, other: &Picture, name: &str) {
+    assert_eq!(one.shape(), other.shape(), "{name}");
+    let pairs = one.pixels().iter().zip(other.pixels());
+    let far = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+    let is_png = name.to_ascii_lowercase().ends_with("png");
+    assert!(far <= if is_png { 0 } else { 2 }, "{name}: {far}");
+}
+
+#[test]
+fn a_folder_is_in_the_order_of_torchvision() {
+    let text = fs::read_to_string(fixtures().join("folder.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let folder = Collection::open_folder(&fixtures().join("folder")).unwrap();
+    let names: Vec<_> = (0..folder.len()).map(|index| folder.name(index)).collect();
+    assert_eq!(serde_json::json!(names), expected["names"]);
+    assert_eq!(serde_json::json!(folder.labels()), expected["labels"]);
+    assert_eq!(serde_json::json!(folder.class_names()), expected["classes"]);
+    assert_eq!((folder.classes(), folder.ignored()), (3, 0));
+    let mut pixels = Npz::open(&fixtures().join("folder.npz"), 1 << 20).unwrap();
+    for index in 0..folder.len() {
+        let decoded = folder.decode(index, Channels::Color).unwrap();
+        assert_same(
+            &decoded,
+            &picture(&mut pixels, &index.to_string()),
+            folder.name(index),
+        );
+    }
+}
+
+#[test]
+fn archives_hold_what_independent_tools_put_there() {
+    let mut expected = Npz::open(&fixtures().join("archives.npz"), 1 << 20).unwrap();
+    let NpyData::I64(labels) = expected.read("labels").unwrap().data else {
+        panic!("labels are int64")
+    };
+    let open = |name: &str| {
+        let path = fixtures().join(name);
+        if name.ends_with("zip") {
+            Collection::open_zip(&path).unwrap()
+        } else {
+            Collection::open_tar(&path).unwrap()
+        }
+    };
+    for name in ["stored.zip", "deflated.zip", "shard.tar"] {
+        let archive = open(name);
+        assert_eq!((archive.len(), archive.classes()), (6, 3), "{name}");
+        assert_eq!(archive.labels(), labels, "{name}");
+        for index in 0..archive.len() {
+            let decoded = archive.decode(index, Channels::Color).unwrap();
+            let name = archive.name(index).to_owned();
+            assert_same(&decoded, &picture(&mut expected, &index.to_string()), &name);
+            let again = open("stored.zip").read(index).unwrap();
+            assert_eq!(archive.read(index).unwrap(), again, "{name}");
+        }
+    }
+    let tar = open("shard.tar");
+    assert_eq!((tar.name(0), tar.ignored()), ("sample000.png", 6));
+    // A name beyond the hundred bytes of a header.
+    assert_eq!(tar.name(5), format!("{}sample005.jpg", "long/".repeat(30)));
+}
+
+#[test]
+fn a_folder_of_shards_is_read_in_the_order_of_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let shard = fs::read(fixtures().join("shard.tar")).unwrap();
+    fs::write(folder.path().join("b.tar"), &shard).unwrap();
+    assert_eq!(Collection::open_tar(folder.path()).unwrap().len(), 6);
+    // The same keys again.
+    fs::write(folder.path().join("a.tar"), &shard).unwrap();
+    let error = refusal(Collection::open_tar(folder.path()), "b.tar").to_string();
+    assert!(error.contains("key of a sample"), "{error}");
+}
+
+#[test]
+fn a_flat_folder_has_no_classes_and_a_mixed_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    refusal(Collection::open_folder(root), root.to_str().unwrap());
+    let png = fs::read(fixtures().join("modes/rgb.png")).unwrap();
+    for name in ["b.png", "a.PNG", "c.jpeg", "notes.txt", ".hidden.png"] {
+        fs::write(root.join(name), &png).unwrap();
+    }
+    let flat = Collection::open_folder(root).unwrap();
+    let names: Vec<_> = (0..flat.len()).map(|index| flat.name(index)).collect();
+    assert_eq!(names, ["a.PNG", "b.png", "c.jpeg"]);
+    assert_eq!(
+        (flat.classes(), flat.labels(), flat.ignored()),
+        (0, &[][..], 1)
+    );
+    fs::create_dir(root.join("class")).unwrap();
+    let error = refusal(Collection::open_folder(root), root.to_str().unwrap()).to_string();
+    assert!(error.contains("a.PNG"), "{error}");
+    for name in ["b.png", "a.PNG", "c.jpeg"] {
+        fs::remove_file(root.join(name)).unwrap();
+    }
+    refusal(Collection::open_folder(root), "class");
+}
+
+/// A folder of ten pictures in two classes, two of them damaged.
+fn damaged() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let pixels = |value: u8| vec![value; 4 * 5 * 3];
+    for index in 0..10_u8 {
+        let class = folder.path().join(if index < 5 { "a" } else { "b" });
+        fs::create_dir_all(&class).unwrap();
+        let path = class.join(format!("{index}.png"));
+        let picture = Picture::new([4, 5, 3], pixels(20 * index)).unwrap();
+        picture.write_png(&path).unwrap();
+        if [4, 7].contains(&index) {
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() - 20]).unwrap();
+        }
+    }
+    folder
+}
+
+#[test]
+fn bad_pictures_are_an_error_or_replaced_by_the_next_and_listed() {
+    let folder = damaged();
+    let set = |bad| {
+        let collection = Collection::open_folder(folder.path()).unwrap();
+        PictureSet::new(collection, 2, Channels::Color, bad).unwrap()
+    };
+    let strict = set(BadPictures::Refuse);
+    assert_eq!((strict.shape(), strict.len()), (&[3, 2, 2][..], 10));
+    assert_eq!(strict.draw(&[3, 0], 0, 0).unwrap().labels, [0, 0]);
+    refusal(strict.draw(&[3, 4], 0, 0), "4.png");
+    assert!(strict.skipped().is_empty());
+
+    let lenient = set(BadPictures::Skip(0.2));
+    let all: Vec<usize> = (0..10).collect();
+    let examples = lenient.draw(&all, 0, 0).unwrap();
+    // 4 is replaced by 5, of another class, and 7 by 8.
+    assert_eq!(examples.labels, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
+    let values: Vec<_> = examples.values.chunks(12).map(|row| row[0]).collect();
+    assert_eq!((values[4], values[7]), (values[5], values[8]));
+    let skipped = lenient.skipped();
+    assert_eq!(skipped.len(), 2);
+    assert!(skipped[0].0.ends_with("a/4.png") && skipped[1].0.ends_with("b/7.png"));
+    // One is allowed, the second is an error.
+    refusal(set(BadPictures::Skip(0.1)).draw(&all, 0, 0), "7.png");
+    for share in [-0.1, 1.0, f64::NAN] {
+        let collection = Collection::open_folder(folder.path()).unwrap();
+        let set = PictureSet::new(collection, 2, Channels::Color, BadPictures::Skip(share));
+        assert!(set.is_err());
+    }
+}
+
+/// A zip archive of these members, all deflated, in memory.
+fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+    for (name, data) in members {
+        archive.start_file(*name, options).unwrap();
+        archive.write_all(data).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+fn open_zip(bytes: &[u8]) -> Result<Collection, DataError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.zip");
+    fs::write(&path, bytes).unwrap();
+    Collection::open_zip(&path)
+}
+
+#[test]
+fn names_that_lead_out_of_an_archive_are_refused() {
+    for name in [
+        "../a.png",
+        "a/../../b.png",
+        "/a.png",
+        "a\\..\\b.png",
+        "C:/a.png",
+    ] {
+        let error = open_zip(&zipped(&[(name, b"x")])).unwrap_err().to_string();
+        assert!(error.contains("name of a member"), "{error}");
+        let mut header = tar::Header::new_ustar();
+        let field = &mut header.as_mut_bytes()[..name.len()];
+        field.copy_from_slice(name.as_bytes());
+        header.set_size(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_cksum();
+        let error = open_tar(&[&header.as_bytes()[..], &[0; 1024]].concat()).unwrap_err();
+        assert!(error.to_string().contains("name of a member"), "{error}");
+    }
+    open_zip(&zipped(&[("a..b/c.png", b"x")])).unwrap();
+}
+
+fn open_tar(bytes: &[u8]) -> Result<Collection, DataError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    fs::write(&path, bytes).unwrap();
+    Collection::open_tar(&path)
+}
+
+#[test]
+fn links_and_devices_in_a_tar_are_refused() {
+    use tar::EntryType::{Block, Fifo, GNUSparse, Link, Symlink};
+    for kind in [Block, Fifo, GNUSparse, Link, Symlink] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("a.png").unwrap();
+        header.set_size(0);
+        header.set_entry_type(kind);
+        header.set_cksum();
+        let error = open_tar(&[&header.as_bytes()[..], &[0; 1024]].concat()).unwrap_err();
+        assert!(error.to_string().contains("kind of a member"), "{error}");
+    }
+}
+
+#[test]
+fn bombs_are_refused_before_they_are_inflated() {
+    // 40 MB of zeros in 40 kB.
+    let bomb = zipped(&[("a.png", &vec![0; 40 << 20])]);
+    let error = open_zip(&bomb).unwrap_err();
+    assert!(matches!(error, DataError::Limit { .. }), "{error}");
+    // The same, promising 60,000 bytes in the directory at the end: only that much is inflated.
+    let mut lying = bomb.clone();
+    let directory = lying.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+    lying[directory + 24..directory + 28].copy_from_slice(&60_000_u32.to_le_bytes());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.zip");
+    fs::write(&path, &lying).unwrap();
+    let collection = Collection::open_zip(&path).unwrap();
+    let error = refusal(collection.read(0), "a.png").to_string();
+    assert!(error.contains("60000 bytes promised"), "{error}");
+    // Two names for the same bytes.
+    let mut twice = zipped(&[("a.png", b"aaaa"), ("b.png", b"aaaa")]);
+    let second = twice.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+    twice[second + 42..second + 46].fill(0);
+    let error = open_zip(&twice).unwrap_err().to_string();
+    assert!(error.contains("members"), "{error}");
+    // Labels that inflate without end.
+    let spaces = vec![b' '; 30 << 20];
+    let error = open_zip(&zipped(&[("a.png", b"x"), ("dataset.json", &spaces)])).unwrap_err();
+    assert!(matches!(error, DataError::Limit { .. }), "{error}");
+}
+
+#[test]
+fn labels_that_do_not_fit_are_refused() {
+    let with = |json: &str| {
+        open_zip(&zipped(&[
+            ("a.png", b"x"),
+            ("dataset.json", json.as_bytes()),
+        ]))
+    };
+    assert_eq!(with(r#"{"labels": [["a.png", 4]]}"#).unwrap().classes(), 5);
+    assert_eq!(with(r#"{"labels": null}"#).unwrap().classes(), 0);
+    for json in [
+        "{",
+        r#"{"labels": [["b.png", 4]]}"#,
+        r#"{"labels": [["a.png", -1]]}"#,
+        r#"{"labels": [["a.png", 4.5]]}"#,
+        r#"{"labels": [["a.png", [0, 1]]]}"#,
+        r#"{"labels": [["a.png", 99999999999]]}"#,
+    ] {
+        assert!(with(json).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn limits_hold_before_a_picture_is_decoded() {
+    let path = Path::new("p.png");
+    let png = fs::read(fixtures().join("modes/rgb.png")).unwrap();
+    // Sides of 16,385, then 16,384 × 16,384: above 64 million pixels.
+    for (width, height) in [
+        (16_385_u32, 1_u32),
+        (1, 16_385),
+        (16_384, 16_384),
+        (u32::MAX, u32::MAX),
+    ] {
+        let mut png = png.clone();
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let error = meanflow_data::decode::decode(path, &png, Channels::Color).unwrap_err();
+        assert!(matches!(error, DataError::Limit { .. }), "{error}");
+    }
+    let jpeg = fs::read(fixtures().join("modes/progressive.jpg")).unwrap();
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc2])
+        .unwrap();
+    let mut large = jpeg.clone();
+    // 7000 × 7000: within 64 million pixels, but its coefficients take more than 256 MiB.
+    large[frame + 5..frame + 9].copy_from_slice(&[0x1b, 0x58, 0x1b, 0x58]);
+    let error = meanflow_data::decode::decode(path, &large, Channels::Color).unwrap_err();
+    let DataError::Limit { what, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(what, "decoded size in bytes");
+}
