@@ -1,36 +1,15 @@
 """The diffusion transformer of the benchmarks, as a PyTorch user would write it.
 
-Same network as the Rust `Dit`: adaLN-zero blocks, a class table with a null
-class, sin-cos positions, and time embeddings of t and of h = t - r.
-Shapes: B batch, C channels, S side, N tokens, D width.
+Same network as the Rust `Dit`, with the same names of parameters: adaLN-zero blocks,
+a class table with a null class, sin-cos positions, and time embeddings of t and of
+h = t - r. Shapes: B batch, C channels, S side, N tokens, D width.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-
-@dataclass(frozen=True)
-class Size:
-    """One benchmark size."""
-
-    channels: int
-    side: int
-    patch: int
-    width: int
-    depth: int
-    heads: int
-    classes: int
-    batch: int
-
-
-SIZES = {
-    "digits": Size(1, 8, 2, 96, 4, 4, 10, 128),
-    "s4": Size(4, 32, 4, 384, 12, 6, 1000, 32),
-}
 
 FREQUENCIES = 256
 MAX_PERIOD = 10_000.0
@@ -58,14 +37,36 @@ def grid_positions(cells, width):
 class TimeEmbedding(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.enter = nn.Linear(FREQUENCIES, width)
-        self.leave = nn.Linear(width, width)
-        for layer in (self.enter, self.leave):
+        self.mlp = nn.Sequential(
+            nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        for layer in (self.mlp[0], self.mlp[2]):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 
     def forward(self, t):
-        return self.leave(F.silu(self.enter(sinusoid(t))))
+        return self.mlp(sinusoid(t))
+
+
+class LabelEmbedding(nn.Module):
+    def __init__(self, classes, width):
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+        nn.init.normal_(self.embedding_table.weight, std=0.02)
+
+    def forward(self, label):
+        return self.embedding_table(label)
+
+
+class PatchEmbedding(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.proj = xavier(
+            nn.Conv2d(size.channels, size.width, size.patch, stride=size.patch)
+        )
+
+    def forward(self, z):
+        return self.proj(z).flatten(2).transpose(1, 2)
 
 
 def norm(x):
@@ -83,38 +84,65 @@ def xavier(layer):
     return layer
 
 
-def zero(layer):
+def modulation(width, parts):
+    """SiLU and a linear layer that starts at zero."""
+    layer = nn.Linear(width, parts * width)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    return layer
+    return nn.Sequential(nn.SiLU(), layer)
+
+
+class Attention(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = xavier(nn.Linear(width, 3 * width))
+        self.proj = xavier(nn.Linear(width, width))
+
+    def forward(self, x):
+        b, n, d = x.shape
+        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(b, n, d))
+
+
+class Perceptron(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.fc1 = xavier(nn.Linear(width, 4 * width))
+        self.fc2 = xavier(nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
 class Block(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
-        self.heads = heads
-        self.qkv = xavier(nn.Linear(width, 3 * width))
-        self.project = xavier(nn.Linear(width, width))
-        self.widen = xavier(nn.Linear(width, 4 * width))
-        self.narrow = xavier(nn.Linear(4 * width, width))
-        self.modulation = zero(nn.Linear(width, 6 * width))
-
-    def attend(self, x):
-        b, n, d = x.shape
-        qkv = self.qkv(x).view(b, n, 3, self.heads, d // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.project(mixed.transpose(1, 2).reshape(b, n, d))
-
-    def feed(self, x):
-        return self.narrow(F.gelu(self.widen(x), approximate="tanh"))
+        self.attn = Attention(width, heads)
+        self.mlp = Perceptron(width)
+        self.adaLN_modulation = modulation(width, 6)
 
     def forward(self, x, condition):
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(
             condition
         ).chunk(6, dim=1)
-        x = x + gate_a[:, None] * self.attend(modulate(norm(x), shift_a, scale_a))
-        return x + gate_m[:, None] * self.feed(modulate(norm(x), shift_m, scale_m))
+        x = x + gate_a[:, None] * self.attn(modulate(norm(x), shift_a, scale_a))
+        return x + gate_m[:, None] * self.mlp(modulate(norm(x), shift_m, scale_m))
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.linear = nn.Linear(size.width, size.patch**2 * size.channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.adaLN_modulation = modulation(size.width, 2)
+
+    def forward(self, x, condition):
+        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=1)
+        return self.linear(modulate(norm(x), shift, scale))
 
 
 class Dit(nn.Module):
@@ -123,35 +151,30 @@ class Dit(nn.Module):
     def __init__(self, size):
         super().__init__()
         self.size = size
-        self.enter = xavier(
-            nn.Conv2d(size.channels, size.width, size.patch, stride=size.patch)
-        )
-        self.at_t = TimeEmbedding(size.width)
-        self.at_h = TimeEmbedding(size.width)
-        self.labels = nn.Embedding(size.classes + 1, size.width)
-        nn.init.normal_(self.labels.weight, std=0.02)
+        self.x_embedder = PatchEmbedding(size)
+        self.t_embedder = TimeEmbedding(size.width)
+        self.h_embedder = TimeEmbedding(size.width)
+        self.y_embedder = LabelEmbedding(size.classes, size.width)
         self.blocks = nn.ModuleList(
             Block(size.width, size.heads) for _ in range(size.depth)
         )
-        self.modulation = zero(nn.Linear(size.width, 2 * size.width))
-        self.leave = zero(nn.Linear(size.width, size.patch**2 * size.channels))
-        self.register_buffer(
-            "positions", grid_positions(size.side // size.patch, size.width)
-        )
+        self.final_layer = FinalLayer(size)
+        positions = grid_positions(size.cells, size.width)
+        self.register_buffer("positions", positions, persistent=False)
 
     def forward(self, z, r, t, label):
-        x = self.enter(z).flatten(2).transpose(1, 2) + self.positions
-        condition = F.silu(self.at_t(t) + self.at_h(t - r) + self.labels(label))
+        x = self.x_embedder(z) + self.positions
+        condition = (
+            self.t_embedder(t) + self.h_embedder(t - r) + self.y_embedder(label)
+        )
         for block in self.blocks:
             x = block(x, condition)
-        shift, scale = self.modulation(condition).chunk(2, dim=1)
-        return self.unpatchify(self.leave(modulate(norm(x), shift, scale)))
+        return self.unpatchify(self.final_layer(x, condition))
 
     def unpatchify(self, x):
         """Tokens (B, N, patch * patch * C) to an image (B, C, S, S)."""
         size = self.size
-        cells = size.side // size.patch
-        x = x.view(-1, cells, cells, size.patch, size.patch, size.channels)
+        x = x.view(-1, size.cells, size.cells, size.patch, size.patch, size.channels)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(
             -1, size.channels, size.side, size.side
         )

@@ -1,72 +1,62 @@
-"""The PyTorch peer of `cargo xtask bench step`.
+"""The PyTorch rivals of `cargo xtask bench step` and `peers`.
 
-Started with `--size digits|s4 --device cpu|cuda`, prints `ready` once warm, then
-answers each line `run pytorch_plain` or `run pytorch_func_jvp` by one training
-step and one JSON line {"ms": ..., "peak_mib": ...}; `quit` or the end of the
-input ends it. An unknown line gets {"error": ...}.
+* `pytorch_plain`: flow matching;
+* `pytorch_func_jvp`: one `torch.func.jvp` gives u, through which the gradient goes, and du/dt;
+* `pytorch_two_pass`: du/dt without a tape, then a second forward for the gradient;
+* `pytorch_compiled`: the loss of `pytorch_func_jvp` under `torch.compile`.
 
-`ms` is the wall time of that step. `peak_mib` is what the variant needs at its peak
-above what was held before: on cuda of the step itself (allocator), on cpu of the
-process during one step run before `ready`, starting from a trimmed heap (trimming
-before timed steps would make them pay for the page faults).
+Guidance is dense: its forwards take all rows, as in the public ports.
+
+On cpu the peak memory is that of the process during one step, from a trimmed heap
+(trimming before timed steps would make them pay for the page faults); on cuda the
+allocator's.
 """
 
-import argparse
 import copy
 import ctypes
-import json
-import sys
-import time
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dit import SIZES, Dit
-
-JUMP_SHARE = 0.25
-LABEL_DROP = 0.1
-EMA_DECAY = 0.9999
-ADAPTIVE_C = 1e-2
-WARM_UP_STEPS = 3
+import rival
+from dit import Dit
 
 
 class Trainer:
     """Network, optimiser, EMA and one fixed batch of data."""
 
-    def __init__(self, size, device):
+    def __init__(self, size, guidance, device):
         torch.manual_seed(0)
         self.size, self.device = size, device
+        self.omega, self.kappa = rival.GUIDANCE[guidance]
         self.net = Dit(size).to(device)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(),
-            lr=1e-4,
-            betas=(0.9, 0.95),
+            lr=rival.RATE,
+            betas=rival.BETAS,
+            eps=rival.EPSILON,
             weight_decay=0.0,
             fused=True,
         )
         shape = (size.batch, size.channels, size.side, size.side)
         self.data = torch.randn(shape, device=device)
         self.labels = torch.randint(size.classes, (size.batch,), device=device)
+        self.work = None
 
-    def draw(self, jump_share):
-        """z, r, t, label and v of one batch; a fixed count of rows has r < t."""
+    def draw(self):
+        """data, noise, r, t, labels, dropped; a fixed count of rows has r < t."""
         b, device = self.size.batch, self.device
         first, second = torch.sigmoid(torch.randn(2, b, device=device) - 0.4)
         t = torch.maximum(first, second)
-        jump = torch.arange(b, device=device) < int(jump_share * b)
+        jump = torch.arange(b, device=device) < b - int(b * (1 - rival.JUMP_SHARE))
         r = torch.where(jump, torch.minimum(first, second), t)
-        noise = torch.randn_like(self.data)
-        wide = t[:, None, None, None]
-        z = (1 - wide) * self.data + wide * noise
-        dropped = torch.rand(b, device=device) < LABEL_DROP
-        label = torch.where(dropped, self.size.classes, self.labels)
-        return z, r, t, label, noise - self.data
+        dropped = torch.rand(b, device=device) < rival.LABEL_DROP
+        return self.data, torch.randn_like(self.data), r, t, self.labels, dropped
 
-    def descend(self, u, target):
-        """One update: adaptive loss (p = 1, sum over pixels), backward, AdamW, EMA."""
-        distance = (u - target.detach()).square().flatten(1).sum(1)
-        loss = (distance / (distance.detach() + ADAPTIVE_C)).mean()
+    def step(self, loss_of):
+        """One update: loss, backward, AdamW, EMA."""
+        loss, _ = loss_of(*self.draw())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -78,24 +68,80 @@ class Trainer:
         torch._foreach_lerp_(
             list(self.average.parameters()),
             list(self.net.parameters()),
-            1 - EMA_DECAY,
+            1 - rival.EMA_DECAY,
         )
 
-    def plain(self):
+    def plain(self, x, e, r, t, labels, dropped):
         """Flow matching: r = t everywhere."""
-        z, r, t, label, v = self.draw(0.0)
-        self.descend(self.net(z, r, t, label), v)
+        z, v = path(x, e, t)
+        u = self.u(z, t, t, self.given(labels, dropped))
+        return adaptive(u, v, v)
 
-    def func_jvp(self):
-        """MeanFlow as in the public ports: one jvp gives u (with grad) and du/dt."""
-        z, r, t, label, v = self.draw(JUMP_SHARE)
+    def func_jvp(self, x, e, r, t, labels, dropped):
+        """MeanFlow in a single pass."""
+        z, v = path(x, e, t)
+        target = self.guided(z, t, v, labels, dropped)
+        u, du_dt = self.jvp(z, r, t, target, self.given(labels, dropped))
+        return adaptive(u, target - wide(t - r) * du_dt, v)
+
+    def two_pass(self, x, e, r, t, labels, dropped):
+        """MeanFlow with a second forward."""
+        z, v = path(x, e, t)
+        label = self.given(labels, dropped)
+        target = self.guided(z, t, v, labels, dropped)
+        with torch.no_grad():
+            _, du_dt = self.jvp(z, r, t, target, label)
+        return adaptive(self.u(z, r, t, label), target - wide(t - r) * du_dt, v)
+
+    def u(self, z, r, t, label):
+        """The network, counted while somebody counts."""
+        if self.work is not None:
+            self.work.forwards += len(z)
+            self.work.taped += len(z) if torch.is_grad_enabled() else 0
+        return self.net(z, r, t, label)
+
+    def jvp(self, z, r, t, v, label):
+        """u and du/dt along (v, 0, 1); the zeros are a tensor, or the compiler would drop them."""
+        if self.work is not None:
+            self.work.tangents += len(z)
         tangents = (v, torch.zeros_like(r), torch.ones_like(t))
         # The fused attention kernels have no forward-mode rule.
         with sdpa_kernel(SDPBackend.MATH):
-            u, du_dt = torch.func.jvp(
-                lambda z, r, t: self.net(z, r, t, label), (z, r, t), tangents
+            return torch.func.jvp(
+                lambda z, r, t: self.u(z, r, t, label), (z, r, t), tangents
             )
-        self.descend(u, v - (t - r)[:, None, None, None] * du_dt)
+
+    @torch.no_grad()
+    def guided(self, z, t, v, labels, dropped):
+        """The guided velocity; v itself in rows without a class."""
+        if self.omega == 1 and self.kappa == 0:
+            return v
+        null = torch.full_like(labels, self.size.classes)
+        mixed = self.omega * v + (1 - self.omega - self.kappa) * self.u(z, t, t, null)
+        if self.kappa:
+            mixed = mixed + self.kappa * self.u(z, t, t, labels)
+        return torch.where(wide(dropped), v, mixed)
+
+    def given(self, labels, dropped):
+        """The labels that training sees."""
+        return torch.where(dropped, self.size.classes, labels)
+
+
+def wide(x):
+    """(B,) against pictures."""
+    return x[:, None, None, None]
+
+
+def path(x, e, t):
+    """z and v of the linear path."""
+    return (1 - wide(t)) * x + wide(t) * e, e - x
+
+
+def adaptive(u, target, v):
+    """The loss (p = 1, sum over pixels), and |u - v|^2 of every row."""
+    distance = (u - target.detach()).square().flatten(1).sum(1)
+    loss = (distance / (distance.detach() + rival.ADAPTIVE_C)).mean()
+    return loss, (u.detach() - v).square().flatten(1).sum(1)
 
 
 class CpuMemory:
@@ -127,59 +173,61 @@ class CudaMemory:
         return (torch.cuda.max_memory_allocated() - self.before) / 2**20
 
 
-class Bench:
-    def __init__(self, size, device):
-        trainer = Trainer(size, device)
+class Torch:
+    """The rivals."""
+
+    def __init__(self, options):
+        device = torch.device(options.device)
+        self.trainer = trainer = Trainer(options.size, options.guidance, device)
         self.cuda = device.type == "cuda"
         self.memory = CudaMemory() if self.cuda else CpuMemory()
-        self.variants = {
+        self.losses = {
             "pytorch_plain": trainer.plain,
             "pytorch_func_jvp": trainer.func_jvp,
+            "pytorch_two_pass": trainer.two_pass,
+            "pytorch_compiled": torch.compile(trainer.func_jvp, dynamic=False),
         }
-        self.peaks = {}
-        for name, step in self.variants.items():
-            for _ in range(WARM_UP_STEPS):
-                step()
-            self.memory.restart()
-            step()
-            self.synchronise()
-            self.peaks[name] = self.memory.peak_mib()
+        self.variants = options.variants or list(self.losses)
 
-    def synchronise(self):
+    def warm(self, name):
+        for _ in range(rival.WARM_UP_STEPS):
+            self.step(name)
+        self.memory.restart()
+        self.step(name)
+        return {"peak_mib": self.memory.peak_mib(), "units": self.units(name)}
+
+    def units(self, name):
+        """Counted in the loss as it was written, before any compiler."""
+        eager = {"pytorch_compiled": self.trainer.func_jvp}
+        work = self.trainer.work = rival.Work()
+        eager.get(name, self.losses[name])(*self.trainer.draw())
+        self.trainer.work = None
+        return work.units(self.trainer.size.batch)
+
+    def step(self, name):
+        self.trainer.step(self.losses[name])
         if self.cuda:
             torch.cuda.synchronize()
 
-    def answer(self, line):
-        verb, _, name = line.strip().partition(" ")
-        if verb != "run" or name not in self.variants:
-            return {"error": f"unknown request {line.strip()!r}"}
-        return self.measure(name)
-
-    def measure(self, name):
-        self.synchronise()
-        if self.cuda:
-            self.memory.restart()
-        begin = time.perf_counter()
-        self.variants[name]()
-        self.synchronise()
-        ms = 1e3 * (time.perf_counter() - begin)
-        peak = self.memory.peak_mib() if self.cuda else self.peaks[name]
-        return {"ms": ms, "peak_mib": peak}
+    def gradients(self, proof, name):
+        net, tensor = self.trainer.net, torch.from_numpy
+        net.load_state_dict({k: tensor(v) for k, v in proof.part("weight.").items()})
+        batch = {k: tensor(v).to(self.trainer.device) for k, v in proof.part("batch.").items()}
+        batch["dropped"] = batch["dropped"].bool()
+        names = ("data", "noise", "r", "t", "labels", "dropped")
+        loss, unweighted = self.losses[name](*(batch[k] for k in names))
+        net.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = {k: p.grad.cpu().numpy() for k, p in net.named_parameters()}
+        net.zero_grad(set_to_none=True)
+        return loss.item(), unweighted.cpu().numpy(), gradients
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=sorted(SIZES), required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    bench = Bench(SIZES[options.size], torch.device(options.device))
-    print("ready", flush=True)
-    for line in sys.stdin:
-        if line.strip() == "quit":
-            break
-        print(json.dumps(bench.answer(line)), flush=True)
+    options = rival.options(__doc__.splitlines()[0])
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    rival.serve(Torch(options))
 
 
 if __name__ == "__main__":

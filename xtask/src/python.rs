@@ -15,7 +15,7 @@ pub(crate) struct Environment {
 /// For the benchmark's peers (some GB of downloads: PyTorch with its CUDA libraries).
 pub(crate) const PEERS: Environment = Environment {
     folder: "peers",
-    packages: &["torch==2.11.0", "numpy"],
+    packages: &["torch==2.11.0", "jax", "numpy", "safetensors"],
 };
 
 /// For the scripts that score samples.
@@ -30,7 +30,8 @@ impl Environment {
         let folder = workspace::cache()?.join(self.folder);
         let python = folder.join("bin/python");
         let complete = folder.join("complete");
-        if complete.is_file() {
+        let packages = self.packages.join("\n");
+        if fs::read_to_string(&complete).is_ok_and(|made| made == packages) {
             return Ok(python);
         }
         eprintln!("making a Python environment in {}", folder.display());
@@ -45,7 +46,7 @@ impl Environment {
                 format!("cannot install {packages}; name a Python that has them: --python PATH")
             },
         )?;
-        fs::write(complete, self.packages.join("\n")).context("cannot finish the environment")?;
+        fs::write(complete, packages).context("cannot finish the environment")?;
         Ok(python)
     }
 }

@@ -1,66 +1,49 @@
-//! The rivals of this project in `cargo xtask bench step`, driven by the line protocol of benches/README.md.
+//! The rivals of this project in `cargo xtask bench step` and `peers`: training steps on demand.
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{BufRead, Write};
 use std::process::Command;
 use std::time::Instant;
 
-use benches::{SIZES, Size, Training, Variant};
-use meanflow_torch::{Device, TorchError, device, memory};
+use benches::{Options, Training, Variant, proof, protocol};
+use clap::Parser;
+use meanflow_torch::{Device, memory};
 use serde_json::{Value, json};
 
 const WARM_UP: usize = 3;
 const JUMP_SHARE: f64 = 0.25;
 
+type Peaks = BTreeMap<String, Option<f64>>;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str| {
-        arguments
-            .windows(2)
-            .find(|pair| pair[0] == name)
-            .map(|pair| pair[1].as_str())
-    };
-    let name = option("--size").ok_or("--size: which?")?;
-    let size = SIZES
-        .into_iter()
-        .find(|size| size.name == name)
-        .ok_or_else(|| format!("--size: unknown {name}"))?;
-    if arguments.iter().any(|argument| argument == "--peaks") {
-        println!("{}", json!(peaks(size)?));
+    let options = Options::parse();
+    if options.peaks {
+        println!("{}", json!(peaks(&options)?));
         return Ok(());
     }
     memory::keep()?;
-    if let Some(threads) = option("--threads") {
-        tch::set_num_threads(threads.parse()?);
+    let device = options.device()?;
+    if let Some(file) = &options.export {
+        proof::export(&options.training(device)?, JUMP_SHARE, file)?;
+        return Ok(());
     }
-    let device = device::open(option("--device").unwrap_or("cpu"))?;
     // The allocator of a CUDA device is not bound by tch; the process says nothing about the device.
     let peaks = if device == Device::Cpu {
-        peaks_of_a_process_of_its_own(name)?
+        peaks_of_a_process_of_its_own()?
     } else {
         BTreeMap::new()
     };
     let mut rival = Rival {
-        training: warm(size, device)?,
+        training: warm(&options, device)?,
         device,
         peaks,
     };
-    let mut output = std::io::stdout().lock();
-    writeln!(output, "ready")?;
-    output.flush()?;
-    for line in std::io::stdin().lock().lines() {
-        match line?.as_str() {
-            "quit" => break,
-            line => writeln!(output, "{}", rival.answer(line))?,
-        }
-        output.flush()?;
-    }
+    protocol::serve(|line| rival.answer(line))?;
     Ok(())
 }
 
-fn warm(size: Size, device: Device) -> Result<Training, TorchError> {
-    let mut training = Training::new(size, device)?;
+fn warm(options: &Options, device: Device) -> Result<Training, Box<dyn Error>> {
+    let mut training = options.training(device)?;
     for (_, variant) in Variant::ALL {
         for _ in 0..WARM_UP {
             training.step(variant, JUMP_SHARE)?;
@@ -70,9 +53,9 @@ fn warm(size: Size, device: Device) -> Result<Training, TorchError> {
 }
 
 /// The peak of a step of every variant, in MiB.
-fn peaks(size: Size) -> Result<BTreeMap<String, Option<f64>>, TorchError> {
+fn peaks(options: &Options) -> Result<Peaks, Box<dyn Error>> {
     memory::count_live_memory_only();
-    let mut training = warm(size, Device::Cpu)?;
+    let mut training = warm(options, options.device()?)?;
     let mut peaks = BTreeMap::new();
     for (name, variant) in Variant::ALL {
         let (result, peak) = memory::peak(|| training.step(variant, JUMP_SHARE));
@@ -86,11 +69,10 @@ fn peaks(size: Size) -> Result<BTreeMap<String, Option<f64>>, TorchError> {
 }
 
 /// Counting live memory slows a process down, so that the timed one must not do it.
-fn peaks_of_a_process_of_its_own(
-    size: &str,
-) -> Result<BTreeMap<String, Option<f64>>, Box<dyn Error>> {
+fn peaks_of_a_process_of_its_own() -> Result<Peaks, Box<dyn Error>> {
     let output = Command::new(std::env::current_exe()?)
-        .args(["--size", size, "--peaks"])
+        .args(std::env::args_os().skip(1))
+        .arg("--peaks")
         .output()?;
     Ok(serde_json::from_slice(&output.stdout)?)
 }
@@ -98,7 +80,7 @@ fn peaks_of_a_process_of_its_own(
 struct Rival {
     training: Training,
     device: Device,
-    peaks: BTreeMap<String, Option<f64>>,
+    peaks: Peaks,
 }
 
 impl Rival {
@@ -109,14 +91,16 @@ impl Rival {
         let Some((name, variant)) = known else {
             return json!({ "error": format!("unknown line {line:?}") });
         };
+        let before = self.training.model().passes();
         self.synchronize();
         let start = Instant::now();
         let result = self.training.step(variant, JUMP_SHARE);
         self.synchronize();
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        let passes = self.training.model().passes().since(before);
+        let units = passes.units(self.training.rows());
         match result {
-            Ok(()) => {
-                json!({ "ms": start.elapsed().as_secs_f64() * 1e3, "peak_mib": self.peaks.get(name) })
-            }
+            Ok(()) => json!({ "ms": ms, "peak_mib": self.peaks.get(name), "units": units }),
             Err(error) => json!({ "error": error.to_string() }),
         }
     }

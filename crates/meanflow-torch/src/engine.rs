@@ -96,6 +96,7 @@ impl Engine {
         ];
         let dudt = match self {
             Self::Forward => no_grad(|| {
+                model.count_tangents(k);
                 jvp(|x| vec![function(x)], &primals, &tangents).map(|(_, mut dy)| dy.remove(0))
             })?,
             Self::DoubleBackward => double_backward(function, &primals, &tangents),

@@ -11,6 +11,7 @@ use crate::compute::Compute;
 use crate::condition::Condition;
 use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
+use crate::passes::{Counter, Passes};
 use crate::tensor::per_row;
 use crate::{Dual, TorchError, Work, host, weights};
 
@@ -92,6 +93,7 @@ pub struct Model {
     network: Box<dyn Network>,
     kind: Kind,
     device: Device,
+    passes: Counter,
 }
 
 impl Model {
@@ -129,6 +131,7 @@ impl Model {
             network,
             kind,
             device,
+            passes: Counter::default(),
         }
     }
 
@@ -225,8 +228,7 @@ impl Model {
     ) -> Tensor {
         let condition = Condition::of_labels(self.label_tensor(labels, r.len()));
         let (r, t) = (per_row(r, z).into(), per_row(t, z).into());
-        self.network
-            .forward(&z.shallow_clone().into(), &r, &t, &condition)
+        self.forward(&z.shallow_clone().into(), &r, &t, &condition)
             .into_parts()
             .0
     }
@@ -238,7 +240,21 @@ impl Model {
 
     /// The network over dual numbers; the condition has labels where the model has classes.
     pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
-        self.network.forward(z, r, t, condition)
+        let u = self.network.forward(z, r, t, condition);
+        self.passes.forward(&u);
+        u
+    }
+
+    /// The rows that have gone through the network until now.
+    ///
+    /// Of [`Engine::DoubleBackward`](crate::Engine::DoubleBackward) only the first of the two backward passes is counted.
+    pub fn passes(&self) -> Passes {
+        self.passes.total()
+    }
+
+    /// Counts tangents of libtorch's forward mode, which are inside its tensors.
+    pub(crate) fn count_tangents(&self, rows: i64) {
+        self.passes.tangents(rows as u64);
     }
 
     /// Labels on the device, "no class" for all `rows` where none are given; nothing for an unconditional model.

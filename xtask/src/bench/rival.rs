@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -12,6 +13,8 @@ pub(super) struct Reply {
     pub ms: f64,
     /// Memory of the step at its peak, in MiB.
     pub peak_mib: Option<f64>,
+    /// What the step did in network forwards over its batch, counted: a tangent is one, a backward pass two.
+    pub units: Option<f64>,
 }
 
 /// A started program. It ends with the value: its input closes.
@@ -47,13 +50,18 @@ impl Rival {
 
     /// Has it run one step.
     pub(super) fn step(&mut self, variant: &str) -> Result<Reply> {
+        self.ask(&format!("run {variant}"))
+    }
+
+    /// Has it answer a line by one of JSON.
+    pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &str) -> Result<T> {
         let input = self.input.as_mut().context("the rival has ended")?;
-        writeln!(input, "run {variant}")
+        writeln!(input, "{request}")
             .and_then(|()| input.flush())
             .with_context(|| format!("{} does not listen", self.name))?;
         let line = self.line()?;
         serde_json::from_str(&line)
-            .with_context(|| format!("{}, asked to run {variant}, said {line}", self.name))
+            .with_context(|| format!("{}, asked to {request}, said {line}", self.name))
     }
 
     fn line(&mut self) -> Result<String> {
@@ -77,7 +85,7 @@ impl Drop for Rival {
 pub(super) fn fake(name: &str, journal: &std::path::Path) -> Rival {
     let script = "echo ready; while read -r verb variant; do \
         if [ \"$variant\" = bad ]; then echo '{\"error\": \"cannot\"}'; \
-        else echo \"$variant\" >> \"$0\"; echo '{\"ms\": 2.5, \"peak_mib\": null}'; fi; done";
+        else echo \"$variant\" >> \"$0\"; echo '{\"ms\": 2.5, \"peak_mib\": null, \"units\": 3.25}'; fi; done";
     let mut command = Command::new("sh");
     command.args(["-c", script]).arg(journal);
     Rival::start(name, command).unwrap()
@@ -92,7 +100,10 @@ mod tests {
         let journal = tempfile::NamedTempFile::new().unwrap();
         let mut rival = fake("fake", journal.path());
         let reply = rival.step("plain").unwrap();
-        assert_eq!((reply.ms, reply.peak_mib), (2.5, None));
+        assert_eq!(
+            (reply.ms, reply.peak_mib, reply.units),
+            (2.5, None, Some(3.25))
+        );
         let error = format!("{:#}", rival.step("bad").unwrap_err());
         assert!(
             error.contains("run bad") && error.contains("cannot"),

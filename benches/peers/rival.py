@@ -1,0 +1,163 @@
+"""What the rivals in Python share: sizes, options, the line protocol, the proof.
+
+A rival is an object with `variants`, a list of names, and three methods: `warm(name)`
+runs some steps and returns {"peak_mib": ..., "units": ...}; `step(name)` runs one step
+and waits for its end; `gradients(proof, name)` returns loss, unweighted losses (B,)
+and gradients by name, for the weights and the batch of the proof.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+JUMP_SHARE = 0.25
+LABEL_DROP = 0.1
+EMA_DECAY = 0.9999
+ADAPTIVE_C = 1e-2
+RATE, BETAS, EPSILON = 1e-4, (0.9, 0.95), 1e-8
+WARM_UP_STEPS = 3
+# (omega, kappa) of the guided target, at all times.
+GUIDANCE = {"none": (1.0, 0.0), "kappa0": (2.0, 0.0), "kappa": (1.0, 0.5)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """One benchmark size: an entry of benches/sizes.json, with a batch."""
+
+    channels: int
+    side: int
+    classes: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    batch: int
+
+    @property
+    def cells(self):
+        """Patches in a row of the picture."""
+        return self.side // self.patch
+
+
+def options(description):
+    """The options of the command line, with `size` a Size."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--size", required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--guidance", choices=sorted(GUIDANCE), default="none")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--variants", type=lambda text: text.split(","))
+    found = parser.parse_args()
+    with open(Path(__file__).parent.parent / "sizes.json") as file:
+        size = json.load(file)[found.size]
+    batch = size["batch"]["cpu" if found.device == "cpu" else "cuda"]
+    found.size = Size(**{**size, "batch": found.batch or batch})
+    return found
+
+
+def work_on_processors(count):
+    """Keeps this process, started for it alone, on so many processors (Linux)."""
+    if count:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+class Work:
+    """Rows that went through a network, as the Rust side counts them."""
+
+    def __init__(self):
+        self.forwards = self.tangents = self.taped = 0
+
+    def units(self, rows):
+        """Network forwards over a batch: a backward pass is two."""
+        return (self.forwards + self.tangents + 2 * self.taped) / rows
+
+
+class Proof:
+    """Weights, batch, loss and gradients that this project wrote."""
+
+    def __init__(self, file):
+        self.tensors = load_file(file)
+
+    def part(self, prefix):
+        """The tensors whose names start with this, without it."""
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+    def errors(self, loss, unweighted, gradients):
+        """How far a rival is away, relative to what was written."""
+        expected = self.part("gradient.")
+        if set(expected) != set(gradients):
+            raise ValueError(f"gradients of {set(expected) ^ set(gradients)}?")
+        apart = {
+            name: (squares(gradients[name] - value), squares(value))
+            for name, value in expected.items()
+        }
+        relative = {name: (a / max(b, 1e-300)) ** 0.5 for name, (a, b) in apart.items()}
+        worst = max(relative, key=relative.get)
+        difference, whole = (sum(pair) for pair in zip(*apart.values(), strict=True))
+        distance = np.abs(unweighted / self.tensors["unweighted"] - 1)
+        return {
+            "loss": abs(float(loss) / float(self.tensors["loss"]) - 1),
+            "unweighted": float(distance.max()),
+            "gradient": (difference / whole) ** 0.5,
+            "worst": relative[worst],
+            "worst_name": worst,
+        }
+
+
+def squares(x):
+    """The sum of squares, in f64."""
+    flat = np.asarray(x, dtype=np.float32).ravel()
+    return float(np.sum(np.square(flat, dtype=np.float64)))
+
+
+def serve(rival):
+    """Warms every variant, then obeys lines until the input ends."""
+    facts, failures = {}, {}
+    for name in rival.variants:
+        try:
+            facts[name] = rival.warm(name)
+        except Exception as error:  # A variant that does not run is a result.
+            failures[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    print("ready", flush=True)
+    for line in sys.stdin:
+        verb, _, name = line.strip().partition(" ")
+        if verb == "quit":
+            break
+        if name in failures:
+            answer = {"error": failures[name]}
+        elif verb == "run" and name in facts:
+            answer = measure(rival, name, facts[name])
+        elif verb == "prove":
+            answer = {name: prove(rival, name, Proof(rest)) for name, rest in asked(name, facts)}
+        else:
+            answer = {"error": f"unknown request {line.strip()!r}"}
+        print(json.dumps(answer), flush=True)
+
+
+def asked(file, facts):
+    """Every variant that runs, with the file; flow matching is no part of the proof."""
+    return [(name, file) for name in facts if not name.endswith("_plain")]
+
+
+def prove(rival, name, proof):
+    """The errors of a variant on the proof."""
+    return proof.errors(*rival.gradients(proof, name))
+
+
+def measure(rival, name, facts):
+    """One step with its wall time."""
+    begin = time.perf_counter()
+    rival.step(name)
+    return {"ms": 1e3 * (time.perf_counter() - begin), **facts}

@@ -1,0 +1,89 @@
+//! What every rival is told on its command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use meanflow_cfg::{Guidance, Window};
+use meanflow_torch::{Device, TorchError, device};
+
+use crate::{Size, Training};
+
+/// A rival of `cargo xtask bench`, driven by the line protocol of benches/README.md.
+#[derive(Clone, Debug, Parser)]
+pub struct Options {
+    /// A size of benches/sizes.json.
+    #[arg(long)]
+    pub size: String,
+    /// cpu or cuda.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Intra-op threads [default: as libtorch likes].
+    #[arg(long)]
+    pub threads: Option<i32>,
+    /// Guidance of the target.
+    #[arg(long, value_enum, default_value = "none")]
+    pub guidance: Guide,
+    /// Rows of a batch [default: those of the size on the device].
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Instead of obeying lines, prints the peak memory of a step of every variant, and ends.
+    #[arg(long)]
+    pub peaks: bool,
+    /// Instead of obeying lines, writes weights, a batch, the loss and its gradients to a file, and ends.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+/// The guidance of a comparison; both guided ones have the effective scale 2.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Guide {
+    /// None.
+    None,
+    /// ω = 2, κ = 0.
+    Kappa0,
+    /// ω = 1, κ = ½, as the published B/4.
+    Kappa,
+}
+
+impl Guide {
+    /// Its scales, at all times.
+    pub fn scales(self) -> Guidance {
+        let (omega, kappa) = match self {
+            Self::None => return Guidance::NONE,
+            Self::Kappa0 => (2.0, 0.0),
+            Self::Kappa => (1.0, 0.5),
+        };
+        Guidance::new(omega, kappa, Window::ALL).expect("scales within their bounds")
+    }
+}
+
+impl Options {
+    /// Opens the device and sets the threads.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    pub fn device(&self) -> Result<Device, TorchError> {
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(threads);
+        }
+        device::open(&self.device)
+    }
+
+    /// The size.
+    ///
+    /// # Errors
+    /// If it is unknown.
+    pub fn size(&self) -> Result<Size, String> {
+        Size::named(&self.size).ok_or_else(|| format!("--size: unknown {}", self.size))
+    }
+
+    /// A fresh training as these options say.
+    ///
+    /// # Errors
+    /// If the size is unknown, or the device refuses.
+    pub fn training(&self, device: Device) -> Result<Training, Box<dyn std::error::Error>> {
+        let size = self.size()?;
+        let rows = self.batch.unwrap_or_else(|| size.rows(device));
+        Ok(Training::new(&size, rows, self.guidance.scales(), device)?)
+    }
+}

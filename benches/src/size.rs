@@ -1,0 +1,101 @@
+//! The sizes that all rivals know: `benches/sizes.json`.
+
+use std::collections::BTreeMap;
+
+use meanflow_core::Schedule;
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, NetworkConfig};
+use meanflow_torch::{Device, ModelConfig};
+use serde::Deserialize;
+
+/// A transformer and its data.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Size {
+    /// Channels of a picture.
+    pub channels: i64,
+    /// Its height and width.
+    pub side: i64,
+    /// Number of classes.
+    pub classes: i64,
+    /// Side of a patch.
+    pub patch: i64,
+    /// Width of a token.
+    pub width: i64,
+    /// Blocks.
+    pub depth: i64,
+    /// Attention heads a block.
+    pub heads: i64,
+    /// Rows of a batch, by device.
+    pub batch: Batches,
+}
+
+/// Rows of a batch that suit a device.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batches {
+    cpu: usize,
+    cuda: usize,
+}
+
+impl Size {
+    /// The size of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut sizes: BTreeMap<String, Self> =
+            serde_json::from_str(include_str!("../sizes.json")).expect("the table of sizes");
+        sizes.remove(name)
+    }
+
+    /// The shape of a picture.
+    pub fn shape(&self) -> Vec<i64> {
+        vec![self.channels, self.side, self.side]
+    }
+
+    /// Rows of a batch on that device.
+    pub fn rows(&self, device: Device) -> usize {
+        if device == Device::Cpu {
+            self.batch.cpu
+        } else {
+            self.batch.cuda
+        }
+    }
+
+    /// The model, conditional, on the linear path.
+    pub fn model(&self) -> ModelConfig {
+        let network = NetworkConfig::Dit(DitConfig {
+            patch: self.patch,
+            width: self.width,
+            depth: self.depth,
+            heads: self.heads,
+            mlp_ratio: 4.0,
+            embedding: TimeEmbedding::TH,
+        });
+        ModelConfig {
+            network,
+            shape: self.shape(),
+            classes: self.classes,
+            schedule: Schedule::Linear,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_holds_the_published_sizes() {
+        // Geng et al. 2025, Table 4: millions of parameters.
+        for (name, millions) in [("b4", 131.17), ("b2", 131.09), ("xl2", 676.4)] {
+            let count = Size::named(name)
+                .unwrap()
+                .model()
+                .parameter_count()
+                .unwrap();
+            let found = count as f64 / 1e6;
+            // As many digits as are published.
+            assert!((found - millions).abs() < 0.05, "{name}: {found}");
+        }
+        assert!(Size::named("z9").is_none());
+    }
+}

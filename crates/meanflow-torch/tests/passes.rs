@@ -1,0 +1,56 @@
+//! A step does what the derivation says, counted as it is done.
+
+mod common;
+
+use common::{batch, dit, objective};
+use meanflow_cfg::{Guidance, Window};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::{Engine, Passes};
+
+/// The units of a MeanFlow step of 8 rows of which 2 jump, with these rows' labels dropped.
+fn units(guidance: Guidance, engine: Engine, drop: &[usize]) -> f64 {
+    let model = dit(TimeEmbedding::TH, 10);
+    let mut objective = objective(guidance);
+    objective.engine = engine;
+    let batch = batch(&model, 8, 0.25, drop);
+    objective.loss(&model, &batch).unwrap();
+    model.passes().units(8)
+}
+
+#[test]
+fn a_step_costs_three_units_and_the_jump_rows() {
+    assert_eq!(units(Guidance::NONE, Engine::Dual, &[]), 3.25);
+    // A pass of its own has the primal of the jump rows once more.
+    assert_eq!(units(Guidance::NONE, Engine::Forward, &[]), 3.5);
+}
+
+#[test]
+fn guidance_costs_a_null_forward_and_a_class_forward_of_the_jump_rows() {
+    let kappa = Guidance::new(1.0, 0.5, Window::ALL).unwrap();
+    let null_only = Guidance::new(2.0, 0.0, Window::ALL).unwrap();
+    assert_eq!(units(kappa, Engine::Dual, &[]), 4.5);
+    assert_eq!(units(null_only, Engine::Dual, &[]), 4.25);
+    // A row without a class is not guided: a flow row spares its null forward.
+    assert_eq!(units(kappa, Engine::Dual, &[7]), 4.375);
+}
+
+#[test]
+fn flow_matching_costs_three_units_and_a_sample_one() {
+    let model = dit(TimeEmbedding::TH, 10);
+    let rows = batch(&model, 8, 0.25, &[]);
+    objective(Guidance::NONE)
+        .flow_matching_loss(&model, &rows)
+        .unwrap();
+    let trained = model.passes();
+    assert_eq!(trained.units(8), 3.0);
+    let _sample = model.predict(&rows.data, &[0.0; 8], &[1.0; 8], None);
+    let sampled = model.passes().since(trained);
+    assert_eq!(
+        sampled,
+        Passes {
+            forwards: 8,
+            tangents: 0,
+            taped: 0
+        }
+    );
+}

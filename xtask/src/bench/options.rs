@@ -1,0 +1,126 @@
+//! What every question of rivals is asked with, and how its rivals are started.
+
+use super::rival::Rival;
+use crate::python::Environment;
+use crate::{command, libtorch, workspace};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Where to run: cpu, cuda.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Timed steps of each variant.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Threads of each rival on the CPU [default: all].
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Rows of a batch [default: those of benches/sizes.json].
+    #[arg(long)]
+    batch: Option<usize>,
+    /// A Python that has the packages of the peers [default: one made for it in the user's cache folder].
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// Also write the rows to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Guidance of the target; with any, the effective scale is 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Guidance {
+    /// None.
+    None,
+    /// ω = 2, κ = 0.
+    Kappa0,
+    /// ω = 1, κ = ½.
+    Kappa,
+}
+
+impl Guidance {
+    /// Its name on command lines.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Kappa0 => "kappa0",
+            Self::Kappa => "kappa",
+        }
+    }
+}
+
+/// The programs that take part.
+pub(super) struct Programs {
+    ours: PathBuf,
+    python: PathBuf,
+}
+
+impl Options {
+    /// Builds ours, and finds or makes the Python of the peers.
+    pub(super) fn programs(&self, peers: &Environment) -> Result<Programs> {
+        command::require_cxx()?;
+        libtorch::ensure()?;
+        let python = self.python.clone().map_or_else(|| peers.python(), Ok)?;
+        let mut build = command::cargo();
+        command::succeed(build.args([
+            "build",
+            "--release",
+            "--package",
+            "benches",
+            "--bin",
+            "step",
+        ]))?;
+        Ok(Programs {
+            ours: workspace::target().join("release/step"),
+            python,
+        })
+    }
+
+    /// The command of ours.
+    pub(super) fn ours(&self, programs: &Programs, size: &str, guidance: Guidance) -> Command {
+        self.told(Command::new(&programs.ours), size, guidance)
+    }
+
+    /// A script of benches/peers that has started, for these variants.
+    pub(super) fn peer(
+        &self,
+        programs: &Programs,
+        script: &str,
+        (size, guidance): (&str, Guidance),
+        variants: &[&str],
+    ) -> Result<Rival> {
+        let mut command = Command::new(&programs.python);
+        command.arg(workspace::root().join("benches/peers").join(script));
+        let mut command = self.told(command, size, guidance);
+        command.args(["--variants", &variants.join(",")]);
+        Rival::start(script, command)
+    }
+
+    /// Writes the rows where they are wanted.
+    pub(super) fn write(&self, rows: &[impl Serialize]) -> Result<()> {
+        let Some(file) = &self.json else {
+            return Ok(());
+        };
+        let text = serde_json::to_string_pretty(rows)? + "\n";
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The command, with what every rival is told.
+    fn told(&self, mut command: Command, size: &str, guidance: Guidance) -> Command {
+        let processors = || std::thread::available_parallelism().ok().map(usize::from);
+        let threads = self.threads.or_else(processors).unwrap_or(1);
+        command.args(["--size", size, "--device", &self.device]);
+        command.args(["--threads", &threads.to_string()]);
+        command.args(["--guidance", guidance.name()]);
+        if let Some(batch) = self.batch {
+            command.args(["--batch", &batch.to_string()]);
+        }
+        command
+    }
+}

@@ -1,0 +1,97 @@
+//! Before they are timed, rivals must compute the same loss and gradients from the same weights and batch.
+
+use super::rival::Rival;
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// How far a variant is from ours, each number relative to ours.
+#[derive(Debug, Deserialize)]
+pub(super) struct Errors {
+    /// Of the scalar loss.
+    loss: f64,
+    /// Of |u − v|² in the row where it is most.
+    unweighted: f64,
+    /// Of all gradients together, in the Euclidean norm.
+    gradient: f64,
+    /// Of the gradient of the parameter where it is most.
+    worst: f64,
+    /// That parameter.
+    worst_name: String,
+}
+
+/// All compute in f32, whose roundings of 6e-8 every library sums in another order; through the layers of a transformer with
+/// weights of unit scale they grow by two orders and a half.
+const BOUND: f64 = 3e-5;
+/// A single parameter may have a gradient that is small against the terms it is summed from.
+const WORST: f64 = 1e-3;
+
+impl Errors {
+    fn hold(&self) -> bool {
+        // So written that what is not a number does not hold.
+        [self.loss, self.unweighted, self.gradient]
+            .iter()
+            .all(|error| *error < BOUND)
+            && self.worst < WORST
+    }
+}
+
+/// Asks every rival for its errors on the file, and prints them.
+///
+/// # Errors
+/// If a variant computes something else.
+pub(super) fn prove(peers: &mut [(Rival, Vec<&str>)], file: &Path, title: &str) -> Result<()> {
+    println!("{title}: relative distance from ours, with the same weights and batch");
+    println!(
+        "{:<18} {:>9} {:>11} {:>10} {:>9}  parameter of the worst gradient",
+        "variant", "loss", "unweighted", "gradients", "worst"
+    );
+    let mut wrong = Vec::new();
+    for (rival, _) in peers {
+        let errors: BTreeMap<String, Errors> = rival.ask(&format!("prove {}", file.display()))?;
+        for (variant, found) in errors {
+            println!(
+                "{variant:<18} {:>9.1e} {:>11.1e} {:>10.1e} {:>9.1e}  {}",
+                found.loss, found.unweighted, found.gradient, found.worst, found.worst_name
+            );
+            if !found.hold() {
+                wrong.push(variant);
+            }
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} computes something else: expected less than {BOUND:e} and, for a single parameter, {WORST:e}",
+        wrong.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_counts() {
+        let errors = |loss, unweighted, gradient, worst| Errors {
+            loss,
+            unweighted,
+            gradient,
+            worst,
+            worst_name: "w".to_owned(),
+        };
+        assert!(errors(1e-7, 1e-6, 1e-6, 1e-4).hold());
+        for wrong in [
+            errors(1e-3, 0.0, 0.0, 0.0),
+            errors(0.0, 1e-3, 0.0, 0.0),
+            errors(0.0, 0.0, 1e-3, 0.0),
+            errors(0.0, 0.0, 0.0, 1e-2),
+            errors(0.0, 0.0, f64::NAN, 0.0),
+            errors(0.0, 0.0, 0.0, f64::NAN),
+        ] {
+            assert!(!wrong.hold(), "{wrong:?}");
+        }
+    }
+}
