@@ -54,8 +54,9 @@ pub fn save(
         })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| file_error(path, error.to_string()))?;
-    let metadata: HashMap<String, String> = metadata.into_iter().collect();
-    let file = safetensors::serialize(views, Some(metadata))
+    // The library counts the entries, not the map that holds them: an empty map in an empty file is no JSON.
+    let metadata = (!metadata.is_empty()).then(|| HashMap::from_iter(metadata));
+    let file = safetensors::serialize(views, metadata)
         .map_err(|error| file_error(path, error.to_string()))?;
     write_whole(path, &sorted(&file))
 }

@@ -33,6 +33,18 @@ fn file() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
+fn a_file_without_tensors_and_metadata_is_whole_too() {
+    let (_folder, path) = file();
+    weights::save(&path, &[], BTreeMap::new()).unwrap();
+    let header = weights::header(&path).unwrap();
+    assert!(header.tensors.is_empty() && header.metadata.is_empty());
+    assert!(weights::read(&path).unwrap().is_empty());
+    let some = BTreeMap::from([("step".to_owned(), "7".to_owned())]);
+    weights::save(&path, &[], some.clone()).unwrap();
+    assert_eq!(weights::header(&path).unwrap().metadata, some);
+}
+
+#[test]
 fn what_is_saved_is_loaded() {
     let (_folder, path) = file();
     let (tensors, metadata) = (

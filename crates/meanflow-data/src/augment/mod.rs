@@ -16,6 +16,7 @@ use meanflow_core::random::{Purpose, Stream};
 pub use draw::{Augmentation, LABELS};
 pub use resample::{Affine, resample};
 
+use crate::latents::Facts;
 use crate::{DataError, Examples, Source};
 
 /// Pictures of a source that are never twice the same.
@@ -92,6 +93,10 @@ impl Source for Augmented {
 
     fn len(&self) -> usize {
         self.data.len()
+    }
+
+    fn latents(&self) -> Option<&Facts> {
+        self.data.latents()
     }
 
     fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
