@@ -230,6 +230,14 @@ mod tests {
         let panic = catch_unwind(AssertUnwindSafe(|| values.take(1)));
         assert!(panic.is_err());
         assert_eq!(values.take(2), 2);
-        assert_eq!(values.take(u64::MAX), u64::MAX);
+    }
+
+    /// Nothing comes after them: a sum with the number of values ahead once made the taker of the last one wait for ever.
+    #[test]
+    fn the_last_steps_of_all_are_made_too() {
+        let mut values = Prefetch::new(size(2), size(3), |step| step);
+        for step in [u64::MAX - 1, u64::MAX, u64::MAX, 5, u64::MAX] {
+            assert_eq!(values.take(step), step);
+        }
     }
 }

@@ -224,6 +224,30 @@ fn a_folder_of_pictures_is_checked_and_trained_on() {
 }
 
 #[test]
+fn the_number_of_workers_changes_no_batch_and_any_step_may_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    write_pictures(folder.path());
+    let batches = |workers: usize, steps: &[u64]| {
+        let workers = format!("training.workers={workers}");
+        let config = parse(folder.path(), PICTURES, &[&workers]).unwrap();
+        let data = config.data.load(config.seed).unwrap();
+        let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
+        let batch = |&step: &u64| {
+            let batch = trainer.batch(step).unwrap();
+            let values = batch.data.flatten(0, -1);
+            (Vec::<f32>::try_from(values).unwrap(), batch.labels)
+        };
+        steps.iter().map(batch).collect::<Vec<_>>()
+    };
+    let all = batches(1, &[0, 1, 2, 3, 4]);
+    assert_ne!(all[0], all[1]);
+    assert_eq!(batches(3, &[0, 1, 2, 3, 4]), all);
+    // As a run does that goes on from a checkpoint.
+    assert_eq!(batches(2, &[3, 4]), all[3..]);
+    assert_eq!(batches(2, &[2, 0]), [all[2].clone(), all[0].clone()]);
+}
+
+#[test]
 fn augmented_pictures_are_trained_on_step_by_step_the_same() {
     let folder = tempfile::tempdir().unwrap();
     for part in 1..=5 {

@@ -169,6 +169,8 @@ impl DataConfig {
             }
             Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => {
                 (config.flip, config.augment_probability) = (false, None);
+                // Who wants every sample at its place wants no other one there.
+                config.skip_damaged = None;
             }
             Self::Latents(config) => config.flip = false,
             Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {}
