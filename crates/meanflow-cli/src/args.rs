@@ -9,6 +9,7 @@ use meanflow_torch::convert::Layout;
 use meanflow_torch::{Engine, Kind};
 
 use crate::commands::encode::Encode;
+use crate::commands::pictures::{Pack, Stats, Verify};
 use crate::route::Route;
 use crate::seeds::Seeds;
 
@@ -305,6 +306,9 @@ pub(crate) struct Data {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataWhat {
     Encode(Encode),
+    Verify(Verify),
+    Stats(Stats),
+    Pack(Pack),
 }
 
 #[derive(Debug, clap::Args)]

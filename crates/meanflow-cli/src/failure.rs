@@ -13,7 +13,8 @@ use crate::output::note;
 const OTHER: u8 = 1;
 const USAGE: u8 = 2;
 const CONFIG: u8 = 3;
-const DATA: u8 = 4;
+/// Data that is damaged.
+pub(crate) const DATA: u8 = 4;
 const WEIGHTS: u8 = 5;
 const NO_SPACE: u8 = 6;
 const NOT_FINITE: u8 = 7;

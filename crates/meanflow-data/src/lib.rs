@@ -45,6 +45,7 @@ pub mod npy;
 mod npy_header;
 pub mod npz;
 pub mod order;
+pub mod pack;
 pub mod picture;
 mod picture_set;
 pub mod plot;
@@ -53,6 +54,7 @@ mod read_at;
 pub mod resize;
 mod rows;
 pub mod source;
+pub mod survey;
 pub mod toy;
 
 pub use atomic::{write_atomically, write_bytes};

@@ -188,7 +188,7 @@ impl Picture {
     }
 
     /// The PNG file as bytes; `path` is its name in messages.
-    fn png(&self, path: &Path) -> Result<Vec<u8>, DataError> {
+    pub(crate) fn png(&self, path: &Path) -> Result<Vec<u8>, DataError> {
         let grey = self.channels == 1;
         let color = if grey {
             ExtendedColorType::L8

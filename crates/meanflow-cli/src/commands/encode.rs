@@ -1,12 +1,14 @@
 //! `meanflow data encode`: pictures to the latents of a VAE.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use meanflow_data::cifar::{self, Part, Variant};
-use meanflow_data::{Source, digits, idx};
+use meanflow_data::decode::Channels;
+use meanflow_data::{BadPictures, Collection, PictureSet, Source, digits, idx};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_train::TrainConfig;
 use meanflow_train::latents::{encode, facts_of};
@@ -24,11 +26,16 @@ use crate::progress::Count;
 /// at every step, the labels, and which VAE it was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  \
-meanflow data encode configs/cifar10-v0.toml --vae sd-vae-ft-mse/ --flip --out data/cifar10-latents")]
+meanflow data encode configs/cifar10-v0.toml --vae sd-vae-ft-mse/ --flip --out data/cifar10-latents\n  \
+meanflow data encode data/imagenet/train --size 256 --vae sd-vae-ft-mse/ --flip --out data/imagenet256-latents")]
 pub(crate) struct Encode {
-    /// A recipe (.toml), whose pictures are taken as they are, a folder with MNIST's or CIFAR's files, or `digits`
+    /// A recipe (.toml), whose pictures are taken as they are, a folder with MNIST's or CIFAR's files, or `digits`; with --size a
+    /// folder, zip or tar archives of pictures
     #[arg(value_name = "DATA")]
     data: PathBuf,
+    /// Read PNG and JPEG files, each cut to its centre square of N×N pixels as ADM does
+    #[arg(long, value_name = "N")]
+    size: Option<NonZeroUsize>,
     /// A VAE as diffusers writes it: a folder, or its weights (.safetensors) with config.json beside them
     #[arg(long, value_name = "DIR|FILE")]
     vae: PathBuf,
@@ -59,7 +66,10 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let weights = VaeFiles::of(&args.vae).weights;
     let name = args.name.clone().unwrap_or_else(|| name_of(&weights));
     let facts = facts_of(&vae, &name, &weights)?;
-    let data = open(&args.data)?;
+    let data = match args.size {
+        Some(size) => pictures(&args.data, size)?,
+        None => open(&args.data)?,
+    };
     let start = Instant::now();
     let passes = if args.flip { 2 } else { 1 };
     let progress = Count::new(passes * data.len());
@@ -91,6 +101,13 @@ fn name_of(weights: &Path) -> String {
     )
 }
 
+/// Pictures of any sizes, cut to one.
+fn pictures(data: &Path, size: NonZeroUsize) -> anyhow::Result<Box<dyn Source>> {
+    let collection = Collection::open(data)?;
+    let set = PictureSet::new(collection, size.get(), Channels::Color, BadPictures::Refuse)?;
+    Ok(Box::new(set))
+}
+
 /// The pictures of a recipe or a folder, without augmentation.
 fn open(data: &Path) -> anyhow::Result<Box<dyn Source>> {
     if data == Path::new("digits") {
@@ -111,7 +128,7 @@ fn open(data: &Path) -> anyhow::Result<Box<dyn Source>> {
     }
     let context = || {
         format!(
-            "{} is no recipe, has none of CIFAR's files, and",
+            "{} is no recipe, has none of CIFAR's files (other pictures need --size), and",
             data.display()
         )
     };

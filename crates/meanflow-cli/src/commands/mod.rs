@@ -7,6 +7,7 @@ mod destination;
 pub(crate) mod encode;
 mod info;
 mod interpolate;
+pub(crate) mod pictures;
 mod sample;
 mod train;
 mod validate;
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Convert(args) => convert::run(args),
         Command::Data(args) => match &args.what {
             DataWhat::Encode(args) => encode::run(args),
+            DataWhat::Verify(args) => pictures::verify(args),
+            DataWhat::Stats(args) => pictures::stats(args),
+            DataWhat::Pack(args) => pictures::run_pack(args),
         },
     }
 }

@@ -19,7 +19,7 @@ const CONFIG: &str = r#"{
 }"#;
 
 /// The VAE as a folder, and in memory.
-fn vae(scene: &Scene) -> Vae {
+pub(crate) fn vae(scene: &Scene) -> Vae {
     let folder = scene.path("vae");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("config.json"), CONFIG).unwrap();

@@ -4,5 +4,6 @@ mod bad_input;
 mod check;
 mod commands;
 mod latents;
+mod pictures;
 mod routes;
 mod support;

@@ -118,6 +118,25 @@ impl Collection {
         Self::new(path, tar::open(path)?)
     }
 
+    /// Opens whatever a path leads to: a file by its ending, `.zip` or else a tar archive; a folder with `*.tar` in it as shards;
+    /// any other as a folder of pictures.
+    ///
+    /// # Errors
+    /// As [`Collection::open_folder`], [`Collection::open_zip`] and [`Collection::open_tar`].
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let ends_in = |end: &str| {
+            path.extension()
+                .is_some_and(|it| it.eq_ignore_ascii_case(end))
+        };
+        if path.is_file() && ends_in("zip") {
+            Self::open_zip(path)
+        } else if path.is_file() || (path.is_dir() && tar::has_shards(path)?) {
+            Self::open_tar(path)
+        } else {
+            Self::open_folder(path)
+        }
+    }
+
     fn new(root: &Path, found: Found) -> Result<Self, DataError> {
         let file = root;
         if found.entries.is_empty() {

@@ -29,6 +29,11 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
     Ok(index.found)
 }
 
+/// Whether there are archives in a folder.
+pub(super) fn has_shards(folder: &Path) -> Result<bool, DataError> {
+    Ok(!archives(folder)?.is_empty())
+}
+
 fn archives(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);

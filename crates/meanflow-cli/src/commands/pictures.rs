@@ -1,0 +1,201 @@
+//! `meanflow data verify`, `stats` and `pack`: a look at pictures, and a copy of them in one file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use meanflow_data::Collection;
+use meanflow_data::decode::Channels;
+use meanflow_data::pack::{Packing, pack};
+use meanflow_data::survey::{Depth, Survey};
+use serde_json::{Value, json};
+
+use crate::failure::{DATA, Usage};
+use crate::output::say;
+use crate::progress::Count;
+
+/// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones.
+///
+/// The exit code is 4 if there are any.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow data verify data/pictures")]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pictures: Pictures,
+}
+
+/// Count the pictures of every class and size, from their headers alone.
+///
+/// The exit code is 4 if a header cannot be read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow data stats data/pictures.zip --json")]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pictures: Pictures,
+}
+
+#[derive(Debug, clap::Args)]
+struct Pictures {
+    /// A folder of pictures, or of classes with pictures; a zip archive in EDM's layout; a WebDataset archive or a folder of them
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Report on standard output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Put pictures and labels into one zip archive in EDM's layout, which recipes read with `kind = "zip"`.
+///
+/// Without --size the files go in as they are. The first damaged picture is an error.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  meanflow data pack data/pictures --size 64 --out data/pictures-64.zip"
+)]
+pub(crate) struct Pack {
+    #[command(flatten)]
+    pictures: Pictures,
+    /// Cut every picture to its centre square of N×N pixels, as ADM does, and store it as PNG
+    #[arg(long, value_name = "N")]
+    size: Option<NonZeroUsize>,
+    /// What pictures are turned into, with --size
+    #[arg(long, value_enum, requires = "size", default_value = "color")]
+    colors: Colors,
+    /// The archive to write, which must not exist
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Colors {
+    Grey,
+    Color,
+}
+
+pub(crate) fn verify(args: &Verify) -> anyhow::Result<u8> {
+    report(&args.pictures, Depth::Pixels)
+}
+
+pub(crate) fn stats(args: &Stats) -> anyhow::Result<u8> {
+    report(&args.pictures, Depth::Header)
+}
+
+pub(crate) fn run_pack(args: &Pack) -> anyhow::Result<u8> {
+    let out = args.out.display();
+    if args.out.exists() {
+        return Err(Usage(format!(
+            "--out {out}: expected a new file, got one that exists"
+        ))
+        .into());
+    }
+    let packing = args.size.map_or(Packing::AsTheyAre, |size| {
+        let channels = match args.colors {
+            Colors::Grey => Channels::Grey,
+            Colors::Color => Channels::Color,
+        };
+        let size = size.get();
+        Packing::Crop { size, channels }
+    });
+    let collection = Collection::open(&args.pictures.path)?;
+    let progress = Count::new(collection.len());
+    pack(&collection, packing, &args.out, |more| progress.add(more))?;
+    progress.finish();
+    let (pictures, classes) = (collection.len(), collection.classes());
+    let bytes = size_of(&args.out)?;
+    if args.pictures.json {
+        let report =
+            json!({"out": args.out, "pictures": pictures, "classes": classes, "bytes": bytes});
+        say(format_args!("{report:#}"));
+    } else {
+        say(format_args!(
+            "{out}: {pictures} pictures in {classes} classes, {bytes} bytes"
+        ));
+    }
+    Ok(0)
+}
+
+fn size_of(path: &Path) -> anyhow::Result<u64> {
+    let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
+    Ok(metadata.len())
+}
+
+fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
+    let collection = Collection::open(&args.path)?;
+    let progress = Count::new(collection.len());
+    let survey = Survey::of(&collection, depth, |more| progress.add(more));
+    progress.finish();
+    if args.json {
+        say(format_args!("{:#}", as_json(args, &collection, &survey)));
+    } else {
+        say(as_text(args, &collection, &survey).trim_end());
+    }
+    Ok(if survey.damaged.is_empty() { 0 } else { DATA })
+}
+
+fn as_json(args: &Pictures, collection: &Collection, survey: &Survey) -> Value {
+    let classes: Vec<Value> = classes(collection)
+        .into_iter()
+        .map(|(label, name, pictures)| json!({"label": label, "name": name, "pictures": pictures}))
+        .collect();
+    let sizes = survey.sizes.iter().map(|([height, width], pictures)| {
+        json!({"height": height, "width": width, "pictures": pictures})
+    });
+    let damaged = survey.damaged.iter();
+    let damaged = damaged.map(|(path, reason)| json!({"file": path, "reason": reason}));
+    json!({
+        "path": args.path, "pictures": collection.len(), "bytes": survey.bytes, "ignored": collection.ignored(),
+        "classes": classes, "sizes": sizes.collect::<Vec<_>>(), "damaged": damaged.collect::<Vec<_>>(),
+    })
+}
+
+/// Most classes and sizes that are listed for people.
+const LINES: usize = 20;
+
+fn as_text(args: &Pictures, collection: &Collection, survey: &Survey) -> String {
+    let path = args.path.display();
+    let (pictures, ignored) = (collection.len(), collection.ignored());
+    let bytes = survey.bytes;
+    let mut text = format!("{path}: {pictures} pictures, {bytes} bytes, {ignored} other files\n");
+    let classes = classes(collection);
+    text += &format!("classes     {}\n", classes.len());
+    for (label, name, pictures) in classes.iter().take(LINES) {
+        text += &format!("  {label} {}  {pictures}\n", name.unwrap_or_default());
+    }
+    text += &rest(classes.len());
+    let mut sizes: Vec<_> = survey.sizes.iter().collect();
+    sizes.sort_by_key(|(_, pictures)| std::cmp::Reverse(**pictures));
+    text += &format!("sizes       {}\n", sizes.len());
+    for ([height, width], pictures) in sizes.iter().take(LINES) {
+        text += &format!("  {height}×{width}  {pictures}\n");
+    }
+    text += &rest(sizes.len());
+    text += &format!("damaged     {}\n", survey.damaged.len());
+    for (_, reason) in &survey.damaged {
+        text += &format!("  {reason}\n");
+    }
+    text
+}
+
+fn rest(lines: usize) -> String {
+    let more = lines.saturating_sub(LINES);
+    if more == 0 {
+        return String::new();
+    }
+    format!("  … and {more} more\n")
+}
+
+/// Every class that has pictures, with its name, if it has one, and their number.
+fn classes(collection: &Collection) -> Vec<(i64, Option<&str>, usize)> {
+    let mut counts = BTreeMap::<i64, usize>::new();
+    for &label in collection.labels() {
+        *counts.entry(label).or_default() += 1;
+    }
+    let names = collection.class_names();
+    let name = |label: i64| names?.get(usize::try_from(label).ok()?).map(String::as_str);
+    let counts = counts.into_iter();
+    counts
+        .map(|(label, pictures)| (label, name(label), pictures))
+        .collect()
+}
