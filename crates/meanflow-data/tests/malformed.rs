@@ -1,0 +1,210 @@
+//! Files with damage of every kind: refused with their name, or read whole; never a panic, within bounds of time and memory.
+//!
+//! Each file is a valid one, made by a tool that is not ours, with one to four changes: bits turned, bytes set, cut out, doubled or
+//! written over, numbers made large, the end cut off. The changes follow from a seed.
+
+mod common;
+
+use std::fmt::Debug;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::fixtures;
+use meanflow_core::random::{Purpose, Stream};
+use meanflow_data::decode::{self, Channels};
+use meanflow_data::latents::Latents;
+use meanflow_data::npz::Npz;
+use meanflow_data::{Collection, DataError, Source, idx};
+
+/// Longest that one file may take: most take well below a millisecond, but tests share their processors with others.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The bytes with one to four changes; never the same ones.
+fn damaged(bytes: &[u8], stream: &mut Stream) -> Vec<u8> {
+    let mut damaged = bytes.to_vec();
+    while damaged == bytes {
+        for _ in 0..=stream.below(4) {
+            change(&mut damaged, stream);
+        }
+    }
+    damaged
+}
+
+fn change(bytes: &mut Vec<u8>, stream: &mut Stream) {
+    let mut below = |limit: usize| stream.below(limit.max(1) as u64) as usize;
+    if bytes.is_empty() {
+        return bytes.push(below(256) as u8);
+    }
+    // Headers are short, and most that can go wrong is in them.
+    let near = if below(2) == 0 { 64 } else { bytes.len() };
+    let at = below(near.min(bytes.len()));
+    let end = (at + 1 + below(16)).min(bytes.len());
+    match below(8) {
+        0 => bytes[at] ^= 1 << below(8),
+        1 => bytes[at] = below(256) as u8,
+        2 => bytes.truncate(at),
+        3 => drop(bytes.drain(at..end)),
+        4 => {
+            let part = bytes[at..end].to_vec();
+            bytes.splice(at..at, part);
+        }
+        5 => bytes[at..end].fill(if below(2) == 0 { 0xff } else { 0 }),
+        6 => {
+            let from = below(bytes.len() - (end - at) + 1);
+            bytes.copy_within(from..from + end - at, at);
+        }
+        _ => {
+            let number = [0x7fff_ffff_u32, 0xffff_ffff, 0x1_0000, 0x4000][below(4)];
+            let words = [number.to_le_bytes(), number.to_be_bytes()];
+            bytes.splice(at..(at + 4).min(bytes.len()), words[below(2)]);
+        }
+    }
+}
+
+/// Whether a file was read; if not, the error names it. `case` tells how to find a panic again.
+fn outcome<T: Debug>(
+    name: &str,
+    case: &str,
+    read: impl FnOnce() -> Result<T, DataError>,
+) -> Option<T> {
+    let begun = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(read));
+    assert!(begun.elapsed() < PATIENCE, "{case}: {:?}", begun.elapsed());
+    match result.unwrap_or_else(|_| panic!("{case}: a panic")) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            assert!(error.to_string().contains(name), "{case}: {error}");
+            None
+        }
+    }
+}
+
+/// Most memory that this process held until now, in bytes, where the system tells it.
+fn peak() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// The limit of decoding, what a picture is turned into, and the tests themselves.
+fn assert_little_memory() {
+    if let Some(peak) = peak() {
+        assert!(peak < 3 * decode::MAX_BYTES, "{peak} bytes");
+    }
+}
+
+#[test]
+fn five_thousand_damaged_pictures_are_refused_or_read_whole() {
+    let folder = fixtures().join("modes");
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 14);
+    let mut stream = Stream::new(0, Purpose::Data, 1);
+    let mut read = 0;
+    for case in 0..5000 {
+        let file = &files[case % files.len()];
+        let bytes = damaged(&fs::read(file).unwrap(), &mut stream);
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let case = format!("picture {case}, {name}");
+        let picture = outcome(name, &case, || {
+            decode::decode(file, &bytes, Channels::Color)
+        });
+        if let Some(picture) = picture {
+            let [height, width, _] = picture.shape();
+            let size = decode::dimensions(file, &bytes).unwrap();
+            assert_eq!([height, width], size, "{case}");
+            read += 1;
+        }
+    }
+    // JPEG files and parts that nobody reads have no check sums.
+    assert!((200..3000).contains(&read), "{read}");
+    assert_little_memory();
+}
+
+/// Five hundred damaged copies of files, each read; how many were read whole.
+fn refused_or_read(
+    name: &str,
+    bytes: &[u8],
+    seed: u64,
+    read: impl Fn(&Path) -> Result<(), DataError>,
+) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    let mut stream = Stream::new(seed, Purpose::Data, 2);
+    let mut whole = 0;
+    for case in 0..500 {
+        fs::write(&path, damaged(bytes, &mut stream)).unwrap();
+        let case = format!("{name} {case} of seed {seed}");
+        whole += usize::from(outcome(name, &case, || read(&path)).is_some());
+    }
+    assert!(whole < 400, "{name}: {whole} of 500 read");
+    assert_little_memory();
+    whole
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    fs::read(fixtures().join(name)).unwrap()
+}
+
+/// Opens a collection and decodes all of it.
+fn whole(collection: &Collection) -> Result<(), DataError> {
+    (0..collection.len()).try_for_each(|index| collection.decode(index, Channels::Color).map(drop))
+}
+
+#[test]
+fn damaged_zip_archives_are_refused_or_read_whole() {
+    for name in ["stored.zip", "deflated.zip"] {
+        refused_or_read(name, &fixture(name), 1, |path| {
+            whole(&Collection::open_zip(path)?)
+        });
+    }
+}
+
+#[test]
+fn damaged_tar_archives_are_refused_or_read_whole() {
+    // Four fifths of the archive are zeros at its end and between its members.
+    refused_or_read("shard.tar", &fixture("shard.tar"), 2, |path| {
+        whole(&Collection::open_tar(path)?)
+    });
+}
+
+#[test]
+fn damaged_npz_archives_are_refused_or_read_whole() {
+    refused_or_read("latents.npz", &fixture("latents.npz"), 3, |path| {
+        let mut archive = Npz::open(path, 1 << 20)?;
+        let names = archive.names().to_vec();
+        names
+            .iter()
+            .try_for_each(|name| archive.read(name).map(drop))
+    });
+}
+
+#[test]
+fn damaged_idx_files_are_refused_or_read_whole() {
+    let labels = fixtures().join("idx/train-labels-idx1-ubyte.gz");
+    let name = "train-images-idx3-ubyte.gz";
+    let read = |path: &Path| idx::read_pair(path, &labels).map(drop);
+    refused_or_read(name, &fixture("idx/train-images-idx3-ubyte.gz"), 4, read);
+}
+
+#[test]
+fn damaged_safetensors_are_refused_or_read_whole() {
+    refused_or_read(
+        "moments.safetensors",
+        &fixture("moments.safetensors"),
+        5,
+        |path| {
+            let latents = Latents::open(path, 3, true)?;
+            let all: Vec<usize> = (0..latents.len()).collect();
+            latents.draw(&all, 0, 0).map(drop)
+        },
+    );
+}
