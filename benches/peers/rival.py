@@ -2,8 +2,8 @@
 
 A rival is an object with `variants`, a list of names, and three methods: `warm(name)`
 runs some steps and returns {"peak_mib": ..., "units": ...}; `step(name)` runs one step
-and waits for its end; `gradients(proof, name)` returns loss, unweighted losses (B,)
-and gradients by name, for the weights and the batch of the proof.
+and waits for its end; `errors(proof, name)` says how far it is from what is written in
+the proof, with the weights and the inputs of the proof.
 """
 
 import argparse
@@ -48,6 +48,11 @@ class Size:
 
 def options(description):
     """The options of the command line, with `size` a Size."""
+    return parsed(parser(description))
+
+
+def parser(description):
+    """The options that every rival has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--size", required=True)
     parser.add_argument("--device", default="cpu")
@@ -55,6 +60,11 @@ def options(description):
     parser.add_argument("--guidance", choices=sorted(GUIDANCE), default="none")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--variants", type=lambda text: text.split(","))
+    return parser
+
+
+def parsed(parser):
+    """The options, with `size` a Size."""
     found = parser.parse_args()
     with open(Path(__file__).parent.parent / "sizes.json") as file:
         size = json.load(file)[found.size]
@@ -153,7 +163,7 @@ def asked(file, facts):
 
 def prove(rival, name, proof):
     """The errors of a variant on the proof."""
-    return proof.errors(*rival.gradients(proof, name))
+    return rival.errors(proof, name)
 
 
 def measure(rival, name, facts):

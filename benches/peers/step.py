@@ -209,6 +209,9 @@ class Torch:
         if self.cuda:
             torch.cuda.synchronize()
 
+    def errors(self, proof, name):
+        return proof.errors(*self.gradients(proof, name))
+
     def gradients(self, proof, name):
         net, tensor = self.trainer.net, torch.from_numpy
         net.load_state_dict({k: tensor(v) for k, v in proof.part("weight.").items()})

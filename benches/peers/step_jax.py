@@ -161,6 +161,9 @@ class Jax:
         self.state = self.steps[name](self.state, self.data, self.labels)
         jax.block_until_ready(self.state)
 
+    def errors(self, proof, name):
+        return proof.errors(*self.gradients(proof, name))
+
     def gradients(self, proof, name):
         weights = {k: jnp.asarray(v) for k, v in proof.part("weight.").items()}
         batch = {k: jnp.asarray(v) for k, v in proof.part("batch.").items()}

@@ -7,5 +7,5 @@ mod size;
 mod training;
 
 pub use options::{Guide, Options};
-pub use size::Size;
+pub use size::{Batches, Size};
 pub use training::{Training, Variant};

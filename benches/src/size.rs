@@ -34,8 +34,10 @@ pub struct Size {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batches {
-    cpu: usize,
-    cuda: usize,
+    /// On a CPU.
+    pub cpu: usize,
+    /// On a CUDA device.
+    pub cuda: usize,
 }
 
 impl Size {

@@ -1,9 +1,12 @@
 //! `cargo xtask bench QUESTION`: rivals in several processes, timed alternately, medians in one table.
 
+mod baseline;
 mod options;
 mod peers;
 mod proof;
 mod rival;
+mod sample;
+mod scaling;
 mod step;
 mod table;
 
@@ -14,7 +17,7 @@ use rival::{Reply, Rival};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    question: Question,
+    question: Option<Question>,
 }
 
 /// The questions; `benches/README.md` explains each.
@@ -24,13 +27,23 @@ enum Question {
     Step(step::Args),
     /// What does a MeanFlow training step cost here, in PyTorch in three ways, and in JAX, when all compute the same?
     Peers(peers::Args),
+    /// What does a sample in one evaluation cost here and in PyTorch, and how long does the first one take?
+    Sample(sample::Args),
+    /// How does a step's cost grow with batch, tokens, depth, width and share of jump rows?
+    Scaling(scaling::Args),
+    /// What has moved since the figures in benches/baseline.json? Asked where nothing else is.
+    Baseline(baseline::Args),
 }
 
 /// Answers the question.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.question {
-        Question::Step(args) => step::run(args),
-        Question::Peers(args) => peers::run(args),
+        None => baseline::run(&baseline::Args::default()),
+        Some(Question::Step(args)) => step::run(args),
+        Some(Question::Peers(args)) => peers::run(args),
+        Some(Question::Sample(args)) => sample::run(args),
+        Some(Question::Scaling(args)) => scaling::run(args),
+        Some(Question::Baseline(args)) => baseline::run(args),
     }
 }
 

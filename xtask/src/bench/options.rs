@@ -4,7 +4,7 @@ use super::rival::Rival;
 use crate::python::Environment;
 use crate::{command, libtorch, workspace};
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,7 +33,7 @@ pub(super) struct Options {
 }
 
 /// Guidance of the target; with any, the effective scale is 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Guidance {
     /// None.
@@ -63,23 +63,10 @@ pub(super) struct Programs {
 
 impl Options {
     /// Builds ours, and finds or makes the Python of the peers.
-    pub(super) fn programs(&self, peers: &Environment) -> Result<Programs> {
-        command::require_cxx()?;
-        libtorch::ensure()?;
+    pub(super) fn programs(&self, ours: &str, peers: &Environment) -> Result<Programs> {
+        let ours = build("benches", ours)?;
         let python = self.python.clone().map_or_else(|| peers.python(), Ok)?;
-        let mut build = command::cargo();
-        command::succeed(build.args([
-            "build",
-            "--release",
-            "--package",
-            "benches",
-            "--bin",
-            "step",
-        ]))?;
-        Ok(Programs {
-            ours: workspace::target().join("release/step"),
-            python,
-        })
+        Ok(Programs { ours, python })
     }
 
     /// The command of ours.
@@ -95,11 +82,22 @@ impl Options {
         (size, guidance): (&str, Guidance),
         variants: &[&str],
     ) -> Result<Rival> {
-        let mut command = Command::new(&programs.python);
-        command.arg(workspace::root().join("benches/peers").join(script));
-        let mut command = self.told(command, size, guidance);
+        let mut command = self.script(programs, script, size, guidance);
         command.args(["--variants", &variants.join(",")]);
         Rival::start(script, command)
+    }
+
+    /// The command of a script of benches/peers.
+    pub(super) fn script(
+        &self,
+        programs: &Programs,
+        script: &str,
+        size: &str,
+        guidance: Guidance,
+    ) -> Command {
+        let mut command = Command::new(&programs.python);
+        command.arg(workspace::root().join("benches/peers").join(script));
+        self.told(command, size, guidance)
     }
 
     /// Writes the rows where they are wanted.
@@ -123,4 +121,14 @@ impl Options {
         }
         command
     }
+}
+
+/// Builds a program of the workspace that links libtorch, and says where it is.
+pub(super) fn build(package: &str, program: &str) -> Result<PathBuf> {
+    command::require_cxx()?;
+    libtorch::ensure()?;
+    let mut build = command::cargo();
+    build.args(["build", "--release", "--package", package, "--bin", program]);
+    command::succeed(&mut build)?;
+    Ok(workspace::target().join("release").join(program))
 }

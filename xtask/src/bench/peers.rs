@@ -73,7 +73,7 @@ struct Row {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let programs = args.options.programs(&python::PEERS)?;
+    let programs = args.options.programs("step", &python::PEERS)?;
     let mut rows = Vec::new();
     for size in &args.sizes {
         for &guidance in &args.guidance {

@@ -25,7 +25,7 @@ const PEERS: [&str; 2] = ["pytorch_plain", "pytorch_func_jvp"];
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let options = &args.options;
-    let programs = options.programs(&python::PEERS)?;
+    let programs = options.programs("step", &python::PEERS)?;
     let mut rows = Vec::new();
     for size in &args.sizes {
         let ours = options.ours(&programs, size, args.guidance);

@@ -1,11 +1,11 @@
 //! Medians and the table of a comparison.
 
 use super::rival::Reply;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 /// One variant at one size.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Row {
     /// The size's name.
     pub size: String,

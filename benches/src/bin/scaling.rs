@@ -1,0 +1,211 @@
+//! `cargo xtask bench scaling`: what a MeanFlow step costs against batch, tokens, depth, width and share of jump rows, drawn beside
+//! what the count of network forwards predicts from a plain step.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use benches::{Batches, Guide, Size, Training, Variant};
+use clap::Parser;
+use meanflow_data::plot::{LineChart, Scale, Series};
+use meanflow_torch::{Device, memory};
+
+/// Measures on the CPU, and writes `scaling-*.svg` into a folder.
+#[derive(Parser)]
+struct Args {
+    /// Intra-op threads [default: as libtorch likes].
+    #[arg(long)]
+    threads: Option<i32>,
+    /// Timed steps of each variant.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Only this question: share, batch, tokens, depth, width.
+    #[arg(long)]
+    only: Option<String>,
+    /// The folder.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+const WARM_UP: usize = 3;
+const JUMP_SHARE: f64 = 0.25;
+/// Where every sweep passes through: a transformer that is small, but whose time goes into products already.
+const MIDDLE: Size = Size {
+    channels: 4,
+    side: 16,
+    classes: 10,
+    patch: 2,
+    width: 192,
+    depth: 4,
+    heads: 3,
+    batch: Batches { cpu: 16, cuda: 16 },
+};
+
+/// A thing that is varied.
+struct Sweep {
+    name: &'static str,
+    label: &'static str,
+    /// x, the size and the share of jump rows there.
+    points: Vec<(f64, Size, f64)>,
+}
+
+/// Medians at one point, in milliseconds.
+struct Point {
+    x: f64,
+    plain: f64,
+    mean_flow: f64,
+    /// Network forwards over the batch of the MeanFlow step and of the plain one, counted.
+    units: [f64; 2],
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse();
+    memory::keep()?;
+    if let Some(threads) = args.threads {
+        tch::set_num_threads(threads);
+    }
+    let wanted = |sweep: &Sweep| args.only.as_deref().is_none_or(|only| only == sweep.name);
+    for sweep in sweeps().into_iter().filter(wanted) {
+        let measured = sweep
+            .points
+            .iter()
+            .map(|(x, size, share)| measure(*x, size, *share, args.rounds))
+            .collect::<Result<Vec<_>, _>>()?;
+        print(&sweep, &measured);
+        let file = args.out.join(format!("scaling-{}.svg", sweep.name));
+        std::fs::write(&file, chart(&sweep, &measured).to_svg())?;
+    }
+    Ok(())
+}
+
+fn sweeps() -> Vec<Sweep> {
+    let sweep = |name, label, values: &[i64], change: fn(&mut Size, i64) -> f64| Sweep {
+        name,
+        label,
+        points: values
+            .iter()
+            .map(|value| {
+                let mut size = MIDDLE;
+                let x = change(&mut size, *value);
+                (x, size, JUMP_SHARE)
+            })
+            .collect(),
+    };
+    let shares = (0..=8).map(|eighths| f64::from(eighths) / 8.0);
+    vec![
+        Sweep {
+            name: "share",
+            label: "share of jump rows",
+            points: shares.map(|share| (share, MIDDLE, share)).collect(),
+        },
+        sweep(
+            "batch",
+            "rows of a batch",
+            &[4, 8, 16, 32, 64],
+            |size, rows| {
+                size.batch.cpu = rows as usize;
+                rows as f64
+            },
+        ),
+        sweep("tokens", "tokens", &[8, 12, 16, 24, 32], |size, side| {
+            size.side = side;
+            (side / size.patch).pow(2) as f64
+        }),
+        sweep("depth", "blocks", &[1, 2, 4, 8, 12], |size, depth| {
+            size.depth = depth;
+            depth as f64
+        }),
+        sweep(
+            "width",
+            "width",
+            &[64, 128, 192, 256, 384],
+            |size, width| {
+                (size.width, size.heads) = (width, width / 64);
+                width as f64
+            },
+        ),
+    ]
+}
+
+/// Plain and MeanFlow steps by turns.
+fn measure(x: f64, size: &Size, share: f64, rounds: usize) -> Result<Point, Box<dyn Error>> {
+    let rows = size.rows(Device::Cpu);
+    let mut training = Training::new(size, rows, Guide::None.scales(), Device::Cpu)?;
+    let variants = [Variant::Plain, Variant::Dual];
+    let (mut times, mut units) = ([Vec::new(), Vec::new()], [0.0; 2]);
+    for round in 0..WARM_UP + rounds {
+        for (index, variant) in variants.into_iter().enumerate() {
+            let before = training.model().passes();
+            let start = Instant::now();
+            training.step(variant, share)?;
+            let ms = start.elapsed().as_secs_f64() * 1e3;
+            units[index] = training.model().passes().since(before).units(rows);
+            if round >= WARM_UP {
+                times[index].push(ms);
+            }
+        }
+    }
+    let [plain, mean_flow] = times.map(median);
+    Ok(Point {
+        x,
+        plain,
+        mean_flow,
+        units: [units[1], units[0]],
+    })
+}
+
+impl Point {
+    /// The plain step's time, by the counted forwards of both.
+    fn predicted(&self) -> f64 {
+        self.plain * self.units[0] / self.units[1]
+    }
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn print(sweep: &Sweep, points: &[Point]) {
+    println!(
+        "{:<20} {:>9} {:>9} {:>9} {:>8} {:>6} {:>9}",
+        sweep.label, "plain ms", "MeanFlow", "predicted", "÷ plain", "units", "÷ predicted"
+    );
+    for point in points {
+        let (found, predicted) = (point.mean_flow, point.predicted());
+        println!(
+            "{:<20} {:>9.2} {found:>9.2} {predicted:>9.2} {:>8.2} {:>6.2} {:>9.2}",
+            point.x,
+            point.plain,
+            found / point.plain,
+            point.units[0],
+            found / predicted
+        );
+    }
+}
+
+fn chart(sweep: &Sweep, points: &[Point]) -> LineChart {
+    let series = |name: &str, value: fn(&Point) -> f64| Series {
+        name: name.to_owned(),
+        points: points.iter().map(|point| (point.x, value(point))).collect(),
+        smooth_over: 0,
+    };
+    let title = match sweep.name {
+        "share" => "A step against the share of jump rows".to_owned(),
+        _ => format!(
+            "A step against {}, a quarter of the rows being jump rows",
+            sweep.label
+        ),
+    };
+    LineChart {
+        title,
+        x_label: sweep.label.to_owned(),
+        y_label: "milliseconds a step".to_owned(),
+        y_scale: Scale::Linear,
+        series: vec![
+            series("flow matching", |point| point.plain),
+            series("MeanFlow", |point| point.mean_flow),
+            series("predicted: flow matching × (3 + f) ÷ 3", Point::predicted),
+        ],
+    }
+}

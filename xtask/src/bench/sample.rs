@@ -1,0 +1,251 @@
+//! `cargo xtask bench sample`: samples in one evaluation, here and in PyTorch, and how long the first one takes.
+
+use super::measure;
+use super::options::{self, Guidance, Options, Programs};
+use super::rival::{Reply, Rival};
+use super::table::{median, shown};
+use crate::{command, python};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Sizes of benches/sizes.json; may be given several times.
+    #[arg(long = "size", default_values = ["digits", "s4"])]
+    sizes: Vec<String>,
+    /// Samples at a time; may be given several times.
+    #[arg(long, default_values = ["1", "16", "256"])]
+    rows: Vec<u32>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The variants in PyTorch.
+const PEERS: [&str; 2] = ["pytorch", "pytorch_compiled"];
+/// Neither guidance nor another argument of training is asked for.
+const GUIDANCE: Guidance = Guidance::None;
+/// All compute in f32: the bound of the losses holds for the samples too.
+const BOUND: f64 = 3e-5;
+
+/// One variant with so many samples at a time; none at a time: from the start of a program to the end of its first.
+#[derive(Debug, PartialEq, Serialize)]
+struct Row {
+    size: String,
+    variant: String,
+    rows: u32,
+    /// Median wall time, in milliseconds.
+    median_ms: f64,
+    /// Samples a second.
+    rate: f64,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let meanflow = options::build("meanflow-cli", "meanflow")?;
+    let programs = args.options.programs("sample", &python::PEERS)?;
+    let mut rows = Vec::new();
+    for size in &args.sizes {
+        rows.extend(compare(args, &programs, &meanflow, size)?);
+    }
+    println!("{}", text(&rows));
+    args.options.write(&rows)
+}
+
+fn compare(args: &Args, programs: &Programs, meanflow: &Path, size: &str) -> Result<Vec<Row>> {
+    let (ours, peers) = (named(&["ours"], &args.rows), named(&PEERS, &args.rows));
+    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
+    let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let [proof, weights] =
+        ["proof", "weights"].map(|name| folder.path().join(format!("{name}.safetensors")));
+    let mut export = args.options.ours(programs, size, GUIDANCE);
+    command::succeed(
+        export
+            .arg("--export")
+            .arg(&proof)
+            .arg("--save")
+            .arg(&weights),
+    )?;
+    let peer = args
+        .options
+        .peer(programs, "sample.py", (size, GUIDANCE), &peers)?;
+    let start = Rival::start(
+        "benches/sample",
+        args.options.ours(programs, size, GUIDANCE),
+    )?;
+    let mut rivals: [(Rival, Vec<&str>); 2] = [(start, ours), (peer, peers)];
+    prove(&mut rivals[1].0, &proof, size)?;
+    let replies = measure(size, args.options.rounds, &mut rivals)?;
+    let mut found = rows(size, &replies);
+    drop(rivals);
+    let script = args.options.script(programs, "sample.py", size, GUIDANCE);
+    found.extend(cold(
+        size,
+        args.options.rounds.min(COLD),
+        [
+            meanflow_command(meanflow, &weights),
+            first(script, &weights),
+        ],
+        folder.path(),
+    )?);
+    Ok(found)
+}
+
+/// Every kind with every number of rows.
+fn named(kinds: &[&str], rows: &[u32]) -> Vec<String> {
+    let named =
+        |rows: &u32| -> Vec<String> { kinds.iter().map(|kind| format!("{kind}_{rows}")).collect() };
+    rows.iter().flat_map(named).collect()
+}
+
+/// Cold starts of each program: a median of five is near enough for what differs by a factor.
+const COLD: u32 = 5;
+
+fn meanflow_command(meanflow: &Path, weights: &Path) -> Command {
+    let mut command = Command::new(meanflow);
+    command.arg("sample").arg(weights);
+    command.args(["--seeds", "0", "--class", "0", "--force"]);
+    command
+}
+
+fn first(mut script: Command, weights: &Path) -> Command {
+    script.arg("--first").arg(weights);
+    script
+}
+
+/// Every program by turns, from its start to its end, with one sample in a file between.
+fn cold(size: &str, rounds: u32, mut programs: [Command; 2], folder: &Path) -> Result<Vec<Row>> {
+    let mut times = [Vec::new(), Vec::new()];
+    for command in &mut programs {
+        command.arg("--out").arg(folder.join("first.npz"));
+    }
+    for _ in 0..rounds {
+        for (command, times) in programs.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            let output = command.output().context("cannot start a program")?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+            let message = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{command:?} failed: {message}");
+        }
+    }
+    let row = |(variant, times)| row(size, variant, 0, median(times));
+    Ok(["ours", "pytorch"]
+        .into_iter()
+        .zip(times)
+        .map(row)
+        .collect())
+}
+
+fn prove(peer: &mut Rival, file: &Path, size: &str) -> Result<()> {
+    let errors: BTreeMap<String, f64> = peer.ask(&format!("prove {}", file.display()))?;
+    for (variant, error) in errors {
+        println!(
+            "{size}: {variant} is {error:.1e} away from ours, with the same weights and noise"
+        );
+        // So written that what is not a number does not hold.
+        ensure!(
+            error < BOUND,
+            "{variant} draws other samples: expected less than {BOUND:e}"
+        );
+    }
+    Ok(())
+}
+
+fn rows(size: &str, replies: &[(&str, Vec<Reply>)]) -> Vec<Row> {
+    let row = |(name, list): &(&str, Vec<Reply>)| {
+        let (variant, rows) = name.rsplit_once('_')?;
+        let ms = median(list.iter().map(|reply| reply.ms).collect());
+        Some(row(size, variant, rows.parse().ok()?, ms))
+    };
+    let mut rows: Vec<Row> = replies.iter().filter_map(row).collect();
+    rows.sort_by_key(|row| row.rows);
+    rows
+}
+
+fn row(size: &str, variant: &str, rows: u32, median_ms: f64) -> Row {
+    Row {
+        size: size.to_owned(),
+        variant: variant.to_owned(),
+        rows,
+        median_ms,
+        rate: f64::from(rows.max(1)) * 1e3 / median_ms,
+    }
+}
+
+/// The rows for people; times are also divided by ours of the same size and number.
+fn text(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<7} {:>10} {:<17} {:>10} {:>7} {:>10}",
+        "size", "at a time", "variant", "median ms", "÷ ours", "samples/s"
+    );
+    for row in rows {
+        let is_ours = |other: &&Row| {
+            (&other.size, other.rows, &*other.variant) == (&row.size, row.rows, "ours")
+        };
+        let ours = rows.iter().find(is_ours);
+        let at_a_time = if row.rows == 0 {
+            "cold start".to_owned()
+        } else {
+            row.rows.to_string()
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n{:<7} {at_a_time:>10} {:<17} {:>10.2} {:>7} {:>10.2}",
+            row.size,
+            row.variant,
+            row.median_ms,
+            shown(ours.map(|ours| row.median_ms / ours.median_ms), 2),
+            row.rate
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_compared_at_the_same_number() {
+        let reply = |ms| Reply {
+            ms,
+            peak_mib: None,
+            units: None,
+        };
+        let replies = [
+            ("ours_1", vec![reply(2.0)]),
+            ("ours_16", vec![reply(8.0)]),
+            (
+                "pytorch_compiled_1",
+                vec![reply(3.0), reply(5.0), reply(90.0)],
+            ),
+        ];
+        let rows = rows("digits", &replies);
+        let found: Vec<_> = rows
+            .iter()
+            .map(|row| (&*row.variant, row.rows, row.rate))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("ours", 1, 500.0),
+                ("pytorch_compiled", 1, 200.0),
+                ("ours", 16, 2000.0)
+            ]
+        );
+        assert!(text(&rows).lines().nth(2).unwrap().contains("2.50"));
+    }
+
+    #[test]
+    fn a_program_that_fails_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = || ["true", "false"].map(Command::new);
+        let error = cold("digits", 1, programs(), folder.path()).unwrap_err();
+        assert!(error.to_string().contains("false"), "{error}");
+    }
+}
