@@ -69,7 +69,17 @@ fn mixing(results: &Results) -> Option<Finding> {
     let part = Measured::of("kappa", results, frechet)?;
     let (without, with) = part.values.split_first()?;
     let holds = with.iter().all(|with| with.mean <= without.mean);
-    Some(part.finding(claim, holds, "Fréchet distance at one step"))
+    let mut finding = part.finding(claim, holds, "Fréchet distance at one step");
+    let worse = |with: &&Spread| with.mean > without.mean;
+    if !holds
+        && with
+            .iter()
+            .filter(worse)
+            .all(|with| with.low <= without.high)
+    {
+        finding.numbers += ". The seeds' ranges overlap: what is worse may be so by chance";
+    }
+    Some(finding)
 }
 
 /// A part with a number of every row.
@@ -183,6 +193,24 @@ mod tests {
             let expected: Vec<bool> = (0..4).map(|index| index != broken).collect();
             assert_eq!(holds, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_chance_can_do_is_said() {
+        let mut results = results(&AS_PUBLISHED);
+        let add = |results: &mut Results, name: &str, frechet: f64| {
+            let variants = variants(&[]).unwrap();
+            let variant = variants.iter().find(|variant| variant.name == name);
+            results.add(variant.unwrap(), outcome([frechet; 2], [0.98; 2]));
+        };
+        // Means of 33 and 35 about one value in common.
+        add(&mut results, "omega-2", 36.0);
+        add(&mut results, "kappa-08", 40.0);
+        let mixing = &findings(&results)[3];
+        assert!(
+            !mixing.holds && mixing.numbers.contains("chance"),
+            "{mixing:?}"
+        );
     }
 
     #[test]
