@@ -9,6 +9,7 @@ use meanflow_torch::convert::Layout;
 use meanflow_torch::{Engine, Kind};
 
 use crate::commands::encode::Encode;
+use crate::commands::eval::Eval;
 use crate::commands::pictures::{Pack, Stats, Verify};
 use crate::route::Route;
 use crate::seeds::Seeds;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Train(Train),
     Sample(Sample),
     Interpolate(Interpolate),
+    Eval(Eval),
     Info(Info),
     Validate(Validate),
     Check(Check),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use meanflow_data::DataError;
+use meanflow_eval::EvalError;
 use meanflow_torch::TorchError;
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
@@ -58,6 +59,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<TorchError>() {
         return code_of_torch(error);
     }
+    if let Some(error) = error.downcast_ref::<EvalError>() {
+        return code_of_eval(error);
+    }
     if error.is::<Usage>() {
         return Some(USAGE);
     }
@@ -87,6 +91,14 @@ fn code_of_torch(error: &TorchError) -> Option<u8> {
         TorchError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(WEIGHTS),
         TorchError::Argument { .. } => Some(USAGE),
         _ => None,
+    }
+}
+
+fn code_of_eval(error: &EvalError) -> Option<u8> {
+    match error {
+        EvalError::Torch(error) => code_of_torch(error),
+        EvalError::TooFew { .. } => Some(USAGE),
+        _ => Some(DATA),
     }
 }
 

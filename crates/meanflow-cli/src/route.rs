@@ -27,7 +27,7 @@ impl Route {
     /// The times to visit and the way from one to the next.
     pub(crate) fn resolve(&self) -> (Vec<f64>, Solver) {
         match (&self.ode, &self.grid) {
-            (Some(OdeRoute { steps, ode }), _) => (uniform_grid(*steps), Solver::Ode(*ode)),
+            (Some(OdeRoute { steps, ode, .. }), _) => (uniform_grid(*steps), Solver::Ode(*ode)),
             (None, Some(Grid(times))) => (times.clone(), Solver::Jump),
             (None, None) => (uniform_grid(self.steps.get()), Solver::Jump),
         }
@@ -62,8 +62,10 @@ impl FromStr for Grid {
 }
 
 /// A solver of the ODE and its number of steps; an adaptive one begins with one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OdeRoute {
+    /// As it was typed.
+    pub(crate) text: String,
     pub(crate) steps: usize,
     pub(crate) ode: Ode,
 }
@@ -75,7 +77,12 @@ impl FromStr for OdeRoute {
         let (method, number) = text.split_once(':').unwrap_or((text, ""));
         if method == "adaptive" {
             let ode = Ode::Adaptive(tolerance(number)?);
-            return Ok(Self { steps: 1, ode });
+            let text = text.to_owned();
+            return Ok(Self {
+                text,
+                steps: 1,
+                ode,
+            });
         }
         let methods: [&'static Tableau; 3] = [&EULER, &HEUN, &RK4];
         let known = methods.into_iter().find(|known| known.name == method);
@@ -83,6 +90,7 @@ impl FromStr for OdeRoute {
             format!("expected euler:N, heun:N, rk4:N or adaptive:TOLERANCE, got {text:?}")
         })?;
         Ok(Self {
+            text: text.to_owned(),
             steps: count(number)?,
             ode: Ode::Fixed(method),
         })
@@ -137,6 +145,7 @@ mod tests {
     #[test]
     fn methods_are_read() {
         let heun = OdeRoute {
+            text: "heun:5".to_owned(),
             steps: 5,
             ode: Ode::Fixed(&HEUN),
         };
@@ -147,6 +156,7 @@ mod tests {
             max_steps: MOST_STEPS,
         };
         let adaptive = OdeRoute {
+            text: "adaptive:1e-4".to_owned(),
             steps: 1,
             ode: Ode::Adaptive(adaptive),
         };

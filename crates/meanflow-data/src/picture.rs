@@ -187,6 +187,14 @@ impl Picture {
         write_bytes(path, &self.png(path)?)
     }
 
+    /// The PNG file as bytes.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] for a side that PNG cannot say.
+    pub fn to_png(&self) -> Result<Vec<u8>, DataError> {
+        self.png(Path::new("a picture"))
+    }
+
     /// The PNG file as bytes; `path` is its name in messages.
     pub(crate) fn png(&self, path: &Path) -> Result<Vec<u8>, DataError> {
         let grey = self.channels == 1;

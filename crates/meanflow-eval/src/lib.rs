@@ -15,6 +15,7 @@
 //! # Ok::<(), meanflow_eval::EvalError>(())
 //! ```
 
+mod digits;
 mod distances;
 mod error;
 mod features;
@@ -23,6 +24,7 @@ pub mod golden;
 mod inception;
 mod inception_score;
 mod kernel;
+mod laws;
 mod manifold;
 mod matrix;
 mod moments;
@@ -33,12 +35,14 @@ mod resize;
 mod spread;
 mod statistics;
 
+pub use digits::{DIGITS_CLASSIFIER, digits_classifier, is_held_out};
 pub use error::EvalError;
 pub use features::{Extractor, Features, Pixels};
 pub use frechet::frechet_distance;
 pub use inception::{InceptionLayers, InceptionV3};
 pub use inception_score::inception_score;
 pub use kernel::{KernelSubsets, kernel_distance, kernel_distance_of};
+pub use laws::{Laws, Probe};
 pub use manifold::{PrecisionRecall, precision_recall};
 pub use moments::Moments;
 pub use nearest::{Neighbours, nearest};

@@ -5,6 +5,7 @@ mod convert;
 mod decode;
 mod destination;
 pub(crate) mod encode;
+pub(crate) mod eval;
 mod info;
 mod interpolate;
 pub(crate) mod pictures;
@@ -22,6 +23,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Interpolate(args) => interpolate::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Info(args) => info::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Check(args) => check::run(args),
