@@ -21,11 +21,11 @@ pub(super) struct Errors {
     worst_name: String,
 }
 
-/// All compute in f32, whose roundings of 6e-8 every library sums in another order; through the layers of a transformer with
-/// weights of unit scale they grow by two orders and a half.
-const BOUND: f64 = 3e-5;
-/// A single parameter may have a gradient that is small against the terms it is summed from.
-const WORST: f64 = 1e-3;
+/// All compute in f32, whose roundings of 6e-8 every library sums in another order. Up to 8e-7 apart at the digits and S/4 sizes; larger
+/// networks sum more.
+const BOUND: f64 = 5e-6;
+/// A single parameter may have a gradient that is small against the terms it is summed from; up to 1e-6 apart.
+const WORST: f64 = 1e-5;
 
 impl Errors {
     fn hold(&self) -> bool {
@@ -82,7 +82,7 @@ mod tests {
             worst,
             worst_name: "w".to_owned(),
         };
-        assert!(errors(1e-7, 1e-6, 1e-6, 1e-4).hold());
+        assert!(errors(1e-7, 1e-6, 1e-6, 5e-6).hold());
         for wrong in [
             errors(1e-3, 0.0, 0.0, 0.0),
             errors(0.0, 1e-3, 0.0, 0.0),
