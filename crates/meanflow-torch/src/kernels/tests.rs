@@ -115,7 +115,10 @@ proptest! {
     ) {
         for kind in KINDS {
             let case = Case::new(kind, &[&[rows, tokens, width], &[rows, 1, width], &[rows, 1, width]], &moving, rows / 2 + 1);
-            case.check(|x| x[0].norm_modulate(&x[1], &x[2], 1e-6));
+            // Derivatives of a norm grow as one over the deviation of a token, which is small by chance where there are few numbers,
+            // and so do their roundings.
+            let deviation = case.primals[0].std_dim(-1, false, false).min().double_value(&[]);
+            case.check_within((1.0 / deviation).max(1.0), |x| x[0].norm_modulate(&x[1], &x[2], 1e-6));
         }
     }
 
