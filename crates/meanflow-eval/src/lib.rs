@@ -1,7 +1,8 @@
 //! Metrics of generated samples, over features of any kind, on libtorch.
 //!
 //! A metric takes features, `[N, D]`, of any float type and device, and computes in f64. Where they come from is an
-//! [`Extractor`]. What is only a mean and a covariance is gathered batch by batch and shard by shard in [`Moments`].
+//! [`Extractor`]. What needs sums alone is gathered batch by batch and
+//! shard by shard, in [`Moments`] and [`ScoreSums`].
 //!
 //! ```
 //! use meanflow_eval::{Statistics, frechet_distance};
@@ -30,6 +31,7 @@ mod matrix;
 mod moments;
 mod nearest;
 mod network;
+mod part;
 pub mod reference;
 mod resize;
 mod spread;
@@ -40,13 +42,14 @@ pub use error::EvalError;
 pub use features::{Extractor, Features, Pixels};
 pub use frechet::frechet_distance;
 pub use inception::{InceptionLayers, InceptionV3};
-pub use inception_score::inception_score;
+pub use inception_score::{ScoreSums, inception_score};
 pub use kernel::{KernelSubsets, kernel_distance, kernel_distance_of};
 pub use laws::{Laws, Probe};
 pub use manifold::{PrecisionRecall, precision_recall};
 pub use moments::Moments;
 pub use nearest::{Neighbours, nearest};
 pub use network::FeatureNetwork;
+pub use part::{Named, PartFile};
 pub use reference::{Reference, Spelling};
 pub use resize::Resize;
 pub use spread::Spread;

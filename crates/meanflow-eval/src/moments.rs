@@ -1,12 +1,9 @@
 //! Mean and covariance of features that come in batches and shards, and are never all there.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use meanflow_torch::weights;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::libtorch;
+use crate::part::{Named, PartFile};
 use crate::{EvalError, Statistics, matrix};
 
 /// Count, mean `[D]` and scatter `Σ (x − mean)(x − mean)ᵀ` `[D, D]` of the rows seen so far, in f64.
@@ -32,9 +29,6 @@ pub struct Moments {
     mean: Tensor,
     scatter: Tensor,
 }
-
-/// The form of a file of moments.
-const FORM: (&str, &str) = ("form", "meanflow-moments-1");
 
 impl Moments {
     /// Of no rows yet, `dims` numbers each.
@@ -107,63 +101,33 @@ impl Moments {
         Statistics::new(&self.mean, &covariance)
     }
 
-    /// Writes what a shard has seen, whole or not at all.
-    ///
-    /// # Errors
-    /// If the file system refuses.
-    pub fn write(&self, path: &Path) -> Result<(), EvalError> {
-        let named = |name: &str, tensor: &Tensor| (name.to_owned(), tensor.shallow_clone());
-        let tensors = [
+    /// As tensors of a [`PartFile`], under names that begin with `name`.
+    pub fn named(&self, name: &str) -> Named {
+        let named = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.copy());
+        vec![
             named("count", &Tensor::from_slice(&[self.count as i64])),
             named("mean", &self.mean),
             named("scatter", &self.scatter),
-        ];
-        let form = BTreeMap::from([(FORM.0.to_owned(), FORM.1.to_owned())]);
-        Ok(weights::save(path, &tensors, form)?)
+        ]
     }
 
-    /// Reads what [`Moments::write`] wrote.
+    /// Takes out of a file what [`Moments::named`] put into it.
     ///
     /// # Errors
-    /// If the file is not of that form, or its numbers are the moments of nothing.
-    pub fn read(path: &Path) -> Result<Self, EvalError> {
-        let problem = |problem: &str| EvalError::File {
-            path: path.to_owned(),
-            problem: problem.to_owned(),
-        };
-        let header = weights::header(path)?;
-        if header.metadata.get(FORM.0).map(String::as_str) != Some(FORM.1) {
-            return Err(problem(
-                "not a file of moments: expected form meanflow-moments-1",
-            ));
-        }
-        let mut tensors = weights::read(path)?;
-        let mut take = |name: &str, axes: usize, kind: Kind| {
-            let tensor = tensors.remove(name);
-            tensor
-                .filter(|tensor| tensor.kind() == kind && tensor.dim() == axes)
-                .ok_or_else(|| problem(&format!("{name}: expected {axes} axes of {kind:?}")))
-        };
-        let (count, mean) = (
-            take("count", 1, Kind::Int64)?,
-            take("mean", 1, Kind::Double)?,
-        );
-        let scatter = take("scatter", 2, Kind::Double)?;
+    /// [`EvalError::File`] if the tensors are not there, or the moments of nothing.
+    pub fn take(file: &mut PartFile, name: &str) -> Result<Self, EvalError> {
+        let count = file.take_counts(&format!("{name}.count"), 1)?;
+        let mean = file.take_sums(&format!("{name}.mean"), 1)?;
+        let scatter = file.take_sums(&format!("{name}.scatter"), 2)?;
         let dims = mean.size()[0];
         if count.numel() != 1 || dims == 0 || scatter.size() != [dims, dims] {
             let (count, scatter) = (count.size(), scatter.size());
-            return Err(problem(&format!(
-                "expected count [1], mean [D], scatter [D, D], got {count:?}, [{dims}], {scatter:?}"
+            return Err(file.problem(format!(
+                "{name}: expected count [1], mean [D], scatter [D, D], got {count:?}, [{dims}], {scatter:?}"
             )));
         }
-        let count = u64::try_from(count.int64_value(&[0]))
-            .map_err(|_| problem("count: expected a number of rows, got a negative one"))?;
-        let sums = &mean + scatter.sum_dim_intlist(1, false, None::<Kind>);
-        if !sums.sum(Kind::Double).double_value(&[]).is_finite() {
-            return Err(problem("mean, scatter: not finite"));
-        }
         Ok(Self {
-            count,
+            count: count.int64_value(&[0]) as u64,
             mean,
             scatter,
         })

@@ -4,8 +4,8 @@ mod common;
 
 use common::normal;
 use meanflow_eval::{
-    EvalError, KernelSubsets, Spread, inception_score, kernel_distance, kernel_distance_of,
-    nearest, precision_recall,
+    EvalError, KernelSubsets, ScoreSums, Spread, inception_score, kernel_distance,
+    kernel_distance_of, nearest, precision_recall,
 };
 use meanflow_torch::{Kind, Tensor};
 use proptest::prelude::*;
@@ -109,6 +109,44 @@ proptest! {
         let shifted = inception_score(&(&logits + normal(n, 1, seed ^ 1)), splits).unwrap();
         prop_assert!((shifted.mean - score.mean).abs() < 1e-9);
     }
+
+    /// The definition, part by part; and the same sums in batches and shards, whichever comes first.
+    #[test]
+    fn inception_score_is_its_definition_in_any_batches(
+        n in 1_i64..60, splits in 1_i64..6, cut in any::<prop::sample::Index>(), batch in 1_i64..9, seed: u64,
+    ) {
+        prop_assume!(splits <= n);
+        let logits = normal(n, 5, seed) * 3.0;
+        let score = inception_score(&logits, splits as u64).unwrap();
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12 * b; // sums of some hundred terms of one size
+        for (part, value) in (0..splits).zip(&score.values) {
+            let (start, end) = (part * n / splits, (part + 1) * n / splits);
+            prop_assert!(near(*value, divergence(&logits.narrow(0, start, end - start)).exp()));
+        }
+        let shard = |from: i64, to: i64| {
+            let mut sums = ScoreSums::new(n as u64, splits as u64, 5).unwrap();
+            for start in (from..to).step_by(batch as usize) {
+                sums.push(start as u64, &logits.narrow(0, start, batch.min(to - start))).unwrap();
+            }
+            sums
+        };
+        let cut = cut.index(n as usize) as i64;
+        let (early, mut sums) = (shard(0, cut), shard(cut, n));
+        prop_assert!(cut == 0 || sums.score().is_err(), "a part of the samples has no score");
+        sums.merge(&early).unwrap();
+        for (a, b) in sums.score().unwrap().values.iter().zip(&score.values) {
+            prop_assert!(near(*a, *b));
+        }
+        prop_assert!(sums.push(n as u64, &logits.narrow(0, 0, 1)).is_err());
+    }
+}
+
+/// The mean divergence of the rows' probabilities from their mean.
+fn divergence(logits: &Tensor) -> f64 {
+    let p = logits.softmax(1, Kind::Double);
+    let mean = p.mean_dim(0, true, None::<Kind>);
+    let rows = (&p * (&p / mean).log()).sum_dim_intlist(1, false, None::<Kind>);
+    rows.mean(Kind::Double).double_value(&[])
 }
 
 /// Sure about each of `K` equally frequent classes: `K`. No idea: 1.

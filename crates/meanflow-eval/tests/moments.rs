@@ -2,11 +2,9 @@
 
 mod common;
 
-use std::fs;
-
 use common::normal;
 use meanflow_eval::{EvalError, Moments, Statistics};
-use meanflow_torch::{Kind, Tensor, weights};
+use meanflow_torch::{Kind, Tensor};
 use proptest::prelude::*;
 
 /// `max |a − b|`.
@@ -83,57 +81,6 @@ fn a_large_mean_costs_no_digits() {
     let far = in_batches(&(&x + 1e8), &sizes).statistics().unwrap();
     // The features themselves are rounded to 1.5e-8.
     assert!(difference(near.covariance(), far.covariance()) < 3e-8);
-}
-
-#[test]
-fn a_shard_comes_back_from_its_file_bit_for_bit() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shard-0.safetensors");
-    let moments = in_batches(&normal(20, 4, 3), &[20]);
-    moments.write(&path).unwrap();
-    let read = Moments::read(&path).unwrap();
-    assert_eq!(read.count(), 20);
-    let (one, other) = (moments.statistics().unwrap(), read.statistics().unwrap());
-    assert_eq!(one.mean(), other.mean());
-    assert_eq!(one.covariance(), other.covariance());
-}
-
-#[test]
-fn files_of_other_things_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.safetensors");
-    weights::save(
-        &path,
-        &[("count".to_owned(), Tensor::from_slice(&[1_i64]))],
-        Default::default(),
-    )
-    .unwrap();
-    assert!(
-        Moments::read(&path)
-            .unwrap_err()
-            .to_string()
-            .contains("not a file of moments")
-    );
-    let form = [("form".to_owned(), "meanflow-moments-1".to_owned())];
-    let double = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, tch::Device::Cpu));
-    for (count, mean, scatter, expected) in [
-        (3, double(&[2]), double(&[3, 2]), "scatter [D, D]"),
-        (-1, double(&[2]), double(&[2, 2]), "negative"),
-        (3, double(&[2]) / 0.0, double(&[2, 2]), "not finite"),
-        (3, double(&[2, 1]), double(&[2, 2]), "mean: expected 1 axes"),
-    ] {
-        let named = |name: &str, tensor: Tensor| (name.to_owned(), tensor);
-        let tensors = [
-            named("count", Tensor::from_slice(&[count as i64])),
-            named("mean", mean),
-            named("scatter", scatter),
-        ];
-        weights::save(&path, &tensors, form.clone().into()).unwrap();
-        let error = Moments::read(&path).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-    fs::write(&path, "no safetensors").unwrap();
-    assert!(Moments::read(&path).is_err());
 }
 
 #[test]
