@@ -169,3 +169,104 @@ fn archives_are_evaluated_and_what_does_not_fit_is_refused() {
     scene.fails(2, &["eval", DIGITS, "--ref", DIGITS, "--out", "file"]);
     assert!(!scene.path("r").exists());
 }
+
+/// Draws a part of the run's evaluation.
+fn rank(scene: &Scene, rank: &str, world: &str, arguments: &[&str]) -> (i32, String) {
+    let output = scene
+        .command(arguments)
+        .envs([("RANK", rank), ("WORLD_SIZE", world)])
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), error)
+}
+
+#[test]
+fn ranks_draw_parts_of_one_report() {
+    let scene = Scene::new();
+    train_digits(&scene);
+    let arguments = |out| {
+        let mut all = vec!["eval", "run", "--samples", "71", "--repeats", "2"];
+        all.extend(["--steps", "1,2", "--out", out]);
+        all
+    };
+    scene.succeeds(&arguments("whole"));
+    let sharded = arguments("sharded");
+    for part in ["0", "1", "2"] {
+        let (code, error) = rank(&scene, part, "3", &sharded);
+        assert_eq!(code, 0, "{error}");
+        assert!(
+            error.contains(&format!("{part}-of-3.safetensors")),
+            "{error}"
+        );
+    }
+    assert!(!scene.path("sharded/report.json").exists());
+    scene.succeeds(&[&sharded[..], &["--merge"]].concat());
+    let [whole, merged] = ["whole", "sharded"].map(|out| report(&scene.path(out)));
+    for way in 0..2 {
+        for (name, figure) in whole["ways"][way]["figures"].as_object().unwrap() {
+            let (expected, got) = (figure["mean"].as_f64().unwrap(), mean(&merged, way, name));
+            // Batches of other sizes are multiplied in another order: 1e-7 of a feature of f32.
+            let bound = 1e-5 * expected.abs().max(1e-3);
+            assert!((got - expected).abs() < bound, "{name}: {expected}, {got}");
+        }
+        assert_eq!(
+            whole["ways"][way]["classes"],
+            merged["ways"][way]["classes"]
+        );
+    }
+    assert_eq!(merged["protocol"]["ranks"], 3);
+    assert_eq!(merged["protocol"]["device"], whole["protocol"]["device"]);
+    assert_eq!(
+        whole["memorisation"]["nearest"],
+        merged["memorisation"]["nearest"]
+    );
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_refused() {
+    let scene = Scene::new();
+    train_digits(&scene);
+    let arguments = [
+        "eval",
+        "run",
+        "--samples",
+        "30",
+        "--steps",
+        "1",
+        "--metrics",
+        "fid",
+    ];
+    let merge = [&arguments[..], &["--merge"]].concat();
+    let none = scene.fails(2, &merge);
+    assert!(none.contains("expected the parts of all ranks"), "{none}");
+    let (code, error) = rank(&scene, "2", "2", &arguments);
+    assert_eq!(code, 2);
+    assert!(error.contains("got RANK 2, WORLD_SIZE 2"), "{error}");
+    assert_eq!(rank(&scene, "1", "2", &arguments).0, 0);
+    let missing = scene.fails(2, &merge);
+    assert!(missing.contains("missing 0-of-2.safetensors"), "{missing}");
+    let other_seed = [&arguments[..], &["--seed", "5"]].concat();
+    assert_eq!(rank(&scene, "0", "2", &other_seed).0, 0);
+    let another = scene.fails(2, &merge);
+    assert!(
+        another.contains("another evaluation: expected seeds"),
+        "{another}"
+    );
+    assert_eq!(rank(&scene, "0", "2", &arguments).0, 0);
+    scene.succeeds(&merge);
+    let part = scene.path("run/parts/0-of-2.safetensors");
+    let whole = fs::read(&part).unwrap();
+    fs::write(&part, &whole[..whole.len() - 9]).unwrap();
+    let broken = scene.fails(5, &merge);
+    assert!(broken.contains("0-of-2.safetensors"), "{broken}");
+    fs::copy(scene.path("run/model.safetensors"), &part).unwrap();
+    let foreign = scene.fails(2, &merge);
+    assert!(
+        foreign.contains("expected form meanflow-eval-part-1"),
+        "{foreign}"
+    );
+    assert_eq!(rank(&scene, "0", "3", &arguments).0, 0);
+    let two = scene.fails(2, &merge);
+    assert!(two.contains("parts of 2 ranks and of 3"), "{two}");
+}

@@ -1,13 +1,17 @@
 //! `meanflow eval`: how good samples are, with everything on record that a figure depends on.
 
-mod figures;
 mod heat_map;
+mod memorisation;
 mod page;
+mod parts;
 mod pictures;
 mod protocol;
 mod reference;
 mod report;
+mod shard;
 mod subject;
+mod tally;
+mod way;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -25,11 +29,16 @@ use crate::failure::Usage;
 use crate::output::{note, say};
 use crate::route::OdeRoute;
 
-use figures::Metric;
-use protocol::Identity;
-use reference::Reference;
+use protocol::{Identity, protocol};
+use reference::{Measured, Reference};
 use report::Report;
+use shard::Shard;
 use subject::{Labels, Subject};
+use tally::{Metric, Wanted};
+use way::Way;
+
+/// Samples where neither a number is asked for nor the reference has one, and at most.
+const MOST_SAMPLES: usize = 50_000;
 
 /// Measure a model against data: distances, scores, its own laws; report.json and report.html say how.
 ///
@@ -61,7 +70,7 @@ pub(crate) struct Eval {
     /// Also the flow-matching ODE of the same network: euler:N, heun:N, rk4:N or adaptive:TOLERANCE
     #[arg(long, value_name = "METHOD")]
     ode: Option<OdeRoute>,
-    /// Samples of one repetition [default: as many as the reference has, at most 50000]
+    /// Samples of one repetition [default: as many as the reference has, at most 50000]; of pictures the first ones [default: all]
     #[arg(long, value_name = "N")]
     samples: Option<NonZeroUsize>,
     /// Repetitions with other seeds
@@ -73,6 +82,9 @@ pub(crate) struct Eval {
     /// Classes: data (as the reference has them), balanced, random
     #[arg(long, value_enum, default_value = "data")]
     labels: Labels,
+    /// Draw nothing: put together what the ranks of a sharded evaluation have left in --out
+    #[arg(long)]
+    merge: bool,
     /// Where report.json and report.html go [default: the run folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -85,16 +97,53 @@ pub(crate) struct Eval {
 
 pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let out = folder(args)?;
+    let shard = (!args.merge).then(Shard::of_environment).transpose()?;
     let device = open_device(&args.compute)?;
     let subject = Subject::open(&args.subject, device)?;
-    let (features, identity) = features(args, &subject, device)?;
-    let data = subject.trained_on();
-    let reference = Reference::open(args.reference.as_deref(), data, &subject, &*features)?;
-    let report = Report::new(args, &subject, &*features, &identity, &reference)?;
-    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let json = serde_json::to_string_pretty(&report)? + "\n";
+    let (extractor, identity) = features(args, &subject, device)?;
+    let reference = Reference::open(args.reference.as_deref(), subject.trained_on(), &subject)?;
+    let wanted = Wanted {
+        metrics: &metrics(args, &reference)?,
+        samples: samples(args, &subject, &reference)?,
+        repeats: subject.repeats(args.repeats),
+        classes: subject.classes(),
+    };
+    let routes = way::routes(args, &subject, reference.labels(), wanted.samples);
+    let features = (&*extractor, &identity);
+    let protocol = protocol(args, &subject, features, &reference, &routes, &wanted);
+    if let Some(shard) = shard.flatten() {
+        let tallies = way::draw(&routes, shard, &wanted, &*extractor)?;
+        let path = parts::leave(&out, shard, &protocol, &tallies)?;
+        let path = path.display();
+        note(format_args!(
+            "wrote {path}; --merge makes the report, once all ranks are done"
+        ));
+        return Ok(0);
+    }
+    let (protocol, tallies) = match args.merge {
+        true => parts::gather(&out, protocol, routes.len(), wanted.repeats)?,
+        false => (
+            protocol,
+            way::draw(&routes, Shard::ALL, &wanted, &*extractor)?,
+        ),
+    };
+    let names: Vec<String> = routes.into_iter().map(|route| route.name).collect();
+    let reference = reference.measure(&*extractor)?;
+    let ways = names.into_iter().zip(&tallies);
+    let ways = ways.map(|(name, tallies)| Way::of(name, tallies, &wanted, &reference));
+    let ways = ways.collect::<anyhow::Result<_>>()?;
+    let report = Report::new(protocol, ways, &subject, &*extractor, &reference)?;
+    write(args, &out, &report, &reference)?;
+    Ok(0)
+}
+
+/// Writes the report and its page, and says what is in it.
+fn write(args: &Eval, out: &Path, report: &Report, reference: &Measured) -> anyhow::Result<()> {
+    let shown = out.display();
+    fs::create_dir_all(out).with_context(|| format!("cannot make {shown}"))?;
+    let json = serde_json::to_string_pretty(report)? + "\n";
     write_bytes(&out.join("report.json"), json.as_bytes())?;
-    let page = page::html(&report, &subject, &reference)?;
+    let page = page::html(report, reference)?;
     write_bytes(&out.join("report.html"), page.as_bytes())?;
     if args.json {
         say(json.trim_end());
@@ -102,10 +151,38 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
         say(report.table());
     }
     note(format_args!(
-        "wrote {out}/report.json and {out}/report.html",
-        out = out.display()
+        "wrote {shown}/report.json and {shown}/report.html"
     ));
-    Ok(0)
+    Ok(())
+}
+
+/// The figures asked for that the reference allows.
+fn metrics(args: &Eval, reference: &Reference) -> anyhow::Result<Vec<Metric>> {
+    let has_pictures = reference.len().is_some();
+    let is_possible = |metric: &Metric| has_pictures || !metric.needs_rows();
+    let metrics: Vec<Metric> = args.metrics.iter().copied().filter(is_possible).collect();
+    if metrics.is_empty() {
+        let text = "--metrics: kid and pr need pictures as --ref, not statistics alone";
+        return Err(Usage(text.to_owned()).into());
+    }
+    Ok(metrics)
+}
+
+/// How many samples a repetition has: those asked for, or as many as the reference has; of pictures all.
+fn samples(args: &Eval, subject: &Subject, reference: &Reference) -> anyhow::Result<u64> {
+    let asked = args.samples.map(usize::from);
+    let samples = match (subject, asked) {
+        (Subject::Pictures(_, source), Some(asked)) if asked > source.len() => {
+            let text = format!("--samples {asked}: there are {} pictures", source.len());
+            return Err(Usage(text).into());
+        }
+        (_, Some(asked)) => asked,
+        (Subject::Pictures(_, source), None) => source.len(),
+        (Subject::Model(_), None) => reference
+            .len()
+            .map_or(MOST_SAMPLES, |len| len.min(MOST_SAMPLES)),
+    };
+    Ok(samples as u64)
 }
 
 /// Where the report goes.

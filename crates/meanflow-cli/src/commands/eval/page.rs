@@ -10,10 +10,11 @@ use meanflow_data::{Picture, Pictures};
 use meanflow_torch::{Kind, Tensor};
 
 use super::heat_map;
+use super::memorisation::Memorisation;
 use super::pictures;
-use super::reference::{Data, Reference};
-use super::report::{Memorisation, Report, Way};
-use super::subject::Subject;
+use super::reference::{Data, Measured};
+use super::report::Report;
+use super::way::{Figure, Way};
 
 /// What a figure is called, and which way is better.
 const FIGURES: [(&str, &str, &str); 7] = [
@@ -42,17 +43,14 @@ th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:right}th:fir
 svg{max-width:100%;height:auto}pre{overflow-x:auto;font-size:.85rem}.row{display:flex;flex-wrap:wrap;gap:1.5rem}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1rem}td{white-space:nowrap}";
 
 /// The page of a report.
-pub(super) fn html(
-    report: &Report,
-    subject: &Subject,
-    reference: &Reference,
-) -> anyhow::Result<String> {
-    let name = escaped(&subject.identity().name);
+pub(super) fn html(report: &Report, reference: &Measured) -> anyhow::Result<String> {
+    let name_of = |what: &str| escaped(report.protocol[what]["name"].as_str().unwrap_or_default());
+    let name = name_of("subject");
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Evaluation of {name}</title><style>{STYLE}</style></head><body>\n<h1>Evaluation of {name}</h1>\n\
          <p>Compared with {}.</p>\n",
-        escaped(&reference.identity.name)
+        name_of("reference")
     );
     page += &figures(report);
     page += &charts(report);
@@ -91,10 +89,7 @@ fn figures(report: &Report) -> String {
             escaped(&way.name)
         );
         for (name, ..) in &known {
-            let shown = way
-                .figures
-                .get(name)
-                .map_or("–".to_owned(), super::report::Figure::shown);
+            let shown = way.figures.get(name).map_or("–".to_owned(), Figure::shown);
             let _ = write!(html, "<td>{shown}</td>");
         }
         html += "</tr>\n";

@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use meanflow_eval::Extractor;
-use meanflow_train::fingerprint;
+use meanflow_train::{TrainConfig, fingerprint};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Eval;
-use super::figures::{KID, NEIGHBOURS};
 use super::reference::Reference;
 use super::subject::Subject;
+use super::tally::{KID, NEIGHBOURS, Wanted};
+use super::way::Route;
 
 /// Name and hash of a file that figures depend on.
 #[derive(Clone, Debug, Serialize)]
@@ -48,40 +49,41 @@ impl Identity {
     }
 }
 
-/// All that the figures depend on; `samples` in each repetition.
+/// All that the figures depend on.
 pub(super) fn protocol(
     args: &Eval,
     subject: &Subject,
-    features: &dyn Extractor,
-    identity: &Identity,
+    (extractor, identity): (&dyn Extractor, &Identity),
     reference: &Reference,
-    samples: usize,
+    routes: &[Route<'_>],
+    wanted: &Wanted<'_>,
 ) -> Value {
-    let count = samples as u64;
-    let last = args.seed + count * args.repeats.get() as u64 - 1;
+    let ways: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
     let mut protocol = json!({
         "meanflow": env!("CARGO_PKG_VERSION"),
         "subject": subject.identity(),
         "reference": reference.identity,
         "reference_pictures": reference.len(),
-        "features": { "extractor": features.name(), "file": identity },
+        "features": { "extractor": extractor.name(), "file": identity },
+        "metrics": wanted.metrics,
         "kernel_distance": { "subsets": KID.subsets, "largest_subset": KID.size, "seed": KID.seed },
         "precision_recall_neighbours": NEIGHBOURS,
+        "ways": ways,
+        "samples": wanted.samples,
     });
-    let added = match subject {
-        Subject::Model(drawer) => json!({
-            "samples": count,
+    if let (Value::Object(all), Subject::Model(drawer)) = (&mut protocol, subject) {
+        let last = args.seed + wanted.samples * args.repeats.get() as u64 - 1;
+        let average = |recipe: &TrainConfig| recipe.ema.names().into_iter().next();
+        let labels = args.labels.name();
+        let added = json!({
             "repeats": args.repeats,
             "seeds": format!("{} to {last}, in order, a part for each repetition", args.seed),
-            "labels": if drawer.model.config().classes > 0 { args.labels.name() } else { "none" },
-            "average": drawer.recipe.as_ref().and_then(|recipe| recipe.ema.names().into_iter().next()),
+            "labels": if wanted.classes > 0 { labels } else { "none" },
+            "average": drawer.recipe.as_ref().and_then(average),
             "device": format!("{:?}", drawer.model.device()),
             "numbers": format!("{:?}", drawer.model.kind()),
-        }),
-        Subject::Pictures(_, source) => json!({ "samples": source.len() }),
-    };
-    if let (Value::Object(all), Value::Object(added)) = (&mut protocol, added) {
-        all.extend(added);
+        });
+        all.extend(added.as_object().cloned().into_iter().flatten());
     }
     protocol
 }

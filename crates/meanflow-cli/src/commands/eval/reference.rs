@@ -17,9 +17,19 @@ use crate::failure::Usage;
 /// Largest archive of statistics that is looked into.
 const MOST_BYTES: u64 = 2 << 30;
 
-/// Statistics of features, and the features and pictures themselves where they are known.
+/// What is known of a reference before its features are.
 pub(super) struct Reference {
     pub(super) identity: Identity,
+    content: Content,
+}
+
+enum Content {
+    Statistics(meanflow_eval::Reference),
+    Pictures(Box<dyn Source>),
+}
+
+/// Statistics of features, and the features and pictures themselves where they are known.
+pub(super) struct Measured {
     pub(super) statistics: Statistics,
     pub(super) spatial: Option<Statistics>,
     /// The data, where it is more than statistics.
@@ -34,12 +44,11 @@ pub(super) struct Data {
 }
 
 impl Reference {
-    /// Reads statistics, or makes them of pictures; without a path, of what the model was trained on.
+    /// Opens statistics or pictures; without a path, what the model was trained on.
     pub(super) fn open(
         path: Option<&Path>,
         recipe: Option<&TrainConfig>,
         subject: &Subject,
-        features: &dyn Extractor,
     ) -> anyhow::Result<Self> {
         let shape = subject.shape()?;
         let (identity, source) = match (path, recipe) {
@@ -62,26 +71,49 @@ impl Reference {
                 format!("the reference {name} has pictures {got:?}, the samples are {shape:?}");
             return Err(Usage(text).into());
         }
-        Self::of(identity, source, features)
+        let content = Content::Pictures(source);
+        Ok(Self { identity, content })
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
         let file = meanflow_eval::Reference::read(path)?;
         let mut identity = super::identity(path)?;
         identity.name += &format!(" ({})", file.spelling);
-        Ok(Self {
-            identity,
-            statistics: file.pooled,
-            spatial: file.spatial,
-            data: None,
-        })
+        let content = Content::Statistics(file);
+        Ok(Self { identity, content })
     }
 
-    fn of(
-        identity: Identity,
-        source: Box<dyn Source>,
-        extractor: &dyn Extractor,
-    ) -> anyhow::Result<Self> {
+    /// How many pictures it is made of, where that is known.
+    pub(super) fn len(&self) -> Option<usize> {
+        match &self.content {
+            Content::Statistics(_) => None,
+            Content::Pictures(source) => Some(source.len()),
+        }
+    }
+
+    /// The class of every picture; empty where there are none.
+    pub(super) fn labels(&self) -> &[i64] {
+        match &self.content {
+            Content::Statistics(_) => &[],
+            Content::Pictures(source) => source.labels(),
+        }
+    }
+
+    /// Makes the statistics, where they are not there already.
+    pub(super) fn measure(self, extractor: &dyn Extractor) -> anyhow::Result<Measured> {
+        match self.content {
+            Content::Statistics(file) => Ok(Measured {
+                statistics: file.pooled,
+                spatial: file.spatial,
+                data: None,
+            }),
+            Content::Pictures(source) => Measured::of(source, extractor),
+        }
+    }
+}
+
+impl Measured {
+    fn of(source: Box<dyn Source>, extractor: &dyn Extractor) -> anyhow::Result<Self> {
         let (mut features, mut spatial) = (Vec::new(), None);
         for start in (0..source.len()).step_by(CHUNK) {
             let end = source.len().min(start + CHUNK);
@@ -94,21 +126,10 @@ impl Reference {
         }
         let features = Tensor::cat(&features, 0);
         Ok(Self {
-            identity,
             statistics: Statistics::of(&features)?,
             spatial: spatial.map(|moments| moments.statistics()).transpose()?,
             data: Some(Data { source, features }),
         })
-    }
-
-    /// How many pictures it is made of, where that is known.
-    pub(super) fn len(&self) -> Option<usize> {
-        self.data.as_ref().map(|data| data.source.len())
-    }
-
-    /// The class of every picture; empty where there are none.
-    pub(super) fn labels(&self) -> &[i64] {
-        self.data.as_ref().map_or(&[], |data| data.source.labels())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is evaluated: a model that draws, or pictures drawn before.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use meanflow_core::random::{Purpose, Stream};
@@ -95,6 +96,22 @@ impl Subject {
                  `meanflow sample MODEL --vae VAE --out batch.npz`, then `meanflow eval batch.npz`"
             ))
         })?)
+    }
+
+    /// How often samples are drawn anew, of so many times asked: pictures are there only once.
+    pub(super) fn repeats(&self, asked: NonZeroUsize) -> u64 {
+        match self {
+            Self::Model(_) => asked.get() as u64,
+            Self::Pictures(..) => 1,
+        }
+    }
+
+    /// Classes that its samples can be asked to have.
+    pub(super) fn classes(&self) -> u64 {
+        match self {
+            Self::Model(drawer) => drawer.model.config().classes as u64,
+            Self::Pictures(_, source) => source.classes() as u64,
+        }
     }
 
     /// The data that the model was trained on, as it is.
