@@ -1,6 +1,6 @@
 """Scores generated digits against the digits data set.
 
-usage: score_digits.py FILE.npz
+usage: score_digits.py FILE.npz [REPORT.json]
 
 The file holds `arr_0`, uint8 images (N, 8, 8, 1), and `arr_1`, the N labels that
 were asked for. Prints one JSON object:
@@ -10,6 +10,11 @@ were asked for. Prints one JSON object:
 * `frechet`: Fréchet distance of the pixel vectors (64 numbers, 0..16) to the data
   set's: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
+With the report of `meanflow eval FILE.npz --ref configs/digits.toml --features pixels`,
+it computes the report's figures too, by numpy and scikit-learn alone, and prints each
+with the report's and their difference relative to it; exit code 1 if one is above 1e-5.
+The report's pixels lie in [-1, 1], an eighth of 0..16; f32 holds them to 6e-8.
+
 Needs numpy and scikit-learn; the data set is the one that scikit-learn ships.
 """
 
@@ -17,7 +22,9 @@ import json
 import sys
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import SVC
 
 
@@ -40,14 +47,57 @@ def frechet(a, b):
     return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * root)
 
 
+def inside(points, of, neighbours=3):
+    """Share of points within the ball of a sample of `of` that reaches its third neighbour."""
+    found, _ = NearestNeighbors(n_neighbors=neighbours + 1).fit(of).kneighbors(of)
+    radii = found[:, -1]
+    distances = cdist(points, of)
+    return float((distances <= radii * (1 + 1e-9)).any(axis=1).mean())
+
+
+def nearest(points, of, which=0):
+    """Median distance of points to their nearest in `of`, or to the one after `which`."""
+    found, _ = NearestNeighbors(n_neighbors=which + 1).fit(of).kneighbors(points)
+    return float(np.sort(found[:, which])[len(points) // 2])
+
+
+def figures(images, data):
+    """The figures of a report, by name, on its scale; it sees the data as bytes, too."""
+    data = np.floor(data * (255 / 16) + 0.5) * (16 / 255)
+    images, data = images / 8 - 1, data / 8 - 1
+    return {
+        "frechet": frechet(images, data),
+        "precision": inside(images, data),
+        "recall": inside(data, images),
+        "sample_to_data": nearest(images[:100], data),
+        "data_to_data": nearest(data[:1000], data, which=1),
+    }
+
+
+def compare(images, data, path):
+    """Prints the figures beside those of a report; whether they agree."""
+    with open(path) as file:
+        report = json.load(file)
+    known = {name: found["mean"] for name, found in report["ways"][0]["figures"].items()}
+    known |= report["memorisation"]
+    agree = True
+    for name, here in figures(images, data).items():
+        apart = abs(known[name] - here) / abs(here)
+        agree &= apart <= 1e-5
+        print(f"{name}: here {here:.9g}, report {known[name]:.9g}, apart {apart:.1e}")
+    return agree
+
+
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     with np.load(sys.argv[1]) as file:
         images, labels = pixels(file["arr_0"]), file["arr_1"]
     if len(images) != len(labels):
         sys.exit(f"{len(images)} images but {len(labels)} labels")
     digits = load_digits()
+    if len(sys.argv) == 3:
+        sys.exit(0 if compare(images, digits.data, sys.argv[2]) else 1)
     found = SVC(gamma=0.001).fit(digits.data, digits.target).predict(images)
     score = {
         "accuracy": float((found == labels.ravel()).mean()),
