@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::decode::Channels;
-use meanflow_data::{BadPictures, Collection, PictureSet, Source, digits, idx};
+use meanflow_data::{BadPictures, Collection, PictureSet, Source, idx};
 use meanflow_torch::networks::{Vae, VaeFiles};
-use meanflow_train::TrainConfig;
 use meanflow_train::latents::{encode, facts_of};
 use serde_json::json;
 
 use crate::args::Compute;
-use crate::commands::open_device;
+use crate::commands::{named_data, open_device};
 use crate::failure::Usage;
 use crate::output::say;
 use crate::progress::Count;
@@ -68,7 +66,7 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let facts = facts_of(&vae, &name, &weights)?;
     let data = match args.size {
         Some(size) => pictures(&args.data, size)?,
-        None => open(&args.data)?,
+        None => named(&args.data)?,
     };
     let start = Instant::now();
     let passes = if args.flip { 2 } else { 1 };
@@ -101,30 +99,10 @@ fn name_of(weights: &Path) -> String {
     )
 }
 
-/// Pictures of any sizes, cut to one.
-fn pictures(data: &Path, size: NonZeroUsize) -> anyhow::Result<Box<dyn Source>> {
-    let collection = Collection::open(data)?;
-    let set = PictureSet::new(collection, size.get(), Channels::Color, BadPictures::Refuse)?;
-    Ok(Box::new(set))
-}
-
-/// The pictures of a recipe or a folder, without augmentation.
-fn open(data: &Path) -> anyhow::Result<Box<dyn Source>> {
-    if data == Path::new("digits") {
-        return Ok(Box::new(digits::load()?));
-    }
-    if data
-        .extension()
-        .is_some_and(|extension| extension == "toml")
-    {
-        let config = TrainConfig::read(data, &[])?;
-        return Ok(config.data.plain().load(config.seed)?);
-    }
-    for variant in [Variant::Ten, Variant::Hundred] {
-        let (files, _) = variant.files(Part::Train);
-        if data.join(files[0]).is_file() {
-            return Ok(Box::new(cifar::read_directory(data, variant, Part::Train)?));
-        }
+/// Pictures of a recipe or a folder.
+fn named(data: &Path) -> anyhow::Result<Box<dyn Source>> {
+    if let Some(found) = named_data::open(data)? {
+        return Ok(found);
     }
     let context = || {
         format!(
@@ -133,4 +111,11 @@ fn open(data: &Path) -> anyhow::Result<Box<dyn Source>> {
         )
     };
     Ok(Box::new(idx::read_directory(data).with_context(context)?))
+}
+
+/// Pictures of any sizes, cut to one.
+fn pictures(data: &Path, size: NonZeroUsize) -> anyhow::Result<Box<dyn Source>> {
+    let collection = Collection::open(data)?;
+    let set = PictureSet::new(collection, size.get(), Channels::Color, BadPictures::Refuse)?;
+    Ok(Box::new(set))
 }

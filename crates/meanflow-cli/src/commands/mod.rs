@@ -8,8 +8,10 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
 mod interpolate;
+mod named_data;
 pub(crate) mod pictures;
 mod sample;
+mod samples;
 mod train;
 mod validate;
 

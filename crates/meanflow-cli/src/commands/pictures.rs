@@ -13,13 +13,15 @@ use meanflow_data::pack::{Packing, pack};
 use meanflow_data::survey::{Depth, Survey};
 use serde_json::{Value, json};
 
+use crate::commands::{named_data, samples};
 use crate::failure::{DATA, Usage};
 use crate::output::say;
 use crate::progress::Count;
 
-/// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones.
+/// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones. Of a recipe's data, MNIST's or
+/// CIFAR's files and latents every sample is read, and the first damage named.
 ///
-/// The exit code is 4 if there are any.
+/// The exit code is 4 if there is any.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  meanflow data verify data/pictures")]
 pub(crate) struct Verify {
@@ -27,7 +29,8 @@ pub(crate) struct Verify {
     pictures: Pictures,
 }
 
-/// Count the pictures of every class and size, from their headers alone.
+/// Count the pictures of every class and size, from their headers alone; of other data the samples of every class, with mean and deviation
+/// of every channel.
 ///
 /// The exit code is 4 if a header cannot be read.
 #[derive(Debug, clap::Args)]
@@ -39,7 +42,8 @@ pub(crate) struct Stats {
 
 #[derive(Debug, clap::Args)]
 struct Pictures {
-    /// A folder of pictures, or of classes with pictures; a zip archive in EDM's layout; a WebDataset archive or a folder of them
+    /// A folder of pictures, or of classes with pictures; a zip archive in EDM's layout; a WebDataset archive or a folder of them; for
+    /// verify and stats also a recipe, a folder with MNIST's, CIFAR's or latents' files, or `digits`
     #[arg(value_name = "PATH")]
     path: PathBuf,
     /// Report on standard output as JSON
@@ -90,6 +94,13 @@ pub(crate) fn run_pack(args: &Pack) -> anyhow::Result<u8> {
         ))
         .into());
     }
+    if named_data::open(&args.pictures.path)?.is_some() {
+        let path = args.pictures.path.display();
+        let text = format!(
+            "{path}: expected PNG and JPEG files; recipes read other data as they are, in few files already"
+        );
+        return Err(Usage(text).into());
+    }
     let packing = args.size.map_or(Packing::AsTheyAre, |size| {
         let channels = match args.colors {
             Colors::Grey => Channels::Grey,
@@ -122,6 +133,9 @@ fn size_of(path: &Path) -> anyhow::Result<u64> {
 }
 
 fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
+    if let Some(data) = named_data::open(&args.path)? {
+        return samples::report(&args.path, &*data, args.json);
+    }
     let collection = Collection::open(&args.path)?;
     let progress = Count::new(collection.len());
     let survey = Survey::of(&collection, depth, |more| progress.add(more));
@@ -151,7 +165,7 @@ fn as_json(args: &Pictures, collection: &Collection, survey: &Survey) -> Value {
 }
 
 /// Most classes and sizes that are listed for people.
-const LINES: usize = 20;
+pub(super) const LINES: usize = 20;
 
 fn as_text(args: &Pictures, collection: &Collection, survey: &Survey) -> String {
     let path = args.path.display();
@@ -178,7 +192,8 @@ fn as_text(args: &Pictures, collection: &Collection, survey: &Survey) -> String 
     text
 }
 
-fn rest(lines: usize) -> String {
+/// How many lines are left out.
+pub(super) fn rest(lines: usize) -> String {
     let more = lines.saturating_sub(LINES);
     if more == 0 {
         return String::new();

@@ -4,6 +4,7 @@ use std::fs;
 
 use meanflow_data::decode::Channels;
 use meanflow_data::latents::Latents;
+use meanflow_data::npy::{self, NpyData};
 use meanflow_data::{Collection, Picture, Source};
 use serde_json::Value;
 
@@ -112,4 +113,104 @@ fn pictures_are_encoded_at_one_size() {
     let latents = Latents::open(&scene.path("latents"), 2, false).unwrap();
     assert_eq!((latents.len(), latents.shape()), (6, &[3, 4, 4][..]));
     assert_eq!(latents.labels(), [0, 0, 0, 0, 1, 1]);
+}
+
+#[test]
+fn a_folder_a_zip_and_a_tar_have_the_same_latents() {
+    let scene = Scene::new();
+    vae(&scene);
+    // Made by Pillow, zipfile and webdataset.
+    let fixtures = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../meanflow-data/tests/fixtures"
+    );
+    let encoded = |data: &str, out: &str| {
+        let encode = ["data", "encode", data, "--size", "8", "--vae", "vae"];
+        scene.succeeds(&[&encode[..], &["--out", out]].concat());
+        fs::read(scene.path(out).join("moments.npy")).unwrap()
+    };
+    for name in ["stored.zip", "shard.tar"] {
+        let archive = format!("{fixtures}/{name}");
+        let collection = Collection::open(archive.as_ref()).unwrap();
+        let folder = format!("unpacked {name}");
+        fs::create_dir(scene.path(&folder)).unwrap();
+        for index in 0..collection.len() {
+            let end = collection.name(index).rsplit('.').next().unwrap();
+            let file = scene.path(&folder).join(format!("{index}.{end}"));
+            fs::write(file, collection.read(index).unwrap()).unwrap();
+        }
+        let whole = encoded(&archive, name);
+        assert!(whole == encoded(&folder, &format!("of {name}")), "{name}");
+        let labels = npy::read(&scene.path(name).join("labels.npy"), 1 << 20).unwrap();
+        assert_eq!(labels.data, NpyData::I64(collection.labels().to_vec()));
+    }
+}
+
+#[test]
+fn other_data_are_counted_and_what_is_not_finite_is_refused() {
+    let scene = Scene::new();
+    vae(&scene);
+    let stats = json(&scene.succeeds(&["data", "stats", "digits", "--json"]));
+    assert_eq!(
+        (&stats["samples"], &stats["shape"]),
+        (&1797.into(), &serde_json::json!([1, 8, 8]))
+    );
+    assert_eq!(stats["classes"].as_array().unwrap().len(), 10);
+    let digits = meanflow_data::digits::load().unwrap();
+    let all: Vec<usize> = (0..digits.len()).collect();
+    let values = digits.batch(&all).values;
+    let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;
+    let said = stats["channels"][0]["mean"].as_f64().unwrap();
+    // Two orders of adding a hundred thousand numbers in f64.
+    assert!((said - mean).abs() < 1e-10, "{said} {mean}");
+    assert_eq!(stats["channels"][0]["least"], -1.0);
+    let recipe = scene.succeeds(&["data", "verify", &scene.recipe()]);
+    assert!(recipe.contains("500 samples, shape [2]"), "{recipe}");
+    let refused = scene.fails(2, &["data", "pack", "digits", "--out", "all.zip"]);
+    assert!(refused.contains("expected PNG and JPEG files"), "{refused}");
+
+    scene.succeeds(&[
+        "data", "encode", "digits", "--vae", "vae", "--out", "latents",
+    ]);
+    let text = scene.succeeds(&["data", "verify", "latents"]);
+    assert!(
+        text.contains("1797 latents of vae") && text.contains("deviation"),
+        "{text}"
+    );
+    let path = scene.path("latents/moments.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    // The last number is of the last sample.
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let nan = scene.fails(4, &["data", "verify", "latents"]);
+    assert!(
+        nan.contains("moments.npy") && nan.contains("got NaN"),
+        "{nan}"
+    );
+    fs::write(&path, &bytes[..end - 4]).unwrap();
+    let short = scene.fails(4, &["data", "verify", "latents"]);
+    assert!(short.contains("moments.npy"), "{short}");
+}
+
+#[test]
+fn files_of_mnist_are_found_in_their_folder() {
+    let scene = Scene::new();
+    let idx = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../meanflow-data/tests/fixtures/idx"
+    );
+    let stats = json(&scene.succeeds(&["data", "stats", idx, "--json"]));
+    let classes = stats["classes"].as_array().unwrap();
+    let samples: u64 = classes
+        .iter()
+        .map(|class| class["samples"].as_u64().unwrap())
+        .sum();
+    assert_eq!(stats["samples"], samples);
+    fs::create_dir(scene.path("cut")).unwrap();
+    let file = |name, bytes: &[u8]| fs::write(scene.path("cut").join(name), bytes).unwrap();
+    file("train-images-idx3-ubyte", &[0, 0, 8, 3, 0, 0, 0, 1]);
+    file("train-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 1, 7]);
+    let error = scene.fails(4, &["data", "verify", "cut"]);
+    assert!(error.contains("train-images-idx3-ubyte"), "{error}");
 }
