@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use meanflow_eval::{Statistics, frechet_distance};
-use meanflow_torch::weights;
+use meanflow_torch::{memory, weights};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    memory::keep()?;
     let path = std::env::args()
         .nth(1)
         .ok_or("expected a file of features x and y")?;

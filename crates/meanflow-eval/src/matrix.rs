@@ -8,6 +8,20 @@ use crate::EvalError;
 ///
 /// Sums over thousands of samples and differences of nearly equal distances follow; f32 would not do for either.
 pub(crate) fn checked(what: &'static str, features: &Tensor) -> Result<Tensor, EvalError> {
+    check(what, features)?;
+    Ok(wide(features).contiguous())
+}
+
+/// `features` in f64 on the CPU.
+pub(crate) fn wide(features: &Tensor) -> Tensor {
+    features
+        .detach()
+        .to_device(Device::Cpu)
+        .to_kind(Kind::Double)
+}
+
+/// Refuses features that are not `[N, D]`, or not finite.
+pub(crate) fn check(what: &'static str, features: &Tensor) -> Result<(), EvalError> {
     if features.dim() != 2 || features.size()[1] == 0 {
         return Err(EvalError::Shape {
             what,
@@ -15,15 +29,10 @@ pub(crate) fn checked(what: &'static str, features: &Tensor) -> Result<Tensor, E
             got: features.size(),
         });
     }
-    let wide = features
-        .detach()
-        .to_device(Device::Cpu)
-        .to_kind(Kind::Double)
-        .contiguous();
     // A sum is finite if no number in it is infinite or NaN; 1e308 overflows and is no feature either.
-    let sums = wide.sum_dim_intlist(1, false, None::<Kind>);
+    let sums = features.detach().sum_dim_intlist(1, false, Kind::Double);
     match sums.isfinite().logical_not().nonzero() {
-        none if none.numel() == 0 => Ok(wide),
+        none if none.numel() == 0 => Ok(()),
         rows => Err(EvalError::NotFinite {
             what,
             row: rows.int64_value(&[0, 0]),

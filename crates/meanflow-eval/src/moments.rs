@@ -6,6 +6,11 @@ use crate::error::libtorch;
 use crate::part::{Named, PartFile};
 use crate::{EvalError, Statistics, matrix};
 
+/// Rows widened to f64 at a time, so that there is never a wide copy of all.
+const ROWS: i64 = 1024;
+/// Rows of the scatter that one product makes, up to its diagonal: half the work of a product that knows no symmetry.
+const PANEL: i64 = 256;
+
 /// Count, mean `[D]` and scatter `Σ (x − mean)(x − mean)ᵀ` `[D, D]` of the rows seen so far, in f64.
 ///
 /// Memory is `D²` numbers, however many rows come. Order and partition of the rows change nothing but rounding
@@ -27,7 +32,8 @@ use crate::{EvalError, Statistics, matrix};
 pub struct Moments {
     count: u64,
     mean: Tensor,
-    scatter: Tensor,
+    /// Its lower triangle; what stands above is of no meaning.
+    lower: Tensor,
 }
 
 impl Moments {
@@ -36,7 +42,7 @@ impl Moments {
         Self {
             count: 0,
             mean: Tensor::zeros([dims], (Kind::Double, Device::Cpu)),
-            scatter: Tensor::zeros([dims, dims], (Kind::Double, Device::Cpu)),
+            lower: Tensor::zeros([dims, dims], (Kind::Double, Device::Cpu)),
         }
     }
 
@@ -55,20 +61,22 @@ impl Moments {
     /// # Errors
     /// [`EvalError::Shape`] for another width, [`EvalError::NotFinite`]; the moments are unchanged then.
     pub fn push(&mut self, features: &Tensor) -> Result<(), EvalError> {
-        let rows = matrix::checked("features", features)?;
-        self.same_width(&rows.size())?;
-        let count = rows.size()[0];
+        matrix::check("features", features)?;
+        self.same_width(&features.size())?;
+        let count = features.size()[0];
         if count == 0 {
             return Ok(());
         }
-        let mean = rows.mean_dim(0, false, None::<Kind>);
-        let centred = rows - &mean;
+        let parts = features.split(ROWS, 0);
+        let sum: Tensor = parts
+            .iter()
+            .map(|part| matrix::wide(part).sum_dim_intlist(0, false, None::<Kind>))
+            .sum();
+        let mean = sum / count as f64;
         self.shift(count as u64, &mean);
-        let failed = libtorch("add to a covariance");
-        let _ = self
-            .scatter
-            .f_addmm_(&centred.tr(), &centred)
-            .map_err(failed)?;
+        for part in parts {
+            self.add_centred(&(matrix::wide(&part) - &mean))?;
+        }
         Ok(())
     }
 
@@ -80,7 +88,7 @@ impl Moments {
         self.same_width(&other.mean.size())?;
         if other.count > 0 {
             self.shift(other.count, &other.mean);
-            self.scatter += &other.scatter;
+            self.lower += &other.lower;
         }
         Ok(())
     }
@@ -97,7 +105,7 @@ impl Moments {
                 got: self.count,
             });
         }
-        let covariance = &self.scatter / (self.count - 1) as f64;
+        let covariance = self.scatter() / (self.count - 1) as f64;
         Statistics::new(&self.mean, &covariance)
     }
 
@@ -107,7 +115,7 @@ impl Moments {
         vec![
             named("count", &Tensor::from_slice(&[self.count as i64])),
             named("mean", &self.mean),
-            named("scatter", &self.scatter),
+            named("scatter", &self.scatter()),
         ]
     }
 
@@ -129,8 +137,28 @@ impl Moments {
         Ok(Self {
             count: count.int64_value(&[0]) as u64,
             mean,
-            scatter,
+            lower: scatter,
         })
+    }
+
+    /// Both triangles.
+    fn scatter(&self) -> Tensor {
+        self.lower.tril(0) + self.lower.tril(-1).tr()
+    }
+
+    /// Adds the scatter of rows around zero, panel by panel.
+    fn add_centred(&mut self, rows: &Tensor) -> Result<(), EvalError> {
+        for start in (0..self.dims()).step_by(PANEL as usize) {
+            let length = PANEL.min(self.dims() - start);
+            let columns = rows.narrow(1, start, length).tr();
+            let _ = self
+                .lower
+                .narrow(0, start, length)
+                .narrow(1, 0, start + length)
+                .f_addmm_(&columns, &rows.narrow(1, 0, start + length))
+                .map_err(libtorch("add to a covariance"))?;
+        }
+        Ok(())
     }
 
     /// Makes the mean that of the rows seen and of `count` more around `mean`, whose own scatter is still to be added.
@@ -138,7 +166,7 @@ impl Moments {
         let (seen, more) = (self.count as f64, count as f64);
         let share = more / (seen + more);
         let distance = mean - &self.mean;
-        self.scatter += (&distance * (seen * share)).outer(&distance);
+        self.lower += (&distance * (seen * share)).outer(&distance);
         self.mean += distance * share;
         self.count += count;
     }

@@ -72,6 +72,18 @@ fn they_are_mean_and_covariance() {
     );
 }
 
+/// More rows than are widened at a time, more columns than a panel has, and one of them twice: off the diagonal too.
+#[test]
+fn panels_and_parts_make_the_whole() {
+    let x = normal(1500, 600, 3);
+    let x = Tensor::cat(&[&x, &x.narrow(1, 0, 1)], 1);
+    let found = in_batches(&x, &[1400, 100]).statistics().unwrap();
+    let expected = x.tr().cov(1, None::<Tensor>, None::<Tensor>);
+    // Sums of 1500 products of numbers up to 4, over 1499.
+    assert!(difference(found.covariance(), &expected) < 1e-12);
+    assert!(expected.double_value(&[600, 0]) > 0.9);
+}
+
 /// Sums of squares would lose eight digits to a mean of 1e8.
 #[test]
 fn a_large_mean_costs_no_digits() {
