@@ -22,6 +22,10 @@ pub enum DropRows {
     /// As many rows as a draw over all rows hits, but only flow rows, `r = t`: what the official code does, whose null
     /// class never sees a jump.
     Flow,
+    /// In every batch of `B` rows the same number, `round(probability · B)`, of which `round(probability · jumps)` are jump
+    /// rows: the last rows of either kind, which are as random as any, as samples and times are. Without a window, guidance
+    /// then needs as many forwards in every batch with so many jump rows.
+    Count,
 }
 
 impl LabelDrop {
@@ -51,20 +55,46 @@ impl LabelDrop {
         self.rows
     }
 
+    /// Whether a batch of so many rows can lose a label.
+    pub fn can_drop(&self, rows: usize) -> bool {
+        match self.rows {
+            DropRows::Count => self.count(rows) > 0,
+            DropRows::Independent | DropRows::Flow => self.probability > 0.0 && rows > 0,
+        }
+    }
+
     /// For every row of a batch, whose first `jumps` rows have `r < t`, whether its label is dropped.
     pub fn draw(&self, rows: usize, jumps: usize, stream: &mut Stream) -> Vec<bool> {
-        let hits: Vec<bool> = (0..rows)
-            .map(|_| stream.uniform() < self.probability)
-            .collect();
+        let hits = (0..rows).map(|_| stream.uniform() < self.probability);
         match self.rows {
-            DropRows::Independent => hits,
+            DropRows::Independent => hits.collect(),
             DropRows::Flow => {
-                let count = hits.iter().filter(|hit| **hit).count();
-                let first = jumps.max(rows - count);
-                (0..rows).map(|row| row >= first).collect()
+                let count = hits.filter(|hit| *hit).count();
+                last(rows, jumps, 0, count.min(rows - jumps))
+            }
+            DropRows::Count => {
+                let of_jumps = self.count(jumps);
+                last(rows, jumps, of_jumps, self.count(rows) - of_jumps)
             }
         }
     }
+
+    /// The number of rows, of so many, that is nearest to the probability.
+    fn count(&self, rows: usize) -> usize {
+        (self.probability * rows as f64).round() as usize
+    }
+}
+
+/// Marks the last `of_jumps` of the jump rows and the last `of_flow` of the others.
+fn last(rows: usize, jumps: usize, of_jumps: usize, of_flow: usize) -> Vec<bool> {
+    let marked = |row| {
+        if row < jumps {
+            row + of_jumps >= jumps
+        } else {
+            row + of_flow >= rows
+        }
+    };
+    (0..rows).map(marked).collect()
 }
 
 /// The setting as written, before it is checked.

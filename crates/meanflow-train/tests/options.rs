@@ -146,6 +146,30 @@ fn nobody_waits_for_a_step_whose_numbers_stay_on_the_device() {
 }
 
 #[test]
+fn with_counted_rows_every_step_has_the_same_passes() {
+    let passes = |overrides: &[&str]| {
+        let (mut trainer, _) = trained_for(0, &[&RICH[..], overrides].concat());
+        let mut step = |_| {
+            let before = trainer.model().passes();
+            trainer.step().unwrap();
+            trainer.model().passes().since(before)
+        };
+        (0..8).map(&mut step).collect::<Vec<_>>()
+    };
+    let counted = "label_drop={ probability = 0.1, rows = \"count\" }";
+    let always = "guidance={ omega = 1.0, kappa = 0.5, window = { start = 0.0, end = 1.0 } }";
+    for one in passes(&[counted, always]) {
+        // Of 16 jump rows 2 are without their class, of all 32 rows 3.
+        let expected = (32 + 14 + 29, 16, 32);
+        assert_eq!((one.forwards, one.tangents, one.taped), expected);
+    }
+    for varying in [&[counted][..], &[always]] {
+        let all = passes(varying);
+        assert!(all.iter().any(|one| *one != all[0]), "{varying:?}");
+    }
+}
+
+#[test]
 fn products_in_bfloat16_train_about_the_same() {
     // The mean of the last quarter of a run, in which the loss of the digits falls to less than half.
     let end = |precision: &str| {

@@ -26,6 +26,33 @@ proptest! {
     }
 
     #[test]
+    fn count_drops_the_nearest_number_of_rows_and_of_jumps(
+        probability in 0.0..=1.0, rows in 0usize..40, share in 0.0..=1.0, step: u64,
+    ) {
+        let jumps = (rows as f64 * share) as usize;
+        let drop = LabelDrop::new(probability, DropRows::Count).unwrap();
+        let dropped = draw(&drop, rows, jumps, step);
+        prop_assert_eq!(dropped.len(), rows);
+        for part in [&dropped[..], &dropped[..jumps]] {
+            // Half a row, and the rounding of a product.
+            let error = count(part) as f64 - probability * part.len() as f64;
+            prop_assert!(error.abs() <= 0.5 + 1e-12, "{} of {}", count(part), part.len());
+        }
+        prop_assert_eq!(&dropped, &draw(&drop, rows, jumps, step.wrapping_add(1)));
+    }
+
+    #[test]
+    fn a_batch_can_lose_a_label_where_one_draw_of_many_does(
+        probability in prop_oneof![Just(0.0), 0.1..=1.0], rows in 0usize..8, kind in 0usize..3,
+    ) {
+        let kind = [DropRows::Independent, DropRows::Flow, DropRows::Count][kind];
+        let drop = LabelDrop::new(probability, kind).unwrap();
+        // At a probability of 0.1 all 300 miss a single row once in 5e13.
+        let any = (0..300).any(|step| count(&draw(&drop, rows, 0, step)) > 0);
+        prop_assert_eq!(drop.can_drop(rows), any);
+    }
+
+    #[test]
     fn a_draw_can_be_repeated(probability in 0.0..=1.0, step: u64) {
         let drop = LabelDrop::new(probability, DropRows::Independent).unwrap();
         prop_assert_eq!(draw(&drop, 20, 5, step), draw(&drop, 20, 5, step));
@@ -49,7 +76,7 @@ fn the_frequency_of_drops_is_their_probability_on_every_kind_of_row() {
 
 #[test]
 fn certain_drops_are_certain() {
-    for rows in [DropRows::Independent, DropRows::Flow] {
+    for rows in [DropRows::Independent, DropRows::Flow, DropRows::Count] {
         assert_eq!(
             count(&draw(&LabelDrop::new(0.0, rows).unwrap(), 1000, 0, 0)),
             0

@@ -38,6 +38,37 @@ proptest! {
     }
 }
 
+/// How many rows of jumps with their class, of flow with theirs and of the null class every batch of a hundred asks for.
+fn forwards(rows: DropRows, window: Window) -> Vec<[usize; 3]> {
+    let guidance = Guidance::new(1.0, 0.5, window).unwrap();
+    let drop = LabelDrop::new(0.2, rows).unwrap();
+    let batch = |step| {
+        let times = times(20, 0.25, step);
+        let dropped = drop.draw(20, times.jumps, &mut Stream::new(1, Purpose::Labels, step));
+        let plan = GuidancePlan::new(&guidance, &times, &dropped);
+        [plan.class_forward, plan.class_reuse, plan.null_forward].map(|rows| rows.len())
+    };
+    (0..100).map(batch).collect()
+}
+
+#[test]
+fn counted_drops_leave_every_batch_the_same_forwards() {
+    // One of five jump rows and three of fifteen flow rows are without their class.
+    assert_eq!(
+        forwards(DropRows::Count, Window::ALL),
+        vec![[4, 12, 16]; 100]
+    );
+    let part = Window::new(0.2, 0.9).unwrap();
+    for (rows, window) in [
+        (DropRows::Independent, Window::ALL),
+        (DropRows::Flow, Window::ALL),
+        (DropRows::Count, part),
+    ] {
+        let all = forwards(rows, window);
+        assert!(all.iter().any(|one| *one != all[0]), "{rows:?} {window:?}");
+    }
+}
+
 #[test]
 fn without_guidance_nothing_is_planned() {
     let plan = GuidancePlan::new(&Guidance::NONE, &times(8, 0.25, 0), &[false; 8]);

@@ -50,6 +50,7 @@ impl TrainConfig {
 
     fn fault_of_labels(&self) -> Option<Fault> {
         let conditional = self.is_conditional();
+        let batch = self.training.batch.get();
         match (&self.guidance, &self.label_drop) {
             (Some(_), _) if !conditional => {
                 fault("guidance", &"expected no guidance for data without labels")
@@ -60,11 +61,13 @@ impl TrainConfig {
             ),
             (Some(guidance), drop)
                 if uses_null_class(guidance)
-                    && drop.as_ref().is_none_or(|d| d.probability() == 0.0) =>
+                    && drop.as_ref().is_none_or(|drop| !drop.can_drop(batch)) =>
             {
                 fault(
                     "guidance",
-                    &"expected label_drop.probability > 0: guidance asks the null class, which is only trained by dropped labels",
+                    &format!(
+                        "expected a label_drop.probability that drops a label of a batch of {batch}: guidance asks the null class, which is only trained by dropped labels"
+                    ),
                 )
             }
             _ => None,

@@ -167,6 +167,14 @@ fn contradictions_are_refused_with_their_key() {
     );
     let undropped = message("probability = 0.1", "probability = 0.0");
     assert!(undropped.contains("label_drop.probability"), "{undropped}");
+    let rounded = message(
+        "probability = 0.1\nrows = \"independent\"",
+        "probability = 0.003\nrows = \"count\"",
+    );
+    assert!(
+        rounded.contains("drops a label of a batch of 128"),
+        "{rounded}"
+    );
     let slow = message("warmup_steps = 10", "warmup_steps = 3000");
     assert!(
         slow.starts_with("x.toml:48:16: rate.warmup_steps"),
