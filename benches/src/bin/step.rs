@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use benches::{Options, Training, Variant, proof, protocol};
@@ -73,7 +73,11 @@ fn peaks_of_a_process_of_its_own() -> Result<Peaks, Box<dyn Error>> {
     let output = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .arg("--peaks")
+        .stderr(Stdio::inherit())
         .output()?;
+    if !output.status.success() {
+        return Err(format!("measuring the peak memory ended: {}", output.status).into());
+    }
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
