@@ -34,6 +34,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod combination;
 mod error;
 pub mod identity;
 pub mod interval;
@@ -46,6 +47,7 @@ pub mod state;
 pub mod times;
 pub mod weighting;
 
+pub use combination::Combination;
 pub use error::CoreError;
 pub use identity::{Leg, consistency_residual, displacement, identity_residual, jump, target};
 pub use interval::{Interval, IntervalError};

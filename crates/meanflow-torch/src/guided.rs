@@ -2,108 +2,74 @@
 
 use std::ops::Range;
 
-use meanflow_cfg::{Coefficients, GuidancePlan, guided_velocity};
-use tch::{Tensor, no_grad};
+use tch::Tensor;
 
-use crate::tensor::{Rows, per_row};
-use crate::{Batch, Condition, Model, host};
+use crate::Model;
+use crate::inputs::{GuidanceInputs, Inputs};
+use crate::tensor::combination;
 
 /// `v_t` and the predictions `u(z,t,t|c)` and `u(z,t,t|∅)` in the rows that weigh them, `[B, …]`, off the tape.
-pub(crate) struct Guided {
-    plan: GuidancePlan,
-    velocity: Rows,
+pub(crate) struct Guided<'a> {
+    inputs: &'a GuidanceInputs,
+    velocity: Tensor,
     class: Option<Tensor>,
     null: Option<Tensor>,
 }
 
-impl Guided {
-    /// Evaluates the network where the plan asks for a forward of its own, all in one batch.
-    pub(crate) fn evaluate(
-        model: &Model,
-        plan: GuidancePlan,
-        z: &Rows,
-        v: &Rows,
-        batch: &Batch,
-        t: &[f64],
-    ) -> Self {
-        let needed = |rows: bool| rows.then(|| v.0.zeros_like());
-        let class = needed(!plan.class_forward.is_empty() || !plan.class_reuse.is_empty());
-        let null = needed(!plan.null_forward.is_empty());
+impl<'a> Guided<'a> {
+    /// Evaluates the network where a row needs a forward of its own, all in one batch.
+    pub(crate) fn evaluate(model: &Model, inputs: &'a Inputs, z: &Tensor, v: &Tensor) -> Self {
+        let guidance = &inputs.guidance;
+        let needed = |rows: i64| (rows > 0).then(|| v.zeros_like());
+        let (with, without) = guidance.forwards();
         let mut guided = Self {
-            plan,
-            velocity: v.clone(),
-            class,
-            null,
+            inputs: guidance,
+            velocity: v.shallow_clone(),
+            class: needed(with + guidance.reused().size()[0]),
+            null: needed(without),
         };
-        if let Some(labels) = &batch.labels {
-            no_grad(|| guided.forward(model, z, t, labels, batch.augment.as_ref()));
+        if with + without > 0 {
+            guided.forward(model, inputs, z);
         }
         guided
     }
 
-    fn forward(
-        &mut self,
-        model: &Model,
-        z: &Rows,
-        t: &[f64],
-        labels: &[i64],
-        augment: Option<&Tensor>,
-    ) {
-        let (class_rows, null_rows) = (&self.plan.class_forward, &self.plan.null_forward);
-        let rows: Vec<usize> = class_rows.iter().chain(null_rows).copied().collect();
-        if rows.is_empty() {
-            return;
-        }
-        let times: Vec<f64> = rows.iter().map(|row| t[*row]).collect();
-        let mut classes: Vec<i64> = class_rows.iter().map(|row| labels[*row]).collect();
-        classes.resize(rows.len(), model.config().classes);
-        let index = indices(&rows, &z.0);
-        let times = per_row(&times, &z.0).into();
-        let condition = Condition {
-            labels: model.label_tensor(Some(&classes), rows.len()),
-            augment: augment.map(|all| all.index_select(0, &index)),
-            dropout: None,
-        };
-        let state = z.0.index_select(0, &index).into();
-        let u = model.forward(&state, &times, &times, &condition);
+    fn forward(&mut self, model: &Model, inputs: &Inputs, z: &Tensor) {
+        let (index, times) = (self.inputs.rows(), self.inputs.times());
+        let times = times.shallow_clone().into();
+        let state = z.index_select(0, index).into();
+        let u = model.forward(&state, &times, &times, &inputs.guidance_condition());
         let u = u.into_parts().0;
-        let split = class_rows.len() as i64;
-        let rest = rows.len() as i64 - split;
-        put(
-            &mut self.class,
-            &index.narrow(0, 0, split),
-            &u.narrow(0, 0, split),
-        );
+        let (with, without) = self.inputs.forwards();
+        let part = |x: &Tensor, start, length| x.narrow(0, start, length);
+        put(&mut self.class, &part(index, 0, with), &part(&u, 0, with));
         put(
             &mut self.null,
-            &index.narrow(0, split, rest),
-            &u.narrow(0, split, rest),
+            &part(index, with, without),
+            &part(&u, with, without),
         );
     }
 
     /// Takes `u(z,t,t|c)` of the flow rows from the main forward, whose rows they are.
     pub(crate) fn reuse(&mut self, u: &Tensor) {
-        let index = indices(&self.plan.class_reuse, u);
-        put(&mut self.class, &index, &u.index_select(0, &index));
+        let index = self.inputs.reused();
+        put(&mut self.class, index, &u.index_select(0, index));
     }
 
-    /// `ṽ` (M20) of these rows.
-    pub(crate) fn velocity(&self, rows: Range<usize>) -> Rows {
-        let coefficients: &[Coefficients] = &self.plan.coefficients[rows.clone()];
-        let part = |x: &Tensor| Rows(x.narrow(0, rows.start as i64, rows.len() as i64));
+    /// `ṽ` (M20) of these rows; `v` itself where no row of the batch weighs a prediction.
+    pub(crate) fn velocity(&self, rows: Range<i64>) -> Tensor {
+        let part = |x: &Tensor| x.narrow(0, rows.start, rows.end - rows.start);
+        let [of_v, of_class, of_null] = self.inputs.weights().map(part);
+        let velocity = part(&self.velocity);
         let (class, null) = (self.class.as_ref().map(part), self.null.as_ref().map(part));
-        guided_velocity(
-            &part(&self.velocity.0),
-            class.as_ref(),
-            null.as_ref(),
-            coefficients,
-        )
+        if class.is_none() && null.is_none() {
+            return velocity;
+        }
+        let mut terms = vec![(&of_v, &velocity)];
+        terms.extend(class.iter().map(|u| (&of_class, u)));
+        terms.extend(null.iter().map(|u| (&of_null, u)));
+        combination(&terms)
     }
-}
-
-fn indices(rows: &[usize], like: &Tensor) -> Tensor {
-    let rows: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
-    host::upload(&rows, like.device())
 }
 
 /// Writes rows of `values` into `into`, where there are any.

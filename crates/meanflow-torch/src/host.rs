@@ -10,6 +10,7 @@ use crate::shim::host as shim;
 
 thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
+    static SENDS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// `values` on a device, `[len]`. For a CUDA device they go through pinned memory and nobody waits for them.
@@ -19,6 +20,7 @@ pub fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
 
 /// A tensor of the host on a device, in the same way.
 pub(crate) fn send(tensor: &Tensor, device: Device) -> Tensor {
+    SENDS.set(SENDS.get() + 1);
     match device {
         Device::Cuda(index) => {
             shim::send_pinned(tensor, index).expect("pinned memory and the device are there")
@@ -55,6 +57,13 @@ pub fn waits<T>(work: impl FnOnce() -> T) -> Result<(T, u64), TorchError> {
     Ok((result, operations + READS.get() - before))
 }
 
+/// Runs `work` and counts the tensors that this thread sent to a device; those that a CPU kept count, too.
+pub fn sends<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = SENDS.get();
+    let result = work();
+    (result, SENDS.get() - before)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +82,8 @@ mod tests {
 
     #[test]
     fn what_goes_over_comes_back() {
-        let there = upload(&[1_i64, -2, 3], Device::Cpu);
+        let (there, sends) = sends(|| upload(&[1_i64, -2, 3], Device::Cpu));
+        assert_eq!(sends, 1);
         assert_eq!(there.kind(), Kind::Int64);
         assert_eq!(read(&there.reshape([3, 1])).unwrap(), [1.0, -2.0, 3.0]);
     }

@@ -2,8 +2,7 @@
 //!
 //! Shapes: `B` rows of a batch, the `k` rows with `r < t` (the jump rows) first.
 
-use meanflow_cfg::{Guidance, GuidancePlan};
-use meanflow_core::identity;
+use meanflow_cfg::Guidance;
 use meanflow_core::schedule::Schedule;
 use meanflow_core::times::TimeDraw;
 use meanflow_core::weighting::AdaptiveWeight;
@@ -11,8 +10,9 @@ use tch::{Kind, Tensor, no_grad};
 
 use crate::engine::{Direction, Engine, Point};
 use crate::guided::Guided;
-use crate::tensor::{PerRow, Rows, per_row, squared_norms};
-use crate::{Condition, Dropout, Model, TorchError};
+use crate::inputs::Inputs;
+use crate::tensor::{PerRow, combination, squared_norms};
+use crate::{Dropout, Model, TorchError};
 
 /// What is minimised.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,45 +63,39 @@ impl Objective {
     /// # Errors
     /// If the parts of the batch differ in their number of rows.
     pub fn loss(&self, model: &Model, batch: &Batch) -> Result<StepLoss, TorchError> {
-        self.loss_along(Direction::PATH, model, batch)
+        self.loss_along(Direction::PATH, model, &Inputs::new(self, model, batch)?)
     }
 
-    /// As [`Objective::loss`], with the derivative along any direction in the place of `du/dt`: for ablations.
+    /// As [`Objective::loss`], of inputs that are on the device, and with the derivative along any direction in the place
+    /// of `du/dt`: for ablations.
     ///
     /// # Errors
-    /// As [`Objective::loss`].
+    /// If libtorch refuses.
     pub fn loss_along(
         &self,
         direction: Direction,
         model: &Model,
-        batch: &Batch,
+        inputs: &Inputs,
     ) -> Result<StepLoss, TorchError> {
-        batch.check()?;
-        let (t, r) = (batch.times.ts(), batch.times.rs());
-        let (z, v) = self.path(batch, &t);
-        let dropped = batch.without_class();
-        let mut plan = GuidancePlan::new(&self.guidance, &batch.times, &dropped);
-        if batch.drops_units(model) {
-            // The main forward has dropped units, which the velocity of guidance has not: no row of it can be reused.
-            plan.class_forward.append(&mut plan.class_reuse);
-        }
-        let mut guided = Guided::evaluate(model, plan, &z, &v, batch, &t);
-        let jumps = batch.times.jumps;
+        let (z, v) = path(inputs);
+        let (jumps, rows) = (inputs.jumps(), z.size()[0]);
+        let mut guided = no_grad(|| Guided::evaluate(model, inputs, &z, &v));
         let velocity = no_grad(|| guided.velocity(0..jumps));
         let point = Point {
-            r: per_row(&r, &z.0),
-            t: per_row(&t, &z.0),
-            condition: batch.condition(model),
-            velocity: velocity.0.shallow_clone(),
-            z: z.0,
+            r: inputs.r().shallow_clone(),
+            t: inputs.t().shallow_clone(),
+            condition: inputs.condition(),
+            velocity: velocity.shallow_clone(),
+            z,
         };
         let (u, dudt) = self.engine.evaluate_along(direction, model, &point)?;
         let target = no_grad(|| {
             guided.reuse(&u.detach());
-            let jump = identity::target(&velocity, &Rows(dudt), &batch.times.lengths()[..jumps]);
-            Tensor::cat(&[jump.0, guided.velocity(jumps..t.len()).0], 0)
+            let [of_v, of_dudt] = inputs.target();
+            let jump = combination(&[(of_v, &velocity), (of_dudt, &dudt)]);
+            Tensor::cat(&[jump, guided.velocity(jumps..rows)], 0)
         });
-        Ok(self.step_loss(&u, &target, &v.0))
+        Ok(self.step_loss(&u, &target, &v))
     }
 
     /// The loss of plain flow matching (M5) on the same batch: every row at `r = t`, and no derivative.
@@ -109,28 +103,12 @@ impl Objective {
     /// # Errors
     /// If the parts of the batch differ in their number of rows.
     pub fn flow_matching_loss(&self, model: &Model, batch: &Batch) -> Result<StepLoss, TorchError> {
-        batch.check()?;
-        let t = batch.times.ts();
-        let (z, v) = self.path(batch, &t);
-        let times = per_row(&t, &z.0).into();
-        let state = z.0.into();
-        let u = model.forward(&state, &times, &times, &batch.condition(model));
+        let inputs = Inputs::new(self, model, batch)?;
+        let (z, v) = path(&inputs);
+        let times = inputs.t().shallow_clone().into();
+        let u = model.forward(&z.into(), &times, &times, &inputs.condition());
         let u = u.into_parts().0;
-        Ok(self.step_loss(&u, &v.0, &v.0))
-    }
-
-    /// `z_t` and `v_t` (M1, M2).
-    fn path(&self, batch: &Batch, t: &[f64]) -> (Rows, Rows) {
-        let (x, e) = (
-            Rows(batch.data.shallow_clone()),
-            Rows(batch.noise.shallow_clone()),
-        );
-        no_grad(|| {
-            (
-                self.schedule.interpolate(&x, &e, t),
-                self.schedule.velocity(&x, &e, t),
-            )
-        })
+        Ok(self.step_loss(&u, &v, &v))
     }
 
     /// `mean_i w_i L_i` with `w_i = sg(L_i + c)^−p`, and the monitor beside it.
@@ -146,24 +124,24 @@ impl Objective {
     }
 }
 
-impl Batch {
-    /// What the network is told in training.
-    fn condition(&self, model: &Model) -> Condition {
-        let labels = self.training_labels(model.config().classes);
-        let rows = self.data.size()[0];
-        Condition {
-            labels: model.label_tensor(labels.as_deref(), rows as usize),
-            augment: self.augment.as_ref().map(Tensor::shallow_clone),
-            dropout: self.dropout.map(|seed| Dropout { seed, rows }),
-        }
-    }
+/// `z_t` and `v_t` (M1, M2).
+fn path(inputs: &Inputs) -> (Tensor, Tensor) {
+    let of = |[x, e]: [&Tensor; 2]| combination(&[(x, &inputs.data), (e, &inputs.noise)]);
+    no_grad(|| (of(inputs.path()), of(inputs.velocity())))
+}
 
-    fn drops_units(&self, model: &Model) -> bool {
-        self.dropout.is_some() && model.config().network.has_dropout()
+impl Batch {
+    /// The units that a network with dropout drops.
+    pub(crate) fn dropout_of(&self, model: &Model) -> Option<Dropout> {
+        let seed = self
+            .dropout
+            .filter(|_| model.config().network.has_dropout())?;
+        let rows = self.data.size()[0];
+        Some(Dropout { seed, rows })
     }
 
     /// Labels with "no class" in the dropped rows.
-    fn training_labels(&self, classes: i64) -> Option<Vec<i64>> {
+    pub(crate) fn training_labels(&self, classes: i64) -> Option<Vec<i64>> {
         let labels = self.labels.as_ref()?;
         Some(
             labels
@@ -175,14 +153,14 @@ impl Batch {
     }
 
     /// The rows that have no class to be guided towards.
-    fn without_class(&self) -> Vec<bool> {
+    pub(crate) fn without_class(&self) -> Vec<bool> {
         match self.labels {
             Some(_) => self.dropped.clone(),
             None => vec![true; self.dropped.len()],
         }
     }
 
-    fn check(&self) -> Result<(), TorchError> {
+    pub(crate) fn check(&self) -> Result<(), TorchError> {
         let rows = self.data.size()[0];
         let counts = [
             self.times.intervals.len() as i64,

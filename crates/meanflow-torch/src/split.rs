@@ -3,7 +3,7 @@
 use meanflow_core::times::TimeDraw;
 use tch::Tensor;
 
-use crate::{Batch, host};
+use crate::Batch;
 
 impl Batch {
     /// Number of rows.
@@ -19,24 +19,15 @@ impl Batch {
     pub fn split(&self, parts: usize) -> Vec<Self> {
         let rows = |part| (part..self.rows()).step_by(parts);
         (0..parts)
-            .map(|part| (part as u64, rows(part).collect::<Vec<usize>>()))
+            .map(|part| (part, rows(part).collect::<Vec<usize>>()))
             .filter(|(_, rows)| !rows.is_empty())
-            .map(|(part, rows)| self.part(&rows, part))
+            .map(|(part, rows)| self.part(&rows, part, parts))
             .collect()
     }
 
-    /// The rows `rows`, ascending, with the drops of part number `part`.
-    fn part(&self, rows: &[usize], part: u64) -> Self {
-        let index: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
-        let index = host::upload(&index, self.data.device());
-        let whole = rows.len() == self.rows();
-        let select = |x: &Tensor| {
-            if whole {
-                x.shallow_clone()
-            } else {
-                x.index_select(0, &index)
-            }
-        };
+    /// Part number `part` of so many: its rows, ascending.
+    fn part(&self, rows: &[usize], part: usize, parts: usize) -> Self {
+        let select = |x: &Tensor| x.slice(0, part as i64, None, parts as i64).contiguous();
         Self {
             data: select(&self.data),
             noise: select(&self.noise),
@@ -50,7 +41,7 @@ impl Batch {
             },
             dropped: rows.iter().map(|row| self.dropped[*row]).collect(),
             augment: self.augment.as_ref().map(select),
-            dropout: self.dropout.map(|seed| seed.wrapping_add(part)),
+            dropout: self.dropout.map(|seed| seed.wrapping_add(part as u64)),
         }
     }
 }

@@ -27,10 +27,10 @@ impl State for Rows {
             sum = Some(match (sum, constant(coefficients)) {
                 (None, Some(1.0)) => x.shallow_clone(),
                 (None, Some(c)) => x * c,
-                (None, None) => x * column(coefficients, x),
+                (None, None) => x * column(&per_row(coefficients, x), x),
                 (Some(sum), Some(1.0)) => sum + x,
                 (Some(sum), Some(c)) => sum + x * c,
-                (Some(sum), None) => sum.addcmul(&column(coefficients, x), x),
+                (Some(sum), None) => sum.addcmul(&column(&per_row(coefficients, x), x), x),
             });
         }
         Self(sum.expect("a combination has a term"))
@@ -61,11 +61,20 @@ pub(crate) fn per_row(values: &[f64], like: &Tensor) -> Tensor {
     )
 }
 
-/// One number a row, shaped to broadcast against `like`: `[B, 1, …]`.
-fn column(values: &[f64], like: &Tensor) -> Tensor {
+/// [`State::combine`] with the coefficients on the device, `[B]` each.
+pub(crate) fn combination(terms: &[(&Tensor, &Tensor)]) -> Tensor {
+    let ((first, x), rest) = terms.split_first().expect("a combination has a term");
+    rest.iter()
+        .fold(*x * column(first, x), |sum, (coefficients, x)| {
+            sum.addcmul(&column(coefficients, x), x)
+        })
+}
+
+/// One number a row, `[B]`, shaped to broadcast against `like`: `[B, 1, …]`.
+fn column(values: &Tensor, like: &Tensor) -> Tensor {
     let mut shape = vec![1; like.dim()];
-    shape[0] = values.len() as i64;
-    per_row(values, like).reshape(shape)
+    shape[0] = -1;
+    values.reshape(shape)
 }
 
 /// The sum over all dimensions but the first of `x²`, `[B]`.

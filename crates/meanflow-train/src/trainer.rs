@@ -8,7 +8,9 @@ use meanflow_cfg::Guidance;
 use meanflow_data::Source;
 use meanflow_data::latents::Facts;
 use meanflow_torch::engine::Direction;
-use meanflow_torch::{Adam, Batch, Device, Kind, Model, Objective, Tensor, device, weights};
+use meanflow_torch::{
+    Adam, Batch, Device, Inputs, Kind, Model, Objective, Tensor, device, weights,
+};
 use tch::no_grad;
 
 use crate::TrainError;
@@ -212,7 +214,8 @@ impl Trainer {
         self.model.parameters().zero_grad();
         let mut numbers = Vec::with_capacity(parts);
         for part in batch.split(parts) {
-            let loss = self.objective.loss_along(direction, &self.model, &part)?;
+            let inputs = Inputs::new(&self.objective, &self.model, &part)?;
+            let loss = self.objective.loss_along(direction, &self.model, &inputs)?;
             let scaled = loss.loss * (part.rows() as f64 / batch.rows() as f64);
             scaled.backward();
             numbers.push((scaled.detach(), loss.unweighted));

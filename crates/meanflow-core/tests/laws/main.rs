@@ -2,6 +2,7 @@
 
 mod average_velocity;
 mod cases;
+mod combination;
 mod interval;
 mod inversion;
 mod mixture;
