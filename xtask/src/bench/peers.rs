@@ -74,18 +74,23 @@ struct Row {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let programs = args.options.programs("step", &python::PEERS)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for size in &args.sizes {
         for &guidance in &args.guidance {
-            rows.extend(compare(args, &programs, size, guidance)?);
+            rows.extend(compare(args, &programs, (size, guidance), &mut absent)?);
         }
     }
-    println!("{}", text(&rows));
+    println!("{}", text(&rows, &absent));
     args.options.write(&rows)
 }
 
-/// Proves and measures one size under one guidance.
-fn compare(args: &Args, programs: &Programs, size: &str, guidance: Guidance) -> Result<Vec<Row>> {
+/// Proves and measures one size under one guidance; what does not run there is noted in `absent`, with the reason.
+fn compare(
+    args: &Args,
+    programs: &Programs,
+    (size, guidance): (&str, Guidance),
+    absent: &mut Vec<String>,
+) -> Result<Vec<Row>> {
     let title = format!("{size}, guidance {}", guidance.name());
     let mut rivals = start(args, programs, size, guidance)?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -94,7 +99,9 @@ fn compare(args: &Args, programs: &Programs, size: &str, guidance: Guidance) -> 
     command::succeed(export.arg("--export").arg(&file))?;
     proof::prove(&mut rivals[1..], &file, &title)?;
     for (rival, variants) in &mut rivals {
-        leave_out_what_does_not_run(rival, variants);
+        for reason in leave_out_what_does_not_run(rival, variants) {
+            absent.push(format!("{title}: {reason}"));
+        }
     }
     let replies = measure(&title, args.options.rounds, &mut rivals)?;
     Ok(rows(size, guidance, &replies))
@@ -125,15 +132,18 @@ fn start(
     Ok(rivals)
 }
 
-/// That a compiler cannot compile a step is a result, and told. The end of a program is an error when it is measured.
-fn leave_out_what_does_not_run(rival: &mut Rival, variants: &mut Vec<&str>) {
-    variants.retain(|variant| {
-        let step = rival.step(variant);
-        if let Err(error) = &step {
-            eprintln!("without {variant}: {error:#}");
+/// That a compiler cannot compile a step, or a peer has no such network, is a result, and told. The end of a program is an
+/// error when it is measured.
+fn leave_out_what_does_not_run(rival: &mut Rival, variants: &mut Vec<&str>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    variants.retain(|variant| match rival.step(variant) {
+        Ok(_) => true,
+        Err(error) => {
+            reasons.push(format!("without {variant}: {error:#}"));
+            false
         }
-        step.is_ok()
     });
+    reasons
 }
 
 fn rows(size: &str, guidance: Guidance, replies: &[(&str, Vec<Reply>)]) -> Vec<Row> {
@@ -157,10 +167,10 @@ fn rows(size: &str, guidance: Guidance, replies: &[(&str, Vec<Reply>)]) -> Vec<R
     rows
 }
 
-/// The rows for people; times are also divided by ours of the same size and guidance.
-fn text(rows: &[Row]) -> String {
+/// The rows for people, and what is absent below them; times are also divided by ours of the same size and guidance.
+fn text(rows: &[Row], absent: &[String]) -> String {
     let mut text = format!(
-        "{:<7} {:<8} {:<17} {:>9} {:>7} {:>9} {:>8} {:>9} {:>6}",
+        "{:<10} {:<8} {:<17} {:>9} {:>7} {:>9} {:>8} {:>9} {:>6}",
         "size",
         "guidance",
         "variant",
@@ -179,7 +189,7 @@ fn text(rows: &[Row]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "\n{:<7} {:<8} {:<17} {:>9.1} {:>7} {:>9.1} {:>8.2} {:>9} {:>6}",
+            "\n{:<10} {:<8} {:<17} {:>9.1} {:>7} {:>9.1} {:>8.2} {:>9} {:>6}",
             row.size,
             row.guidance.name(),
             row.variant,
@@ -191,11 +201,15 @@ fn text(rows: &[Row]) -> String {
             shown(row.units, 2),
         );
     }
+    for reason in absent {
+        let _ = write!(text, "\n{reason}");
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rival;
     use super::*;
 
     #[test]
@@ -217,8 +231,20 @@ mod tests {
             .map(|row| (&*row.variant, row.median_ms, row.plain_ms))
             .collect();
         assert_eq!(found, [("ours", 3.0, 2.0), ("jax_jit", 7.0, 5.0)]);
-        assert!(text(&rows).lines().last().unwrap().contains("2.33"));
+        assert!(text(&rows, &[]).lines().last().unwrap().contains("2.33"));
         let json = serde_json::to_value(&rows[0]).unwrap();
         assert_eq!(json["guidance"], "kappa");
+    }
+
+    #[test]
+    fn what_does_not_run_is_left_out_and_the_table_says_so() {
+        let journal = tempfile::NamedTempFile::new().unwrap();
+        let mut rival = rival::fake("fake", journal.path());
+        let mut variants = vec!["jax_plain", "bad"];
+        let reasons = leave_out_what_does_not_run(&mut rival, &mut variants);
+        assert_eq!(variants, ["jax_plain"]);
+        let last = text(&[], &reasons);
+        let last = last.lines().last().unwrap();
+        assert_eq!(last, "without bad: fake, asked to run bad: cannot");
     }
 }

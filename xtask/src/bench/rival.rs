@@ -17,6 +17,12 @@ pub(super) struct Reply {
     pub units: Option<f64>,
 }
 
+/// What a rival says of a step that it cannot run.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
 /// A started program. It ends with the value: its input closes.
 pub(super) struct Rival {
     name: String,
@@ -60,6 +66,9 @@ impl Rival {
             .and_then(|()| input.flush())
             .with_context(|| format!("{} does not listen", self.name))?;
         let line = self.line()?;
+        if let Ok(Refusal { error }) = serde_json::from_str(&line) {
+            bail!("{}, asked to {request}: {error}", self.name);
+        }
         serde_json::from_str(&line)
             .with_context(|| format!("{}, asked to {request}, said {line}", self.name))
     }
