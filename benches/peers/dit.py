@@ -61,8 +61,9 @@ class LabelEmbedding(nn.Module):
 class PatchEmbedding(nn.Module):
     def __init__(self, size):
         super().__init__()
+        net = size.network
         self.proj = xavier(
-            nn.Conv2d(size.channels, size.width, size.patch, stride=size.patch)
+            nn.Conv2d(size.channels, net.width, net.patch, stride=net.patch)
         )
 
     def forward(self, z):
@@ -137,10 +138,11 @@ class Block(nn.Module):
 class FinalLayer(nn.Module):
     def __init__(self, size):
         super().__init__()
-        self.linear = nn.Linear(size.width, size.patch**2 * size.channels)
+        net = size.network
+        self.linear = nn.Linear(net.width, net.patch**2 * size.channels)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.adaLN_modulation = modulation(size.width, 2)
+        self.adaLN_modulation = modulation(net.width, 2)
 
     def forward(self, x, condition):
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=1)
@@ -152,16 +154,16 @@ class Dit(nn.Module):
 
     def __init__(self, size):
         super().__init__()
-        self.size = size
+        self.size, net = size, size.network
         self.x_embedder = PatchEmbedding(size)
-        self.t_embedder = TimeEmbedding(size.width)
-        self.h_embedder = TimeEmbedding(size.width)
-        self.y_embedder = LabelEmbedding(size.classes, size.width)
+        self.t_embedder = TimeEmbedding(net.width)
+        self.h_embedder = TimeEmbedding(net.width)
+        self.y_embedder = LabelEmbedding(size.classes, net.width)
         self.blocks = nn.ModuleList(
-            Block(size.width, size.heads) for _ in range(size.depth)
+            Block(net.width, net.heads) for _ in range(net.depth)
         )
         self.final_layer = FinalLayer(size)
-        positions = grid_positions(size.cells, size.width)
+        positions = grid_positions(size.cells, net.width)
         self.register_buffer("positions", positions, persistent=False)
 
     def forward(self, z, r, t, label):
@@ -175,8 +177,8 @@ class Dit(nn.Module):
 
     def unpatchify(self, x):
         """Tokens (B, N, patch * patch * C) to an image (B, C, S, S)."""
-        size = self.size
-        x = x.view(-1, size.cells, size.cells, size.patch, size.patch, size.channels)
+        size, patch = self.size, self.size.network.patch
+        x = x.view(-1, size.cells, size.cells, patch, patch, size.channels)
         return x.permute(0, 5, 1, 3, 2, 4).reshape(
             -1, size.channels, size.side, size.side
         )

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -34,16 +35,29 @@ class Size:
     channels: int
     side: int
     classes: int
-    patch: int
-    width: int
-    depth: int
-    heads: int
+    network: SimpleNamespace
     batch: int
 
     @property
     def cells(self):
-        """Patches in a row of the picture."""
-        return self.side // self.patch
+        """Patches in a row of a transformer's picture."""
+        return self.side // self.network.patch
+
+
+# What the networks here have been written for, of what a recipe may say of one.
+WRITTEN_FOR = {"mlp_ratio": 4, "embedding": "th", "augment": 0, "dropout": 0}
+
+
+def size(name, device="cpu", batch=None):
+    """A size of benches/sizes.json, with its batch for the device or another."""
+    with open(Path(__file__).parent.parent / "sizes.json") as file:
+        found = json.load(file)[name]
+    network = found["network"]
+    for key, known in WRITTEN_FOR.items():
+        if network.get(key, known) != known:
+            raise ValueError(f"{name}: {key}: expected {known}, got {network[key]}")
+    batch = batch or found["batch"]["cpu" if device == "cpu" else "cuda"]
+    return Size(**{**found, "network": SimpleNamespace(**network), "batch": batch})
 
 
 def options(description):
@@ -66,10 +80,7 @@ def parser(description):
 def parsed(parser):
     """The options, with `size` a Size."""
     found = parser.parse_args()
-    with open(Path(__file__).parent.parent / "sizes.json") as file:
-        size = json.load(file)[found.size]
-    batch = size["batch"]["cpu" if found.device == "cpu" else "cuda"]
-    found.size = Size(**{**size, "batch": found.batch or batch})
+    found.size = size(found.size, found.device, found.batch)
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import rival
-from dit import Dit
+from networks import network
 
 
 @torch.inference_mode()
@@ -27,7 +27,7 @@ class Torch:
     def __init__(self, options):
         torch.manual_seed(0)
         self.size, self.device = options.size, torch.device(options.device)
-        self.net = Dit(options.size).to(self.device).eval()
+        self.net = network(options.size).to(self.device).eval()
         self.nets = {"pytorch": self.net, "pytorch_compiled": torch.compile(self.net, dynamic=False)}
         self.variants = options.variants
 
@@ -56,7 +56,7 @@ def first(options):
     from safetensors.torch import load_file
 
     size = options.size
-    net = Dit(size)
+    net = network(size)
     net.load_state_dict(load_file(options.first))
     noise = torch.randn(1, size.channels, size.side, size.side)
     np.savez(options.out, arr_0=draw(net, noise, torch.zeros(1, dtype=torch.long)).numpy())

@@ -19,7 +19,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import rival
-from dit import Dit
+from networks import network
 
 
 class Trainer:
@@ -29,7 +29,7 @@ class Trainer:
         torch.manual_seed(0)
         self.size, self.device = size, device
         self.omega, self.kappa = rival.GUIDANCE[guidance]
-        self.net = Dit(size).to(device)
+        self.net = network(size).to(device)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(),

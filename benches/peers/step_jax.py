@@ -183,5 +183,14 @@ def peak(compiled):
     return (found.temp_size_in_bytes + max(new, 0)) / 2**20
 
 
+class Absent:
+    """In the place of the rivals where the network is not written in JAX."""
+
+    variants = OPTIONS.variants or ["jax_plain", "jax_jit"]
+
+    def warm(self, name):
+        raise NotImplementedError(f"there is no {SIZE.network.kind} in JAX here")
+
+
 if __name__ == "__main__":
-    rival.serve(Jax())
+    rival.serve(Jax() if SIZE.network.kind == "dit" else Absent())

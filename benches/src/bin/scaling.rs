@@ -8,6 +8,8 @@ use std::time::Instant;
 use benches::{Batches, Guide, Size, Training, Variant};
 use clap::Parser;
 use meanflow_data::plot::{LineChart, Scale, Series};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::{Device, memory};
 
 /// Measures on the CPU, and writes `scaling-*.svg` into a folder.
@@ -29,24 +31,33 @@ struct Args {
 
 const WARM_UP: usize = 3;
 const JUMP_SHARE: f64 = 0.25;
+const PATCH: i64 = 2;
 /// Where every sweep passes through: a transformer that is small, but whose time goes into products already.
-const MIDDLE: Size = Size {
-    channels: 4,
+const MIDDLE: Shape = Shape {
     side: 16,
-    classes: 10,
-    patch: 2,
     width: 192,
     depth: 4,
-    heads: 3,
-    batch: Batches { cpu: 16, cuda: 16 },
+    rows: 16,
 };
+
+/// What is varied of a transformer on pictures of four channels.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Of a picture.
+    side: i64,
+    /// A multiple of 64, the width of a head.
+    width: i64,
+    depth: i64,
+    /// Of a batch.
+    rows: usize,
+}
 
 /// A thing that is varied.
 struct Sweep {
     name: &'static str,
     label: &'static str,
-    /// x, the size and the share of jump rows there.
-    points: Vec<(f64, Size, f64)>,
+    /// x, the shape and the share of jump rows there.
+    points: Vec<(f64, Shape, f64)>,
 }
 
 /// Medians at one point, in milliseconds.
@@ -69,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let measured = sweep
             .points
             .iter()
-            .map(|(x, size, share)| measure(*x, size, *share, args.rounds))
+            .map(|(x, shape, share)| measure(*x, *shape, *share, args.rounds))
             .collect::<Result<Vec<_>, _>>()?;
         print(&sweep, &measured);
         let file = args.out.join(format!("scaling-{}.svg", sweep.name));
@@ -79,15 +90,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn sweeps() -> Vec<Sweep> {
-    let sweep = |name, label, values: &[i64], change: fn(&mut Size, i64) -> f64| Sweep {
+    let sweep = |name, label, values: &[i64], change: fn(&mut Shape, i64) -> f64| Sweep {
         name,
         label,
         points: values
             .iter()
             .map(|value| {
-                let mut size = MIDDLE;
-                let x = change(&mut size, *value);
-                (x, size, JUMP_SHARE)
+                let mut shape = MIDDLE;
+                let x = change(&mut shape, *value);
+                (x, shape, JUMP_SHARE)
             })
             .collect(),
     };
@@ -102,25 +113,25 @@ fn sweeps() -> Vec<Sweep> {
             "batch",
             "rows of a batch",
             &[4, 8, 16, 32, 64],
-            |size, rows| {
-                size.batch.cpu = rows as usize;
+            |shape, rows| {
+                shape.rows = rows as usize;
                 rows as f64
             },
         ),
-        sweep("tokens", "tokens", &[8, 12, 16, 24, 32], |size, side| {
-            size.side = side;
-            (side / size.patch).pow(2) as f64
+        sweep("tokens", "tokens", &[8, 12, 16, 24, 32], |shape, side| {
+            shape.side = side;
+            (side / PATCH).pow(2) as f64
         }),
-        sweep("depth", "blocks", &[1, 2, 4, 8, 12], |size, depth| {
-            size.depth = depth;
+        sweep("depth", "blocks", &[1, 2, 4, 8, 12], |shape, depth| {
+            shape.depth = depth;
             depth as f64
         }),
         sweep(
             "width",
             "width",
             &[64, 128, 192, 256, 384],
-            |size, width| {
-                (size.width, size.heads) = (width, width / 64);
+            |shape, width| {
+                shape.width = width;
                 width as f64
             },
         ),
@@ -128,9 +139,9 @@ fn sweeps() -> Vec<Sweep> {
 }
 
 /// Plain and MeanFlow steps by turns.
-fn measure(x: f64, size: &Size, share: f64, rounds: usize) -> Result<Point, Box<dyn Error>> {
-    let rows = size.rows(Device::Cpu);
-    let mut training = Training::new(size, rows, Guide::None.scales(), Device::Cpu)?;
+fn measure(x: f64, shape: Shape, share: f64, rounds: usize) -> Result<Point, Box<dyn Error>> {
+    let rows = shape.rows;
+    let mut training = Training::new(&shape.size(), rows, Guide::None.scales(), Device::Cpu)?;
     let variants = [Variant::Plain, Variant::Dual];
     let (mut times, mut units) = ([Vec::new(), Vec::new()], [0.0; 2]);
     for round in 0..WARM_UP + rounds {
@@ -152,6 +163,29 @@ fn measure(x: f64, size: &Size, share: f64, rounds: usize) -> Result<Point, Box<
         mean_flow,
         units: [units[1], units[0]],
     })
+}
+
+impl Shape {
+    fn size(self) -> Size {
+        let network = NetworkConfig::Dit(DitConfig {
+            patch: PATCH,
+            width: self.width,
+            depth: self.depth,
+            heads: self.width / 64,
+            mlp_ratio: 4.0,
+            embedding: TimeEmbedding::TH,
+        });
+        Size {
+            channels: 4,
+            side: self.side,
+            classes: 10,
+            network,
+            batch: Batches {
+                cpu: self.rows,
+                cuda: self.rows,
+            },
+        }
+    }
 }
 
 impl Point {
