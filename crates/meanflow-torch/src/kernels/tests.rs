@@ -1,10 +1,10 @@
 //! Every kernel against the libtorch operations that it stands for: value, gradients and tangent.
 
 use proptest::prelude::*;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad};
 
-use super::with_primitives_only;
-use crate::Dual;
+use super::{shim, with_primitives_only};
+use crate::{Dual, TorchError, jvp};
 
 /// Rounding through one operation, relative to the largest number: a few units in the last place of sums of up to
 /// 40 · 40 terms.
@@ -21,7 +21,7 @@ struct Case {
 impl Case {
     fn new(kind: Kind, shapes: &[&[i64]], moving: &[bool], rows: i64) -> Self {
         let normal =
-            |shape: &[i64]| Tensor::randn(shape, (Kind::Double, tch::Device::Cpu)).to_kind(kind);
+            |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu)).to_kind(kind);
         let tangent = |shape: &&[i64]| {
             let mut shape = shape.to_vec();
             shape[0] = rows;
@@ -175,9 +175,51 @@ fn gelu_of_large_numbers() {
     }
 }
 
+/// Every kernel on `x [rows, 3, 24]`, among them products of few rows and of many.
+fn all_kernels(x: &Tensor) -> Result<Vec<Tensor>, TorchError> {
+    let matrix = Tensor::linspace(-1.0, 1.0, 24 * 24, (x.kind(), x.device())).reshape([24, 24]);
+    let modulation = x.narrow(1, 0, 1);
+    let normalized = super::norm_modulate(x, &modulation, &modulation, 1e-6)?;
+    let attended = super::self_attention(x, 2)?;
+    Ok(vec![
+        shim::linear(x, &matrix, None)?,
+        super::gelu(x)?,
+        super::add_gated(x, &modulation, x)?,
+        normalized.value,
+        normalized.means,
+        normalized.rstds,
+        attended.value,
+        attended.logs,
+    ])
+}
+
+#[test]
+fn without_a_tape_the_bits_are_the_same() {
+    for rows in [1, 7, 40] {
+        let x = Tensor::randn([rows, 3, 24], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let (taped, plain) = (all_kernels(&x), no_grad(|| all_kernels(&x)));
+        for (taped, plain) in taped.unwrap().iter().zip(&plain.unwrap()) {
+            assert!(!plain.requires_grad());
+            assert_eq!(&taped.detach(), plain, "{rows} rows");
+        }
+    }
+}
+
+/// A tangent of libtorch's own forward mode must not be lost.
+#[test]
+fn forward_mode_is_refused() {
+    let x = Tensor::randn([2, 3, 24], (Kind::Float, Device::Cpu));
+    let closure = |x: &[Tensor]| {
+        let refused = no_grad(|| all_kernels(&x[0])).unwrap_err();
+        assert!(refused.to_string().contains("jvp"), "{refused}");
+        vec![]
+    };
+    jvp(closure, &[x.shallow_clone()], &[x]).unwrap();
+}
+
 #[test]
 fn a_second_derivative_is_refused_where_it_would_be_wrong() {
-    let x = Tensor::randn([2, 8], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+    let x = Tensor::randn([2, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let y = Dual::from(x.shallow_clone()).gelu().into_parts().0;
     let refused = Tensor::f_run_backward(&[y.sum(None::<Kind>)], &[&x], true, true).unwrap_err();
     assert!(

@@ -27,6 +27,15 @@ AttentionShape attention_shape(const Tensor& packed, int64_t heads) {
 struct Attention : Function<Attention> {
   static variable_list forward(AutogradContext* context, const Tensor& projections, int64_t heads) {
     const auto packed = projections.contiguous();
+    auto results = value(packed, heads);
+    context->save_for_backward({packed, results[1]});
+    context->saved_data["heads"] = heads;
+    context->mark_non_differentiable({results[1]});
+    context->set_materialize_grads(false);
+    return results;
+  }
+  // Values, and the logarithms of the sums.
+  static variable_list value(const Tensor& packed, int64_t heads) {
     const auto s = attention_shape(packed, heads);
     auto out = at::empty({packed.size(0), s.tokens, s.joined()}, packed.options());
     auto logs = at::empty({packed.size(0), heads, s.tokens}, packed.options());
@@ -37,10 +46,6 @@ struct Attention : Function<Attention> {
       mf::parallel(packed.size(0) * heads, 4 * s.tokens * s.tokens * s.width,
                    [=](int64_t begin, int64_t end) { attention_range(s, from, to, l, begin, end); });
     });
-    context->save_for_backward({packed, logs});
-    context->saved_data["heads"] = heads;
-    context->mark_non_differentiable({logs});
-    context->set_materialize_grads(false);
     return {out, logs};
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -81,7 +86,7 @@ extern "C" {
 
 char* mf_attention(Handle out, Handle logs, Handle packed, int64_t heads) {
   return guarded([&] {
-    auto result = Attention::apply(*packed, heads);
+    auto result = recorded(*packed) ? Attention::apply(*packed, heads) : Attention::value(packed->contiguous(), heads);
     *out = result[0];
     *logs = result[1];
   });

@@ -26,7 +26,10 @@ struct AddGated : Function<AddGated> {
   static Tensor forward(AutogradContext* context, const Tensor& residual, const Tensor& gate, const Tensor& branch) {
     const auto x = residual.contiguous(), y = branch.contiguous();
     context->save_for_backward({gate, y});
-    auto out = at::empty_like(x);
+    return value(x, gate, y);
+  }
+  static Tensor value(const Tensor& x, const Tensor& gate, const Tensor& y) {
+    auto out = like(x);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
       const Shape s{x.size(1), x.size(2)};
@@ -79,7 +82,10 @@ Tensor add_gated_tangent(const Tensor& dx, const Tensor& gate, const Tensor& dga
 extern "C" {
 
 char* mf_add_gated(Handle out, Handle x, Handle gate, Handle y) {
-  return guarded([&] { *out = AddGated::apply(*x, *gate, *y); });
+  return guarded([&] {
+    *out = recorded(*x, *gate, *y) ? AddGated::apply(*x, *gate, *y)
+                                   : AddGated::value(x->contiguous(), *gate, y->contiguous());
+  });
 }
 
 // The tangent in the rows of `y`; what does not move is null.

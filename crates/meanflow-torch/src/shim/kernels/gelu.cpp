@@ -16,7 +16,14 @@ struct Gelu : Function<Gelu> {
   static Tensor forward(AutogradContext* context, const Tensor& input) {
     const auto x = input.contiguous();
     context->save_for_backward({x});
-    auto y = at::empty_like(x);
+    return value(x);
+  }
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    once("gelu");
+    return {derivative(context->get_saved_variables()[0], grads[0])};
+  }
+  static Tensor value(const Tensor& x) {
+    auto y = like(x);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
       const T* from = x.const_data_ptr<T>();
@@ -24,10 +31,6 @@ struct Gelu : Function<Gelu> {
       mf::parallel(x.numel(), 16, [=](int64_t begin, int64_t end) { gelu_range(from, to, begin, end); });
     });
     return y;
-  }
-  static variable_list backward(AutogradContext* context, variable_list grads) {
-    once("gelu");
-    return {derivative(context->get_saved_variables()[0], grads[0])};
   }
   static Tensor derivative(const Tensor& x, const Tensor& above) {
     const auto g = above.contiguous();
@@ -47,7 +50,7 @@ struct Gelu : Function<Gelu> {
 extern "C" {
 
 char* mf_gelu(Handle out, Handle x) {
-  return guarded([&] { *out = Gelu::apply(*x); });
+  return guarded([&] { *out = recorded(*x) ? Gelu::apply(*x) : Gelu::value(x->contiguous()); });
 }
 
 // The first rows of x with the tangent dx.

@@ -29,8 +29,15 @@ struct NormModulate : Function<NormModulate> {
   static variable_list forward(AutogradContext* context, const Tensor& input, const Tensor& shift, const Tensor& scale,
                                double epsilon) {
     const auto x = input.contiguous();
-    auto y = at::empty_like(x);
-    auto means = at::empty({x.size(0), x.size(1)}, x.options()), rstds = at::empty_like(means);
+    auto results = value(x, shift, scale, epsilon);
+    context->save_for_backward({x, scale, results[1], results[2]});
+    context->mark_non_differentiable({results[1], results[2]});
+    context->set_materialize_grads(false);
+    return results;
+  }
+  // Values, means and reciprocal deviations.
+  static variable_list value(const Tensor& x, const Tensor& shift, const Tensor& scale, double epsilon) {
+    auto y = like(x), means = at::empty({x.size(0), x.size(1)}, x.options()), rstds = like(means);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
       const Shape s{x.size(1), x.size(2)};
@@ -41,9 +48,6 @@ struct NormModulate : Function<NormModulate> {
         norm_modulate_range(s, from, b, a, T(epsilon), to, m, r, begin, end);
       });
     });
-    context->save_for_backward({x, scale, means, rstds});
-    context->mark_non_differentiable({means, rstds});
-    context->set_materialize_grads(false);
     return {y, means, rstds};
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
@@ -92,7 +96,8 @@ extern "C" {
 
 char* mf_norm_modulate(Handle out, Handle means, Handle rstds, Handle x, Handle shift, Handle scale, double epsilon) {
   return guarded([&] {
-    auto result = NormModulate::apply(*x, *shift, *scale, epsilon);
+    auto result = recorded(*x, *shift, *scale) ? NormModulate::apply(*x, *shift, *scale, epsilon)
+                                               : NormModulate::value(x->contiguous(), *shift, *scale, epsilon);
     *out = result[0];
     *means = result[1];
     *rstds = result[2];

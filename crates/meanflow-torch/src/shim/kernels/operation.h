@@ -50,6 +50,16 @@ inline Tensor contiguous_or_none(Handle handle) { return handle ? handle->contig
 
 inline Tensor or_none(Handle handle) { return handle ? *handle : Tensor(); }
 
+// A new tensor of this shape and type; by fewer calls than empty_like.
+inline Tensor like(const Tensor& x) { return at::empty(x.sizes(), x.options()); }
+
+// Whether the tape has to know of an operation on these: the way over the tape costs more than a small operation itself. It
+// is also taken by a tangent of libtorch's forward mode, which it refuses.
+template <typename... Tensors>
+bool recorded(const Tensors&... inputs) {
+  return (at::GradMode::is_enabled() && (inputs.requires_grad() || ...)) || (inputs._fw_grad(0).defined() || ...);
+}
+
 // A backward pass is a kernel without a tape: asked to record one it must refuse, not forget.
 void once(const char* name) {
   TORCH_CHECK(!at::GradMode::is_enabled(), name, " has no second derivative here: use the products-only operations");
