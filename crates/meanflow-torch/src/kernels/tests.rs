@@ -218,6 +218,15 @@ fn forward_mode_is_refused() {
 }
 
 #[test]
+fn a_product_of_other_widths_is_refused() {
+    for rows in [1, 8, 100] {
+        let [x, weight] =
+            [[rows, 5], [3, 4]].map(|size| Tensor::ones(size, (Kind::Float, Device::Cpu)));
+        assert!(shim::linear(&x, &weight, None).is_err(), "{rows} rows");
+    }
+}
+
+#[test]
 fn a_second_derivative_is_refused_where_it_would_be_wrong() {
     let x = Tensor::randn([2, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     let y = Dual::from(x.shallow_clone()).gelu().into_parts().0;
