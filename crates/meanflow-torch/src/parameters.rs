@@ -177,7 +177,7 @@ impl<'a> Declaration<'a> {
                     .to_device(self.device)
                     .set_requires_grad(true)
             }
-            Source::Blank => Tensor::zeros(shape, (self.kind, self.device)).set_requires_grad(true),
+            Source::Blank => Tensor::empty(shape, (self.kind, self.device)).set_requires_grad(true),
             Source::Shapes => Tensor::zeros([], (self.kind, self.device)).expand(shape, false),
             Source::Existing(parameters) => parameters
                 .get(&name)

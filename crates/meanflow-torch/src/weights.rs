@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TorchError;
+use crate::shim::host::write_bytes;
 
 /// A header beyond this is not one of ours: 100,000 tensors need less.
 const MAX_HEADER: u64 = 16 << 20;
@@ -122,6 +123,18 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TorchError> {
 /// # Errors
 /// If it is not a whole safetensors file.
 pub fn header(path: &Path) -> Result<WeightsHeader, TorchError> {
+    Ok(describe(&open(path)?.metadata))
+}
+
+/// A file with what its header says.
+struct Opened {
+    file: File,
+    metadata: Metadata,
+    /// Where the numbers of the tensors start.
+    data: u64,
+}
+
+fn open(path: &Path) -> Result<Opened, TorchError> {
     refuse_pickles(path)?;
     let io = |source| TorchError::Io {
         operation: "read",
@@ -157,7 +170,11 @@ pub fn header(path: &Path) -> Result<WeightsHeader, TorchError> {
             format!("truncated or overlong: expected {expected} bytes, got {bytes}"),
         ));
     }
-    Ok(describe(&metadata))
+    Ok(Opened {
+        file,
+        metadata,
+        data: 8 + length,
+    })
 }
 
 fn describe(metadata: &Metadata) -> WeightsHeader {
@@ -226,12 +243,13 @@ pub fn decode(
 /// Fills `tensors` from a file that has exactly these names, shapes and types, and returns the file's metadata.
 ///
 /// # Errors
-/// With every missing, unexpected or differing tensor; none of `tensors` is changed then.
+/// With every missing, unexpected or differing tensor; none of `tensors` is changed then. If reading itself fails, some are.
 pub fn load_strict(
     path: &Path,
     tensors: &[(String, Tensor)],
 ) -> Result<BTreeMap<String, String>, TorchError> {
-    let header = header(path)?;
+    let mut opened = open(path)?;
+    let header = describe(&opened.metadata);
     let problems = differences(&header, tensors);
     if !problems.is_empty() {
         return Err(TorchError::Weights {
@@ -239,23 +257,35 @@ pub fn load_strict(
             problems,
         });
     }
-    let bytes = fs::read(path).map_err(|source| TorchError::Io {
-        operation: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    let file =
-        SafeTensors::deserialize(&bytes).map_err(|error| file_error(path, error.to_string()))?;
-    let views = tensors
-        .iter()
-        .map(|(name, _)| file.tensor(name))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| file_error(path, error.to_string()))?;
-    for ((_, tensor), view) in tensors.iter().zip(views) {
-        let data = Tensor::from_data_size(view.data(), &tensor.size(), tensor.kind());
-        no_grad(|| tensor.shallow_clone().copy_(&data));
+    for (name, tensor) in tensors {
+        let read = fill(&mut opened, name, tensor)?;
+        read.map_err(|source| TorchError::Io {
+            operation: "read",
+            path: path.to_owned(),
+            source,
+        })?;
     }
     Ok(header.metadata)
+}
+
+/// Reads the numbers of a tensor, into its own memory where it lies there as in the file.
+fn fill(opened: &mut Opened, name: &str, tensor: &Tensor) -> Result<io::Result<()>, TorchError> {
+    let info = opened
+        .metadata
+        .info(name)
+        .expect("what is missing was refused");
+    let place = SeekFrom::Start(opened.data + info.data_offsets.0 as u64);
+    let mut read = |bytes: &mut [u8]| {
+        opened.file.seek(place)?;
+        opened.file.read_exact(bytes)
+    };
+    if tensor.device() == Device::Cpu && tensor.is_contiguous() {
+        return write_bytes(tensor, read);
+    }
+    let staged = Tensor::empty(tensor.size(), (tensor.kind(), Device::Cpu));
+    let result = write_bytes(&staged, &mut read)?;
+    no_grad(|| tensor.shallow_clone().copy_(&staged));
+    Ok(result)
 }
 
 fn differences(header: &WeightsHeader, tensors: &[(String, Tensor)]) -> Vec<String> {

@@ -126,6 +126,38 @@ fn what_does_not_fit_is_refused_whole_and_named() {
 }
 
 #[test]
+fn tensors_that_lie_otherwise_than_in_the_file_are_loaded_too() {
+    let (_folder, path) = file();
+    let options = (Kind::Float, Device::Cpu);
+    let there = [
+        ("square".to_owned(), Tensor::randn([3, 3], options)),
+        ("row".to_owned(), Tensor::randn([4], options)),
+        ("nothing".to_owned(), Tensor::empty([0], options)),
+    ];
+    weights::save(&path, &there, BTreeMap::new()).unwrap();
+    let loaded = [
+        ("square".to_owned(), Tensor::zeros([3, 3], options).t_()),
+        (
+            "row".to_owned(),
+            Tensor::zeros([3, 4], options).select(0, 1),
+        ),
+        ("nothing".to_owned(), Tensor::empty([0], options)),
+    ];
+    let versions = || {
+        loaded
+            .each_ref()
+            .map(|(_, tensor)| tensor.internal_version())
+    };
+    let before = versions();
+    weights::load_strict(&path, &loaded).unwrap();
+    assert_eq!(loaded, there);
+    // Copies in another kind of number are made anew when this changes.
+    for (before, after) in before.iter().zip(versions()).take(2) {
+        assert!(*before < after);
+    }
+}
+
+#[test]
 fn pickles_are_never_opened() {
     for name in [
         "model.pt",

@@ -47,6 +47,16 @@ char* mf_send_pinned(Handle out, const at::Tensor* tensor, int64_t device) {
   });
 }
 
+// Where the numbers of a contiguous tensor of the host are, which are about to be changed.
+char* mf_bytes(Handle tensor, uint8_t** data, size_t* count) {
+  return guarded([&] {
+    TORCH_CHECK(tensor->is_cpu() && tensor->is_contiguous(), "expected a contiguous tensor of the host");
+    tensor->unsafeGetTensorImpl()->bump_version();
+    *data = static_cast<uint8_t*>(tensor->mutable_data_ptr());
+    *count = tensor->nbytes();
+  });
+}
+
 char* mf_watch(uint64_t* watch) {
   return guarded([&] { *watch = at::addThreadLocalCallback(at::RecordFunctionCallback(begin, end)); });
 }

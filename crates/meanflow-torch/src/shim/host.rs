@@ -10,6 +10,7 @@ use crate::TorchError;
 
 unsafe extern "C" {
     fn mf_send_pinned(out: *mut C_tensor, tensor: *const C_tensor, device: i64) -> *mut c_char;
+    fn mf_bytes(tensor: *mut C_tensor, data: *mut *mut u8, count: *mut usize) -> *mut c_char;
     fn mf_watch(watch: *mut u64) -> *mut c_char;
     fn mf_unwatch(watch: u64);
     fn mf_waited() -> u64;
@@ -22,6 +23,26 @@ pub(crate) fn send_pinned(tensor: &Tensor, device: usize) -> Result<Tensor, Torc
     let message = unsafe { mf_send_pinned(out.as_mut_ptr(), tensor.as_ptr(), device as i64) };
     check("send a tensor to the device", message)?;
     Ok(out)
+}
+
+/// Lets `write` write all numbers of a contiguous tensor of the host, as the bytes that they are in its memory.
+pub(crate) fn write_bytes<T>(
+    tensor: &Tensor,
+    write: impl FnOnce(&mut [u8]) -> T,
+) -> Result<T, TorchError> {
+    let mut handle = tensor.shallow_clone();
+    let (mut data, mut count) = (std::ptr::null_mut(), 0);
+    // SAFETY: the handle is live and the results outlive the call.
+    let message = unsafe { mf_bytes(handle.as_mut_ptr(), &raw mut data, &raw mut count) };
+    check("write the memory of a tensor", message)?;
+    if data.is_null() {
+        return Ok(write(&mut []));
+    }
+    // SAFETY: libtorch has allocated `count` bytes there, which `handle` keeps alive and which are numbers whatever they
+    // hold. No other slice of them exists: this is the only function that makes one, and `write` is not given the tensor.
+    Ok(write(unsafe {
+        std::slice::from_raw_parts_mut(data, count)
+    }))
 }
 
 /// Runs `work` and counts the operations that answered with a number on the host.
