@@ -19,7 +19,9 @@ struct Case {
 }
 
 impl Case {
+    /// The same numbers in every run: rare draws are far more sensitive to rounding than the others.
     fn new(kind: Kind, shapes: &[&[i64]], moving: &[bool], rows: i64) -> Self {
+        tch::manual_seed(1);
         let normal =
             |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu)).to_kind(kind);
         let tangent = |shape: &&[i64]| {
