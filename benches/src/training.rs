@@ -98,7 +98,8 @@ impl Training {
         let batch = self.batch(jump_share);
         self.model.parameters().zero_grad();
         self.loss(variant, &batch)?.loss.backward();
-        self.optimizer.step(1e-4)?;
+        self.optimizer.set_rate(1e-4);
+        self.optimizer.step()?;
         ema::update(self.average.parameters(), self.model.parameters(), 0.9999)
     }
 

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 /// The C++ files, under `src/shim`.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "shim",
     "allocator",
     "checkpoint",
+    "graph",
     "host",
     "kernels/attention",
     "kernels/gate",

@@ -12,13 +12,13 @@ pub fn update(average: &Parameters, current: &Parameters, decay: f64) -> Result<
     tch::no_grad(|| shim::foreach_lerp(&average.tensors(), &current.tensors(), 1.0 - decay))
 }
 
-/// As [`update`], unless `bad`, a boolean on the device, is true: then the average stays, whatever the parameters are.
-/// Nobody waits to know it.
-pub fn update_unless(bad: &Tensor, average: &Parameters, current: &Parameters, decay: f64) {
+/// `e := e + weight · (p − e)`, unless `bad`, a boolean on the device, is true: then the average stays, whatever the
+/// parameters are. `weight`, 1 − decay, is a scalar of the parameters' type on the device. Nobody waits to know either.
+pub fn update_unless(bad: &Tensor, average: &Parameters, current: &Parameters, weight: &Tensor) {
     no_grad(|| {
         for (average, current) in average.tensors().into_iter().zip(current.tensors()) {
             let end = average.where_self(bad, current);
-            let _ = average.shallow_clone().lerp_(&end, 1.0 - decay);
+            let _ = average.shallow_clone().lerp_tensor_(&end, weight);
         }
     });
 }

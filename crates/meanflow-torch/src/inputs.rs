@@ -90,6 +90,11 @@ impl Inputs {
         Ok(())
     }
 
+    /// The number of rows.
+    pub fn rows(&self) -> i64 {
+        self.data.size()[0]
+    }
+
     fn tensors(&self) -> Vec<&Tensor> {
         let Self {
             data,

@@ -78,7 +78,7 @@ impl Objective {
         inputs: &Inputs,
     ) -> Result<StepLoss, TorchError> {
         let (z, v) = path(inputs);
-        let (jumps, rows) = (inputs.jumps(), z.size()[0]);
+        let (jumps, rows) = (inputs.jumps(), inputs.rows());
         let mut guided = no_grad(|| Guided::evaluate(model, inputs, &z, &v));
         let velocity = no_grad(|| guided.velocity(0..jumps));
         let point = Point {

@@ -31,6 +31,8 @@ pub struct Adam {
     first: Vec<Tensor>,
     second: Vec<Tensor>,
     steps: Tensor,
+    /// The learning rate, beside the parameters.
+    rate: Tensor,
 }
 
 impl Adam {
@@ -56,26 +58,33 @@ impl Adam {
             first: zeros(),
             second: zeros(),
             steps: Tensor::zeros([], (Kind::Float, device)),
+            rate: Tensor::zeros([], (Kind::Float, device)),
         }
     }
 
-    /// One step at this learning rate with the gradients that the parameters carry; one that has none stays.
+    /// The learning rate of the steps to come, as the nearest f32: a number on the device, which a step reads there.
+    pub fn set_rate(&mut self, rate: f64) {
+        let _ = self.rate.fill_(rate);
+    }
+
+    /// One step at the rate that was set last, 0 at first, with the gradients that the parameters carry; one that has none
+    /// stays.
     ///
     /// # Errors
     /// If libtorch refuses.
-    pub fn step(&mut self, rate: f64) -> Result<(), TorchError> {
-        self.advance(rate, None)
+    pub fn step(&mut self) -> Result<(), TorchError> {
+        self.advance(None)
     }
 
     /// As [`Adam::step`], unless `bad`, a boolean on the device, is true: then nothing changes. Nobody waits to know it.
     ///
     /// # Errors
     /// If libtorch refuses.
-    pub fn step_unless(&mut self, bad: &Tensor, rate: f64) -> Result<(), TorchError> {
-        self.advance(rate, Some(&bad.to_kind(Kind::Float)))
+    pub fn step_unless(&mut self, bad: &Tensor) -> Result<(), TorchError> {
+        self.advance(Some(&bad.to_kind(Kind::Float)))
     }
 
-    fn advance(&mut self, rate: f64, skip: Option<&Tensor>) -> Result<(), TorchError> {
+    fn advance(&mut self, skip: Option<&Tensor>) -> Result<(), TorchError> {
         no_grad(|| {
             let _ = match skip {
                 Some(skip) => self.steps.g_add_(&(1.0 - skip)),
@@ -92,13 +101,14 @@ impl Adam {
                 first: &pick(&self.first, &moving),
                 second: &pick(&self.second, &moving),
                 steps: &steps,
+                rate: &self.rate,
                 skip,
             };
-            shim::fused_adam(&tensors, &self.numbers(rate))
+            shim::fused_adam(&tensors, &self.numbers())
         })
     }
 
-    fn numbers(&self, rate: f64) -> AdamNumbers {
+    fn numbers(&self) -> AdamNumbers {
         let AdamConfig {
             beta1,
             beta2,
@@ -107,7 +117,6 @@ impl Adam {
             decoupled,
         } = self.config;
         AdamNumbers {
-            rate,
             beta1,
             beta2,
             weight_decay,

@@ -4,6 +4,7 @@ use meanflow_core::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::compute::{Compute, Factor, Precision};
+use crate::shim;
 
 /// An ordered list of named tensors.
 #[derive(Debug)]
@@ -50,6 +51,12 @@ impl Parameters {
         for (_, tensor) in &self.entries {
             tensor.shallow_clone().zero_grad();
         }
+    }
+
+    /// Says that they have other values than before, where nothing else says so: after a [`Replay`](crate::Replay) that
+    /// changes them.
+    pub fn changed(&self) {
+        shim::graph::changed(&self.tensors());
     }
 
     /// A deep copy that takes no gradients.

@@ -113,7 +113,8 @@ fn trained(schedule: Schedule) -> Model {
             .loss
             .backward();
         let left = 1.0 - step as f64 / STEPS as f64;
-        adam.step(1e-2 * left).unwrap();
+        adam.set_rate(1e-2 * left);
+        adam.step().unwrap();
         ema::update(average.parameters(), model.parameters(), 0.98).unwrap();
     }
     average

@@ -286,7 +286,8 @@ fn an_optimiser_goes_on_from_its_state_as_if_it_had_never_stopped() {
         for (_, tensor) in model.parameters().iter() {
             let _ = tensor.grad().g_add_scalar_(0.1);
         }
-        optimizer.step(1e-2).unwrap();
+        optimizer.set_rate(1e-2);
+        optimizer.step().unwrap();
     };
     let (straight, stopped) = (model(), model());
     let mut one = Adam::new(straight.parameters(), adam);

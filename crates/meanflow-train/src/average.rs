@@ -1,8 +1,7 @@
 //! Moving averages of the weights, each a model to sample from.
 
-use meanflow_torch::{Model, Tensor, ema};
+use meanflow_torch::{Model, Tensor, TorchError, ema};
 
-use crate::TrainError;
 use crate::config::{EmaConfig, HalfLife};
 
 /// An average with the law of its decay.
@@ -10,6 +9,8 @@ use crate::config::{EmaConfig, HalfLife};
 pub(crate) struct Average {
     pub(crate) law: DecayLaw,
     pub(crate) model: Model,
+    /// How far the next update goes, 1 − decay: a scalar on the device, which reads it there.
+    weight: Tensor,
 }
 
 /// How much an update keeps.
@@ -60,29 +61,27 @@ impl Average {
         Self {
             law,
             model: model.twin(),
+            weight: Tensor::zeros([], (model.kind(), model.device())),
         }
     }
 
-    /// Follows `current` after step number `step` of `batch` samples, where an update every `every` steps is due; not
-    /// where `bad`, a boolean on the device, is true.
-    pub(crate) fn follow(
-        &self,
-        current: &Model,
-        step: u64,
-        every: u64,
-        batch: usize,
-        bad: Option<&Tensor>,
-    ) -> Result<(), TrainError> {
-        if !step.is_multiple_of(every) {
-            return Ok(());
-        }
-        let kept = self.law.kept(step, every, batch);
+    /// Moves towards `current`, of which so much is kept.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub(crate) fn follow(&self, current: &Model, kept: f64) -> Result<(), TorchError> {
+        ema::update(self.model.parameters(), current.parameters(), kept)
+    }
+
+    /// Sets what the next [`Average::follow_unless`] keeps.
+    pub(crate) fn keep(&mut self, kept: f64) {
+        let _ = self.weight.fill_(1.0 - kept);
+    }
+
+    /// Moves towards `current`, unless `bad`, a boolean on the device, is true.
+    pub(crate) fn follow_unless(&self, bad: &Tensor, current: &Model) {
         let (average, current) = (self.model.parameters(), current.parameters());
-        match bad {
-            Some(bad) => ema::update_unless(bad, average, current, kept),
-            None => ema::update(average, current, kept)?,
-        }
-        Ok(())
+        ema::update_unless(bad, average, current, &self.weight);
     }
 }
 

@@ -56,6 +56,14 @@ impl Numbers {
         }
     }
 
+    /// The same numbers in memory of their own.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            judged: self.judged.copy(),
+            rows: self.rows.copy(),
+        }
+    }
+
     /// The norm of the gradient, a scalar on the device.
     pub(crate) fn norm(&self) -> Tensor {
         self.judged.select(0, -1)

@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use meanflow_cfg::Guidance;
 use meanflow_data::Source;
 use meanflow_data::latents::Facts;
 use meanflow_torch::engine::Direction;
-use meanflow_torch::{
-    Adam, Batch, Device, Inputs, Kind, Model, Objective, Tensor, device, weights,
-};
-use tch::no_grad;
+use meanflow_torch::{Batch, Device, Inputs, Model, device, weights};
 
 use crate::TrainError;
-use crate::average::{Average, DecayLaw};
 use crate::config::TrainConfig;
 use crate::data::Batches;
+use crate::learner::Learner;
 use crate::pending::{self, Numbers, Pending, StepReport};
+use crate::recorded::Recorded;
 use crate::samples::{Samples, balanced};
 
 /// Steps in a row whose loss may be not finite before the run gives up.
@@ -29,10 +26,9 @@ pub struct Trainer {
     config: TrainConfig,
     batches: Batches,
     latents: Option<Facts>,
-    model: Model,
-    averages: Vec<Average>,
-    optimizer: Adam,
-    objective: Objective,
+    learner: Learner,
+    /// With `compute.graph`.
+    recorded: Option<Recorded>,
     step: u64,
     skipped_in_row: u32,
     /// Steps done whose numbers nobody has asked for.
@@ -51,28 +47,13 @@ impl Trainer {
         data: Box<dyn Source>,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let model = Model::new(
-            config.model(data.shape(), data.classes())?,
-            config.seed,
-            device,
-            Kind::Float,
-        )?;
-        let model = model.computed(config.compute.network());
+        let learner = Learner::new(&config, data.shape(), data.classes(), device)?;
         device::allow_tf32(config.compute.tf32);
         Ok(Self {
-            averages: DecayLaw::all(&config.ema)
-                .map(|law| Average::new(law, &model))
-                .collect(),
-            optimizer: Adam::new(model.parameters(), config.optimizer.constants()),
-            objective: Objective {
-                schedule: config.path,
-                weight: config.loss,
-                guidance: config.guidance.unwrap_or(Guidance::NONE),
-                engine: config.training.engine,
-            },
             latents: data.latents().cloned(),
             batches: Batches::new(&config, data, device),
-            model,
+            learner,
+            recorded: config.compute.graph.then(|| Recorded::new(device)),
             config,
             step: 0,
             skipped_in_row: 0,
@@ -111,12 +92,12 @@ impl Trainer {
 
     /// The model being trained.
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.learner.model
     }
 
     /// The average to sample from, and the name of its decay.
     pub fn average(&self) -> (&Model, String) {
-        let first = &self.averages[0];
+        let first = &self.learner.averages[0];
         (&first.model, first.law.name())
     }
 
@@ -172,95 +153,59 @@ impl Trainer {
 
     fn advance_along(&mut self, direction: Direction) -> Result<(), TrainError> {
         let batch = self.batch(self.step)?;
-        let numbers = self.differentiate(direction, &batch)?;
-        let steps = self.config.training.steps.get();
+        let parts = batch.split(self.config.training.parts.get() as usize);
+        let inputs = self.learner.inputs(&parts)?;
+        let (step, steps) = (self.step + 1, self.config.training.steps.get());
         let rate = self.config.rate.at(self.step, steps);
-        self.step += 1;
-        let step = Pending {
-            step: self.step,
+        let pending = |numbers| Pending {
+            step,
             rate,
             times: batch.times,
             numbers,
         };
+        self.learner.prepare(step, rate);
         if self.config.compute.deferred {
-            let bad = step.numbers.bad();
-            self.clip(&step.numbers.norm());
-            self.optimizer.step_unless(&bad, rate)?;
-            self.follow(Some(&bad))?;
-            self.pending.push(step);
-            return Ok(());
+            let numbers = self.advance_unwatched(direction, inputs)?;
+            self.pending.push(pending(numbers));
+        } else {
+            let numbers = self.learner.differentiate(direction, &inputs)?;
+            let reports = pending::read(&[pending(numbers)])?;
+            self.update(&reports[0])?;
+            self.known.extend(reports);
         }
-        let reports = pending::read(&[step])?;
-        if reports.iter().all(|report| report.finite) {
-            self.clip_to(reports[0].gradient_norm);
-            self.optimizer.step(rate)?;
-            self.follow(None)?;
-        }
-        self.known.extend(reports);
+        self.step = step;
         Ok(())
     }
 
-    fn follow(&self, bad: Option<&Tensor>) -> Result<(), TrainError> {
-        let batch = self.config.training.batch.get();
-        let every = self.config.ema.every.get();
-        self.averages
-            .iter()
-            .try_for_each(|average| average.follow(&self.model, self.step, every, batch, bad))
-    }
-
-    /// Leaves the gradient of the batch's loss in the parameters, part after part.
-    fn differentiate(&self, direction: Direction, batch: &Batch) -> Result<Numbers, TrainError> {
-        let parts = self.config.training.parts.get() as usize;
-        self.model.parameters().zero_grad();
-        let mut numbers = Vec::with_capacity(parts);
-        for part in batch.split(parts) {
-            let inputs = Inputs::new(&self.objective, &self.model, &part)?;
-            let loss = self.objective.loss_along(direction, &self.model, &inputs)?;
-            let scaled = loss.loss * (part.rows() as f64 / batch.rows() as f64);
-            scaled.backward();
-            numbers.push((scaled.detach(), loss.unweighted));
+    /// The next step, without waiting for any of its numbers.
+    fn advance_unwatched(
+        &mut self,
+        direction: Direction,
+        inputs: Vec<Inputs>,
+    ) -> Result<Numbers, TrainError> {
+        let averages_are_due = self.learner.averages_are_due(self.step + 1);
+        // A recording knows one direction.
+        if let Some(recorded) = &mut self.recorded
+            && direction == Direction::PATH
+        {
+            return Ok(recorded.advance(&mut self.learner, inputs, averages_are_due)?);
         }
-        Ok(Numbers::new(numbers, self.gradient_norm()))
+        let numbers = self.learner.advance(direction, &inputs)?;
+        if averages_are_due {
+            self.learner.follow_if_finite(&numbers);
+        }
+        Ok(numbers)
     }
 
-    fn gradients(&self) -> Vec<Tensor> {
-        let gradients = self
-            .model
-            .parameters()
-            .tensors()
-            .into_iter()
-            .map(Tensor::grad);
-        gradients.filter(Tensor::defined).collect()
-    }
-
-    /// The Euclidean norm over all parameters, a scalar on the device.
-    fn gradient_norm(&self) -> Tensor {
-        let norms: Vec<Tensor> = self.gradients().iter().map(Tensor::norm).collect();
-        Tensor::stack(&norms, 0).norm()
-    }
-
-    /// Scales a gradient of this norm down to the limit, if there is one and it is longer.
-    fn clip_to(&self, norm: f64) {
-        let Some(limit) = self.config.training.clip_norm else {
-            return;
-        };
-        if norm > limit.get() {
-            for mut gradient in self.gradients() {
-                let _ = no_grad(|| gradient.g_mul_scalar_(limit.get() / norm));
+    /// The rest of a step whose numbers are known.
+    fn update(&mut self, report: &StepReport) -> Result<(), TrainError> {
+        if report.finite {
+            self.learner.update(report.gradient_norm)?;
+            if self.learner.averages_are_due(report.step) {
+                self.learner.follow(report.step)?;
             }
         }
-    }
-
-    /// As [`Trainer::clip_to`], for a norm on the device: a gradient that is short enough is multiplied by one.
-    fn clip(&self, norm: &Tensor) {
-        let Some(limit) = self.config.training.clip_norm else {
-            return;
-        };
-        let norm = norm.to_kind(Kind::Double);
-        let factor = (norm.full_like(limit.get()) / norm).clamp_max(1.0);
-        for mut gradient in self.gradients() {
-            let _ = no_grad(|| gradient.g_mul_(&factor));
-        }
+        Ok(())
     }
 
     /// Draws the recipe's samples with the average: one set for each number of steps, seeds 0, 1, 2, ….
@@ -289,7 +234,7 @@ impl Trainer {
         }
         weights::save(
             &folder.join(OPTIMIZER),
-            &self.optimizer.state(),
+            &self.learner.optimizer.state(),
             self.metadata(None),
         )?;
         Ok(())
@@ -308,7 +253,7 @@ impl Trainer {
         for (name, model, _) in self.models() {
             weights::load_strict(&folder.join(name), &model.parameters().named())?;
         }
-        weights::load_strict(&folder.join(OPTIMIZER), &self.optimizer.state())?;
+        weights::load_strict(&folder.join(OPTIMIZER), &self.learner.optimizer.state())?;
         (self.step, self.skipped_in_row) = (step, skipped_in_row);
         Ok(())
     }
@@ -324,11 +269,11 @@ impl Trainer {
 
     /// File name, model and name of the decay of the model itself and of every average.
     fn models(&self) -> impl Iterator<Item = (String, &Model, Option<String>)> {
-        let averages = self.averages.iter().map(|one| {
+        let averages = self.learner.averages.iter().map(|one| {
             let name = one.law.name();
             (format!("ema-{name}.safetensors"), &one.model, Some(name))
         });
-        std::iter::once(("model.safetensors".to_owned(), &self.model, None)).chain(averages)
+        std::iter::once(("model.safetensors".to_owned(), &self.learner.model, None)).chain(averages)
     }
 
     fn metadata(&self, decay: Option<String>) -> BTreeMap<String, String> {

@@ -145,6 +145,37 @@ fn nobody_waits_for_a_step_whose_numbers_stay_on_the_device() {
     assert_eq!(waits("compute.deferred=false"), (4, 0));
 }
 
+/// What makes [`RICH`] the same work in every step.
+const ALIKE: [&str; 3] = [
+    "guidance={ omega = 0.7, kappa = 0.6, window = { start = 0.0, end = 1.0 } }",
+    "label_drop={ probability = 0.1, rows = \"count\" }",
+    "compute.deferred=true",
+];
+
+#[test]
+fn steps_on_the_same_memory_change_nothing() {
+    for every in ["ema.every=1", "ema.every=3"] {
+        let (fresh, reports) = trained(&[&RICH[..], &ALIKE, &[every]].concat());
+        let (fixed, others) =
+            trained(&[&RICH[..], &ALIKE, &[every, "compute.graph=true"]].concat());
+        assert_eq!(reports, others);
+        for (one, other) in [
+            (fresh.model(), fixed.model()),
+            (fresh.average().0, fixed.average().0),
+        ] {
+            assert_eq!(one.parameters().named(), other.parameters().named());
+        }
+    }
+}
+
+#[test]
+fn bfloat16_factors_follow_steps_on_the_same_memory() {
+    let bf16 = [&RICH[..], &ALIKE, &["compute.precision=bf16"]].concat();
+    let (_, reports) = trained(&bf16);
+    let (_, others) = trained(&[&bf16[..], &["compute.graph=true"]].concat());
+    assert_eq!(reports, others);
+}
+
 #[test]
 fn with_counted_rows_every_step_has_the_same_passes() {
     let passes = |overrides: &[&str]| {

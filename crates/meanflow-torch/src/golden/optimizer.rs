@@ -65,7 +65,8 @@ fn trajectory(
             break;
         }
         set_gradients(file, setting, &parameters, step)?;
-        adam.step(constants.lr)?;
+        adam.set_rate(constants.lr);
+        adam.step()?;
         ema::update(&average, &parameters, constants.ema)?;
         let tensors = [("params", &parameters), ("ema", &average)];
         results.extend(state(&format!("{name}/"), step, &tensors, &adam));

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod checkpoint;
+pub(crate) mod graph;
 pub(crate) mod host;
 pub(crate) mod kernels;
 
@@ -44,7 +45,7 @@ unsafe extern "C" {
         second: *const *const C_tensor,
         steps: *const *const C_tensor,
         count: usize,
-        rate: f64,
+        rate: *const C_tensor,
         beta1: f64,
         beta2: f64,
         weight_decay: f64,
@@ -178,13 +179,14 @@ pub(crate) struct AdamTensors<'a> {
     pub(crate) first: &'a [&'a Tensor],
     pub(crate) second: &'a [&'a Tensor],
     pub(crate) steps: &'a [&'a Tensor],
+    /// The learning rate, a scalar of f32 beside the parameters.
+    pub(crate) rate: &'a Tensor,
     /// 1 where nothing is to be changed, 0 otherwise; read on the device.
     pub(crate) skip: Option<&'a Tensor>,
 }
 
 /// The numbers of one Adam step.
 pub(crate) struct AdamNumbers {
-    pub(crate) rate: f64,
     pub(crate) beta1: f64,
     pub(crate) beta2: f64,
     pub(crate) weight_decay: f64,
@@ -209,7 +211,7 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
     let (parameters, gradients) = (handles(tensors.parameters), handles(tensors.gradients));
     let (first, second) = (handles(tensors.first), handles(tensors.second));
     let steps = handles(tensors.steps);
-    // SAFETY: every list has `count` live handles; `skip` is a live handle or null.
+    // SAFETY: every list has `count` live handles; `rate` is a live handle, and `skip` one or null.
     let message = unsafe {
         mf_fused_adam(
             parameters.as_ptr(),
@@ -218,7 +220,7 @@ pub(crate) fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result
             second.as_ptr(),
             steps.as_ptr(),
             count,
-            numbers.rate,
+            tensors.rate.as_ptr(),
             numbers.beta1,
             numbers.beta2,
             numbers.weight_decay,

@@ -72,8 +72,8 @@ char* mf_fill_bernoulli(Handle tensor, double probability, uint64_t seed) {
 
 // One step of Adam (decoupled weight decay: AdamW) over all parameters in one pass over memory.
 char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Handle* first, const Handle* second,
-                    const Handle* steps, size_t count, double rate, double beta1, double beta2, double weight_decay,
-                    double epsilon, bool decoupled, const at::Tensor* skip) {
+                    const Handle* steps, size_t count, const at::Tensor* rate, double beta1, double beta2,
+                    double weight_decay, double epsilon, bool decoupled, const at::Tensor* skip) {
   return guarded([&] {
     auto self = list(parameters, count);
     auto grads = list(gradients, count);
@@ -82,14 +82,21 @@ char* mf_fused_adam(const Handle* parameters, const Handle* gradients, const Han
     std::vector<at::Tensor> none;
     auto t = list(steps, count);
     auto skipped = skip ? std::make_optional(*skip) : std::nullopt;
-    auto update = [&](auto&& kernel) {
-      kernel(self, grads, m, v, none, t, rate, beta1, beta2, weight_decay, epsilon, false, false, std::nullopt,
-             skipped);
+    auto update = [&](auto&& rate) {
+      auto kernel = [&](auto&& adam) {
+        adam(self, grads, m, v, none, t, rate, beta1, beta2, weight_decay, epsilon, false, false, std::nullopt, skipped);
+      };
+      if (decoupled) {
+        kernel([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+      } else {
+        kernel([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+      }
     };
-    if (decoupled) {
-      update([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+    // Where the device is the host, the number is at hand.
+    if (rate->is_cpu()) {
+      update(static_cast<double>(*rate->const_data_ptr<float>()));
     } else {
-      update([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+      update(*rate);
     }
     // Unlike other operations in place, these do not say that they have changed the parameters.
     for (auto& parameter : self) parameter.unsafeGetTensorImpl()->bump_version();

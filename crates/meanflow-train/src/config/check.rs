@@ -70,6 +70,13 @@ impl TrainConfig {
                     ),
                 )
             }
+            (_, Some(drop)) if drop.probability() > 0.0 && !drop.can_drop(batch) => fault(
+                "label_drop.probability",
+                &format!(
+                    "expected 0, or one that drops a label of a batch of {batch}, got {}",
+                    drop.probability()
+                ),
+            ),
             _ => None,
         }
     }

@@ -1,5 +1,7 @@
 //! `[compute]`: how a step is computed, apart from what it computes.
 
+use meanflow_cfg::{DropRows, Guidance, Window};
+use meanflow_core::{JumpRows, MaskOrder};
 use meanflow_torch::{Compute, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ pub struct ComputeConfig {
     pub checkpoint_blocks: bool,
     /// Whether a step's numbers stay on the device, which then decides itself whether they are finite, until they are logged.
     pub deferred: bool,
+    /// Whether steps are the same work on the same memory, which a CUDA device records once and replays.
+    pub graph: bool,
 }
 
 impl ComputeConfig {
@@ -38,6 +42,40 @@ impl TrainConfig {
                 &"expected another training.engine than double-backward: a block that is computed again has no second derivative",
             );
         }
-        None
+        let varies = self.varies().filter(|_| self.compute.graph)?;
+        fault(
+            "compute.graph",
+            &format!("expected {varies}: a recording does the same to as many rows in every step"),
+        )
+    }
+
+    /// What has to be otherwise for every step to be the same work.
+    fn varies(&self) -> Option<&'static str> {
+        let guidance = self.guidance.filter(|guidance| *guidance != Guidance::NONE);
+        let by_chance = self
+            .label_drop
+            .is_some_and(|drop| drop.rows() != DropRows::Count);
+        let varying = [
+            (!self.compute.deferred, "compute.deferred = true"),
+            (
+                !matches!(self.times.jump_rows, JumpRows::Count { .. }),
+                "times.jump_rows of kind \"count\"",
+            ),
+            (
+                self.times.r.is_some() && self.times.order == MaskOrder::BeforeOrdering,
+                "times.order = \"after-ordering\" where r has a law of its own",
+            ),
+            (
+                guidance.is_some_and(|guidance| guidance.window() != Window::ALL),
+                "a guidance.window from 0 to 1",
+            ),
+            (
+                guidance.is_some() && by_chance,
+                "label_drop.rows = \"count\" with guidance",
+            ),
+            (self.network.has_dropout(), "a network.dropout of 0"),
+        ];
+        let found = varying.into_iter().find(|(varies, _)| *varies);
+        found.map(|(_, expected)| expected)
     }
 }

@@ -175,6 +175,14 @@ fn contradictions_are_refused_with_their_key() {
         rounded.contains("drops a label of a batch of 128"),
         "{rounded}"
     );
+    let unguided = message(
+        "[guidance]\nomega = 1.0\nkappa = 0.5\nwindow = { start = 0.0, end = 1.0 }\n\n[label_drop]\nprobability = 0.1\nrows = \"independent\"",
+        "[label_drop]\nprobability = 0.003\nrows = \"count\"",
+    );
+    assert!(
+        unguided.contains("label_drop.probability: expected 0, or one that drops"),
+        "{unguided}"
+    );
     let slow = message("warmup_steps = 10", "warmup_steps = 3000");
     assert!(
         slow.starts_with("x.toml:48:16: rate.warmup_steps"),
@@ -216,6 +224,41 @@ fn compute_is_plain_unless_it_is_written() {
         twice.contains("compute.checkpoint_blocks: expected another training.engine"),
         "{twice}"
     );
+}
+
+#[test]
+fn a_recording_is_refused_where_steps_are_not_the_same_work() {
+    let fit = [
+        "compute.graph=true",
+        "compute.deferred=true",
+        "guidance.window={ start = 0.0, end = 1.0 }",
+        "label_drop.rows=\"count\"",
+        "times.jump_rows={ kind = \"count\", share = 0.25 }",
+        "times.order=after-ordering",
+    ];
+    assert!(parse(RECIPE, &fit).unwrap().compute.graph);
+    for (position, unfit, named) in [
+        (1, "compute.deferred=false", "compute.deferred = true"),
+        (
+            2,
+            "guidance.window={ start = 0.2, end = 1.0 }",
+            "guidance.window",
+        ),
+        (3, "label_drop.rows=\"flow\"", "label_drop.rows = \"count\""),
+        (
+            4,
+            "times.jump_rows={ kind = \"bernoulli\", share = 0.25 }",
+            "times.jump_rows",
+        ),
+    ] {
+        let mut overrides = fit;
+        overrides[position] = unfit;
+        let text = parse(RECIPE, &overrides).unwrap_err().to_string();
+        assert!(
+            text.contains("compute.graph: expected") && text.contains(named),
+            "{text}"
+        );
+    }
 }
 
 #[test]
