@@ -179,7 +179,7 @@ fn row(size: &str, variant: &str, rows: u32, median_ms: f64) -> Row {
 /// The rows for people; times are also divided by ours of the same size and number.
 fn text(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<7} {:>10} {:<17} {:>10} {:>7} {:>10}",
+        "{:<10} {:>10} {:<17} {:>10} {:>7} {:>10}",
         "size", "at a time", "variant", "median ms", "÷ ours", "samples/s"
     );
     for row in rows {
@@ -195,7 +195,7 @@ fn text(rows: &[Row]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "\n{:<7} {at_a_time:>10} {:<17} {:>10.2} {:>7} {:>10.2}",
+            "\n{:<10} {at_a_time:>10} {:<17} {:>10.2} {:>7} {:>10.2}",
             row.size,
             row.variant,
             row.median_ms,

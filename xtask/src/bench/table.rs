@@ -62,7 +62,7 @@ pub(super) fn shown(number: Option<f64>, decimals: usize) -> String {
 /// The rows for people.
 pub(super) fn text(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:<8} {:<18} {:>10} {:>9} {:>10} {:>6}",
+        "{:<10} {:<18} {:>10} {:>9} {:>10} {:>6}",
         "size", "variant", "median ms", "÷ plain", "peak MiB", "units"
     );
     for row in rows {
@@ -70,7 +70,7 @@ pub(super) fn text(rows: &[Row]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "\n{:<8} {:<18} {:>10.2} {:>9.2} {peak:>10} {units:>6}",
+            "\n{:<10} {:<18} {:>10.2} {:>9.2} {peak:>10} {units:>6}",
             row.size, row.variant, row.median_ms, row.ratio_to_plain
         );
     }
