@@ -25,6 +25,8 @@ pub(crate) struct Args {
     options: Options,
 }
 
+/// This project.
+const OURS: &str = "ours";
 /// The variants in PyTorch.
 const PEERS: [&str; 2] = ["pytorch", "pytorch_compiled"];
 /// Neither guidance nor another argument of training is asked for.
@@ -56,9 +58,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 fn compare(args: &Args, programs: &Programs, meanflow: &Path, size: &str) -> Result<Vec<Row>> {
-    let (ours, peers) = (named(&["ours"], &args.rows), named(&PEERS, &args.rows));
-    let ours: Vec<&str> = ours.iter().map(String::as_str).collect();
-    let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let [proof, weights] =
         ["proof", "weights"].map(|name| folder.path().join(format!("{name}.safetensors")));
@@ -70,18 +69,8 @@ fn compare(args: &Args, programs: &Programs, meanflow: &Path, size: &str) -> Res
             .arg("--save")
             .arg(&weights),
     )?;
-    let peer = args
-        .options
-        .peer(programs, "sample.py", (size, GUIDANCE), &peers)?;
-    let start = Rival::start(
-        "benches/sample",
-        args.options.ours(programs, size, GUIDANCE),
-    )?;
-    let mut rivals: [(Rival, Vec<&str>); 2] = [(start, ours), (peer, peers)];
-    prove(&mut rivals[1].0, &proof, size)?;
-    let replies = measure(size, args.options.rounds, &mut rivals)?;
+    let replies = warm(args, programs, size, &proof)?;
     let mut found = rows(size, &replies);
-    drop(rivals);
     let script = args.options.script(programs, "sample.py", size, GUIDANCE);
     found.extend(cold(
         size,
@@ -95,11 +84,34 @@ fn compare(args: &Args, programs: &Programs, meanflow: &Path, size: &str) -> Res
     Ok(found)
 }
 
-/// Every kind with every number of rows.
-fn named(kinds: &[&str], rows: &[u32]) -> Vec<String> {
-    let named =
-        |rows: &u32| -> Vec<String> { kinds.iter().map(|kind| format!("{kind}_{rows}")).collect() };
-    rows.iter().flat_map(named).collect()
+/// Every kind with every number of rows, in the order asked for. Each kind is a program of its own: else the first sample of a
+/// round would find the processor cold, and that of the next kind find it warm.
+fn warm(
+    args: &Args,
+    programs: &Programs,
+    size: &str,
+    proof: &Path,
+) -> Result<Vec<(String, Vec<Reply>)>> {
+    let variants = |kind| -> Vec<String> {
+        let named = |rows| format!("{kind}_{rows}");
+        args.rows.iter().map(named).collect()
+    };
+    let names = [OURS, PEERS[0], PEERS[1]].map(variants);
+    let names = names
+        .each_ref()
+        .map(|names| names.iter().map(String::as_str).collect());
+    let [ours, peers @ ..]: [Vec<&str>; 3] = names;
+    let command = args.options.ours(programs, size, GUIDANCE);
+    let mut rivals = vec![(Rival::start("benches/sample", command)?, ours)];
+    for names in peers {
+        let about = (size, GUIDANCE);
+        let mut peer = args.options.peer(programs, "sample.py", about, &names)?;
+        prove(&mut peer, proof, size)?;
+        rivals.push((peer, names));
+    }
+    let replies = measure(size, args.options.rounds, &mut rivals)?;
+    let owned = |(name, list): (&str, _)| (name.to_owned(), list);
+    Ok(replies.into_iter().map(owned).collect())
 }
 
 /// Cold starts of each program: a median of five is near enough for what differs by a factor.
@@ -133,11 +145,7 @@ fn cold(size: &str, rounds: u32, mut programs: [Command; 2], folder: &Path) -> R
         }
     }
     let row = |(variant, times)| row(size, variant, 0, median(times));
-    Ok(["ours", "pytorch"]
-        .into_iter()
-        .zip(times)
-        .map(row)
-        .collect())
+    Ok([OURS, PEERS[0]].into_iter().zip(times).map(row).collect())
 }
 
 fn prove(peer: &mut Rival, file: &Path, size: &str) -> Result<()> {
@@ -155,8 +163,8 @@ fn prove(peer: &mut Rival, file: &Path, size: &str) -> Result<()> {
     Ok(())
 }
 
-fn rows(size: &str, replies: &[(&str, Vec<Reply>)]) -> Vec<Row> {
-    let row = |(name, list): &(&str, Vec<Reply>)| {
+fn rows(size: &str, replies: &[(String, Vec<Reply>)]) -> Vec<Row> {
+    let row = |(name, list): &(String, Vec<Reply>)| {
         let (variant, rows) = name.rsplit_once('_')?;
         let ms = median(list.iter().map(|reply| reply.ms).collect());
         Some(row(size, variant, rows.parse().ok()?, ms))
@@ -184,7 +192,7 @@ fn text(rows: &[Row]) -> String {
     );
     for row in rows {
         let is_ours = |other: &&Row| {
-            (&other.size, other.rows, &*other.variant) == (&row.size, row.rows, "ours")
+            (&other.size, other.rows, &*other.variant) == (&row.size, row.rows, OURS)
         };
         let ours = rows.iter().find(is_ours);
         let at_a_time = if row.rows == 0 {
@@ -224,7 +232,8 @@ mod tests {
                 "pytorch_compiled_1",
                 vec![reply(3.0), reply(5.0), reply(90.0)],
             ),
-        ];
+        ]
+        .map(|(name, list)| (name.to_owned(), list));
         let rows = rows("digits", &replies);
         let found: Vec<_> = rows
             .iter()
