@@ -62,9 +62,10 @@ impl Adam {
         }
     }
 
-    /// The learning rate of the steps to come, as the nearest f32: a number on the device, which a step reads there.
+    /// The learning rate of the steps to come, as the nearest f32, infinite where that is: a number on the device, which a
+    /// step reads there.
     pub fn set_rate(&mut self, rate: f64) {
-        let _ = self.rate.fill_(rate);
+        let _ = self.rate.fill_(f64::from(rate as f32));
     }
 
     /// One step at the rate that was set last, 0 at first, with the gradients that the parameters carry; one that has none
