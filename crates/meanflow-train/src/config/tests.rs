@@ -250,6 +250,11 @@ fn a_recording_is_refused_where_steps_are_not_the_same_work() {
             "times.jump_rows={ kind = \"bernoulli\", share = 0.25 }",
             "times.jump_rows",
         ),
+        (
+            5,
+            "times={ t = { kind = \"uniform\" }, r = { kind = \"uniform\" }, jump_rows = { kind = \"count\", share = 0.5 }, order = \"before-ordering\" }",
+            "times.order",
+        ),
     ] {
         let mut overrides = fit;
         overrides[position] = unfit;
