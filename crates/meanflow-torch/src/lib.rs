@@ -24,6 +24,7 @@ mod compute;
 mod condition;
 pub mod convert;
 pub mod device;
+pub mod device_check;
 mod dual;
 pub mod ema;
 pub mod engine;

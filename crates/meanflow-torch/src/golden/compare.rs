@@ -68,7 +68,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// `ours` against `official`, of one shape.
-    pub(super) fn new(
+    pub(crate) fn new(
         tensor: &str,
         ours: &Tensor,
         official: &Tensor,

@@ -1,0 +1,172 @@
+//! Steps that a CUDA graph replays against the same steps done eagerly.
+
+use tch::{Device, Kind, Tensor};
+
+use super::subject::{self, Subject, objective};
+use super::{Found, Work};
+use crate::engine::Direction;
+use crate::golden::{Comparison, Tolerance};
+use crate::{Adam, AdamConfig, Compute, Inputs, Precision, Replay, TorchError, ema};
+
+/// Three steps before the capture, the capture, and replays after it.
+const STEPS: u64 = 8;
+/// Sums whose order a device does not fix differ by their rounding; the optimiser divides by the root of the second moment,
+/// which turns the rounding of a small gradient into that of the rate, 1e-3, in each of the steps.
+const REPEATED: Tolerance = Tolerance::new(f64::INFINITY, 2e-3 * STEPS as f64);
+
+pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
+    let mut checks: Vec<(String, Work<'static>)> = Vec::new();
+    for (dtype, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+        let work = move || {
+            if !device.is_cuda() {
+                return Ok(Found::Skipped("only CUDA devices have graphs".to_owned()));
+            }
+            let [_, dit, unet] = subject::all();
+            let mut comparisons = Vec::new();
+            let mut remarks = Vec::new();
+            for subject in [dit, unet] {
+                compare(&subject, device, precision, &mut comparisons, &mut remarks)?;
+            }
+            Ok(Found::Compared(comparisons, remarks.join("; ")))
+        };
+        checks.push((format!("graph against eager, {dtype}"), Box::new(work)));
+    }
+    checks
+}
+
+/// Where eager steps repeat bit for bit, a graph must too; where they do not, it must stay within rounding, and what differs
+/// is named.
+fn compare(
+    subject: &Subject,
+    device: Device,
+    precision: Precision,
+    comparisons: &mut Vec<Comparison>,
+    remarks: &mut Vec<String>,
+) -> Result<(), TorchError> {
+    let run = |graph| trajectory(subject, device, precision, graph);
+    let (eager, again, graph) = (run(false)?, run(false)?, run(true)?);
+    let different = |other: &[(String, Tensor)]| -> Vec<String> {
+        let pairs = eager.iter().zip(other);
+        pairs
+            .filter(|((_, one), (_, other))| !one.equal(other))
+            .map(|((name, _), _)| name.clone())
+            .collect()
+    };
+    let unstable = different(&again);
+    let tolerance = if unstable.is_empty() {
+        Tolerance::EXACT
+    } else {
+        REPEATED
+    };
+    for ((name, eager), (_, graph)) in eager.iter().zip(&graph) {
+        let name = format!("{} {name}", subject.name);
+        comparisons.push(Comparison::new(&name, graph, eager, tolerance));
+    }
+    let from_graph = different(&graph);
+    if !unstable.is_empty() {
+        remarks.push(format!(
+            "{}: eager steps do not repeat bit for bit in {} tensors, first {}",
+            subject.name,
+            unstable.len(),
+            unstable[0]
+        ));
+    }
+    if !from_graph.is_empty() {
+        remarks.push(format!(
+            "{}: the graph differs in {} tensors, first {}",
+            subject.name,
+            from_graph.len(),
+            from_graph[0]
+        ));
+    }
+    Ok(())
+}
+
+/// Copies of named tensors, with a word before each name.
+fn kept(prefix: &str, named: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
+    let named = named.into_iter();
+    named
+        .map(|(name, tensor)| (format!("{prefix}{name}"), tensor.detach().copy()))
+        .collect()
+}
+
+/// The losses of some steps on two batches by turns, and all weights, averages and moments after them.
+fn trajectory(
+    subject: &Subject,
+    device: Device,
+    precision: Precision,
+    graph: bool,
+) -> Result<Vec<(String, Tensor)>, TorchError> {
+    let compute = Compute {
+        precision,
+        checkpoint_blocks: false,
+    };
+    let model = subject.model(device, Kind::Float)?.computed(compute);
+    let average = model.twin();
+    let mut optimizer = Adam::new(model.parameters(), CONSTANTS);
+    optimizer.set_rate(1e-3);
+    let objective = objective();
+    // Both have the same rows with r < t and without a class: they are the same work.
+    let batches = [5, 6].map(|seed| subject.batch(8, seed, device, Kind::Float));
+    let mut inputs = Inputs::new(&objective, &model, &batches[0])?;
+    let mut replay = Replay::new(device);
+    let mut results = Vec::new();
+    for index in 0..STEPS {
+        inputs.fill(&Inputs::new(
+            &objective,
+            &model,
+            &batches[index as usize % 2],
+        )?)?;
+        let mut step = || -> Result<Tensor, TorchError> {
+            model.parameters().zero_grad();
+            let loss = objective.loss_along(Direction::PATH, &model, &inputs)?;
+            loss.loss.backward();
+            optimizer.step()?;
+            ema::update(average.parameters(), model.parameters(), 0.9)?;
+            Ok(loss.loss.detach())
+        };
+        let loss = if graph {
+            replay.run(step)?.copy()
+        } else {
+            step()?
+        };
+        model.parameters().changed();
+        results.push((format!("loss of step {index}"), loss));
+    }
+    results.extend(kept("", model.parameters().named()));
+    results.extend(kept("average of ", average.parameters().named()));
+    results.extend(kept("", optimizer.state()));
+    Ok(results)
+}
+
+const CONSTANTS: AdamConfig = AdamConfig {
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    weight_decay: 0.0,
+    decoupled: true,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a graph the same code runs as it is written, so that the comparison itself is tested on every machine.
+    #[test]
+    fn steps_repeat_on_a_cpu() {
+        tch::set_num_threads(1);
+        let (mut comparisons, mut remarks) = (Vec::new(), Vec::new());
+        for subject in subject::all() {
+            compare(
+                &subject,
+                Device::Cpu,
+                Precision::F32,
+                &mut comparisons,
+                &mut remarks,
+            )
+            .unwrap();
+        }
+        assert!(comparisons.iter().all(Comparison::passes), "{remarks:?}");
+        assert_eq!(remarks, Vec::<String>::new());
+    }
+}
