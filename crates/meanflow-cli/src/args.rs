@@ -186,6 +186,23 @@ pub(crate) struct Check {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckWhat {
     Golden(Golden),
+    Device(DeviceCheck),
+}
+
+/// Check that a device computes right: golden files, derivatives, training steps, bfloat16, graphs, checkpoints.
+///
+/// Everything needed is in the program. The exit code is 1 where a check fails.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow check device --device cuda")]
+pub(crate) struct DeviceCheck {
+    /// A folder of golden files in the place of those in the program
+    #[arg(long, value_name = "DIR")]
+    pub(crate) goldens: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
+    /// Report every check as a line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Compute what official implementations computed, from the same weights and draws, and compare.

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_torch::device_check::{self, Goldens, Verdict};
 use meanflow_torch::engine::Point;
 use meanflow_torch::golden::{self, Setting};
 use meanflow_torch::{Batch, Condition, Device, Engine, Kind, Model, Rows, Tensor};
 use meanflow_train::{RECIPE_KEY, TrainConfig, Trainer, weights_of};
 use tch::no_grad;
 
-use crate::args::{Check, CheckWhat, Golden};
+use crate::args::{Check, CheckWhat, DeviceCheck, Golden};
 use crate::commands::{model_of, open_device};
 use crate::failure::Usage;
 use crate::output::say;
@@ -25,9 +26,10 @@ const TIMED: usize = 5;
 pub(crate) fn run(args: &Check) -> anyhow::Result<u8> {
     match (&args.what, &args.target) {
         (Some(CheckWhat::Golden(golden)), _) => check_golden(golden),
+        (Some(CheckWhat::Device(device)), _) => check_device(device),
         (None, Some(target)) => check_engines(args, target),
         (None, None) => {
-            Err(Usage("expected a model, a recipe or `golden FILE…`".to_owned()).into())
+            Err(Usage("expected a model, a recipe, `golden FILE…` or `device`".to_owned()).into())
         }
     }
 }
@@ -51,6 +53,56 @@ fn check_golden(args: &Golden) -> anyhow::Result<u8> {
         "FAILED: an error is beyond its tolerance"
     });
     Ok(if passes { 0 } else { FAILED })
+}
+
+/// Runs every check of [`device_check`] on a device, and shows each as it ends.
+fn check_device(args: &DeviceCheck) -> anyhow::Result<u8> {
+    let device = open_device(&args.compute)?;
+    let goldens = match &args.goldens {
+        Some(folder) => Goldens::folder(folder)?,
+        None => Goldens::embedded()?,
+    };
+    if !args.json {
+        say(format_args!("device {device:?}\n"));
+        say(format_args!(
+            "{:<44} {:>9} {:>9} {:>6}",
+            "check", "error", "allowed", "s"
+        ));
+    }
+    let checks = device_check::run(device, &goldens, |check| {
+        if args.json {
+            say(serde_json::to_string(check).expect("a check is representable in JSON"));
+        } else {
+            say(line(check));
+        }
+    });
+    let count = |verdict| checks.iter().filter(|one| one.verdict == verdict).count();
+    let failures = count(Verdict::Failed);
+    if !args.json {
+        let (passed, skipped) = (count(Verdict::Passed), count(Verdict::Skipped));
+        say(format_args!(
+            "\n{passed} passed, {failures} failed, {skipped} skipped"
+        ));
+    }
+    Ok(if failures == 0 { 0 } else { FAILED })
+}
+
+/// A check as a row of the table.
+fn line(check: &device_check::DeviceCheck) -> String {
+    let number =
+        |number: Option<f64>| number.map_or("–".to_owned(), |number| format!("{number:.1e}"));
+    let verdict = match check.verdict {
+        Verdict::Passed => format!("pass  {}", check.detail),
+        Verdict::Failed => format!("FAIL  {}", check.detail),
+        Verdict::Skipped => format!("skipped: {}", check.detail),
+    };
+    format!(
+        "{:<44} {:>9} {:>9} {:>6.1}  {verdict}",
+        check.name,
+        number(check.error),
+        number(check.tolerance),
+        check.seconds
+    )
 }
 
 /// Compares the routes to `du/dt` on one network and its data.

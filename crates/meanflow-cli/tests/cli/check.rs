@@ -33,6 +33,45 @@ fn golden_files_pass_in_either_type() {
     }
 }
 
+#[test]
+fn a_device_is_checked_and_a_golden_with_another_number_fails() {
+    let scene = Scene::new();
+    let file = copied(&scene, "adamw_ema_a");
+    let folder = scene.path("").display().to_string();
+    let arguments = [
+        "check",
+        "device",
+        "--device",
+        "cpu",
+        "--json",
+        "--goldens",
+        &folder,
+    ];
+    let lines = scene.succeeds(&arguments);
+    let verdict = |line: &str| -> (String, String) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
+        (text("name"), text("verdict"))
+    };
+    let verdicts: Vec<_> = lines.lines().map(verdict).collect();
+    assert!(verdicts.contains(&("golden adamw_ema_a, f32".to_owned(), "passed".to_owned())));
+    assert!(verdicts.contains(&("graph against eager, f32".to_owned(), "skipped".to_owned())));
+    let mut bytes = fs::read(scene.path(&file)).unwrap();
+    let last = bytes.len() - 1;
+    // The exponent of the last number of the file.
+    bytes[last] ^= 0x02;
+    fs::write(scene.path(&file), bytes).unwrap();
+    let output = scene.command(&arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let failed: Vec<_> = lines
+        .lines()
+        .map(verdict)
+        .filter(|(_, verdict)| verdict == "failed")
+        .collect();
+    assert!(!failed.is_empty() && failed.iter().all(|(name, _)| name.starts_with("golden")));
+}
+
 /// The kinds of the crates above meanflow-torch.
 #[test]
 fn metrics_have_goldens_too() {
