@@ -6,6 +6,7 @@ mod command;
 mod libtorch;
 mod progress;
 mod python;
+mod soak;
 mod test;
 mod tidy;
 mod train;
@@ -31,6 +32,8 @@ enum Task {
     Bench(bench::Args),
     /// Put libtorch where every cargo command of the workspace finds it.
     Libtorch(libtorch::Args),
+    /// Kill, damage and double runs of the real program; each must end with the bytes of an undisturbed one.
+    Soak(soak::Args),
     /// Check everything: format, lints, tests, doctests, house rules.
     Test,
     /// Check the house rules alone.
@@ -57,6 +60,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ablate(args) => ablate::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Libtorch(args) => libtorch::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
         Task::Train(args) => train::run(&args),

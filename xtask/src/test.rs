@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change is accepted, one step after the other.
 
-use crate::{command, libtorch, tidy};
+use crate::{command, libtorch, soak, tidy};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
@@ -17,6 +17,12 @@ pub(crate) fn run() -> Result<()> {
     })?;
     step("tests", tests)?;
     step("doctests", || cargo("test --doc --workspace --release"))?;
+    step("soak", || {
+        soak::run(&soak::Args {
+            small: true,
+            seed: 1,
+        })
+    })?;
     step("tidy", tidy::run)?;
     println!("all is well ({:.1} s)", started.elapsed().as_secs_f64());
     Ok(())

@@ -1,12 +1,15 @@
 //! The command line, as it is typed.
 
+use std::convert::Infallible;
 use std::num::{NonZeroUsize, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use meanflow_torch::convert::Layout;
 use meanflow_torch::{Engine, Kind};
+use meanflow_train::Resume;
 
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
@@ -22,8 +25,10 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done · 1 other · 2 usage · 3 config · 4 data · 5 checkpoint or weights \
-unusable · 6 disk full · 7 loss not finite · 8 device or libtorch · 130 or 143 stopped by a signal, after a checkpoint";
+const EXIT_CODES: &str = "Exit codes: 0 done · 1 other, also output that cannot be written · 2 usage · 3 config · 4 data · \
+5 checkpoint or weights unusable · 6 disk full · 7 not finite: loss, weights or samples · 8 device or libtorch · \
+9 stopped by --max-time, after a checkpoint · 128 + N stopped by signal N, after a checkpoint: 130 Ctrl-C, 143 SIGTERM, \
+129 SIGHUP, 138 SIGUSR1";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -40,8 +45,8 @@ pub(crate) enum Command {
 
 /// Train a model by a recipe, or go on with a run that was stopped.
 ///
-/// The same command again continues from the newest checkpoint. Ctrl-C saves one and leaves; a second Ctrl-C leaves
-/// at once.
+/// The same command again continues from the newest checkpoint. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save one and leave; a
+/// second Ctrl-C or SIGTERM leaves at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
 meanflow train configs/digits.toml --set training.steps=100 --set rate.peak=5e-4 --out runs/short\n  \
@@ -52,6 +57,15 @@ pub(crate) struct Train {
     /// The run directory [default: runs/NAME for configs/NAME.toml]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Where to go on from: auto (the newest checkpoint of the run directory), never, or a checkpoint folder or run directory
+    #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
+    pub(crate) resume: ResumeFrom,
+    /// Accept that these keys of the recipe differ from those the run was begun with; the changes are recorded
+    #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
+    pub(crate) allow_changes: Vec<String>,
+    /// Save a checkpoint and stop after this time, such as 90s, 45m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) max_time: Option<Duration>,
     #[command(flatten)]
     pub(crate) compute: Compute,
     /// Print the resolved recipe and do nothing
@@ -74,6 +88,12 @@ pub(crate) struct Sample {
     /// A weights file (.safetensors) or a run directory
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
+    /// The checkpoint of a run after so many steps, in the place of its last weights
+    #[arg(long, value_name = "STEP")]
+    pub(crate) checkpoint: Option<u64>,
+    /// The average of a run, by its decay or as half-life-N [default: the first of the recipe]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ema: Option<String>,
     /// Seeds and ranges of seeds, both ends included, such as 0-63,100
     #[arg(long)]
     pub(crate) seeds: Seeds,
@@ -94,6 +114,8 @@ pub(crate) struct Sample {
     /// Write into a folder that is not empty
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
     #[command(flatten)]
     pub(crate) compute: Compute,
     /// Report on standard output as JSON
@@ -130,19 +152,23 @@ pub(crate) struct Interpolate {
     #[arg(long)]
     pub(crate) columns: Option<NonZeroUsize>,
     #[command(flatten)]
+    pub(crate) reading: Reading,
+    #[command(flatten)]
     pub(crate) compute: Compute,
     /// Report on standard output as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Show what a weights file holds, from its header alone.
+/// Show what a weights file holds, and whether it is what it was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  meanflow info runs/digits/model.safetensors")]
 pub(crate) struct Info {
     /// A weights file (.safetensors) or a run directory
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
     /// Report on standard output as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -179,6 +205,8 @@ pub(crate) struct Check {
     /// Replace one value of the recipe; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
     #[command(flatten)]
     pub(crate) compute: Compute,
 }
@@ -282,6 +310,8 @@ pub(crate) enum Direction {
         /// The file to write
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        #[command(flatten)]
+        reading: Reading,
     },
 }
 
@@ -341,6 +371,13 @@ pub(crate) struct Recipe {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct Reading {
+    /// Do not compare the weights with the hash of their content that is in the file
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct Compute {
     /// cpu, cuda, cuda:N, or auto for CUDA where there is one
     #[arg(long, default_value = "auto")]
@@ -348,6 +385,22 @@ pub(crate) struct Compute {
     /// Threads of one operation on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// Where training goes on from.
+#[derive(Clone, Debug)]
+pub(crate) struct ResumeFrom(pub(crate) Resume);
+
+impl FromStr for ResumeFrom {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(match text {
+            "auto" => Resume::Auto,
+            "never" => Resume::Never,
+            path => Resume::From(path.into()),
+        }))
+    }
 }
 
 /// Which class a sample is asked to have.

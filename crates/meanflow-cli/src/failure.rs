@@ -1,8 +1,5 @@
 //! How errors look and which exit code they have.
 
-use std::io;
-use std::process::ExitCode;
-
 use anyhow::Error;
 use meanflow_data::DataError;
 use meanflow_eval::EvalError;
@@ -12,7 +9,8 @@ use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 use crate::output::note;
 
 const OTHER: u8 = 1;
-const USAGE: u8 = 2;
+/// A command line that cannot be understood or followed.
+pub(crate) const USAGE: u8 = 2;
 const CONFIG: u8 = 3;
 /// Data that is damaged.
 pub(crate) const DATA: u8 = 4;
@@ -26,8 +24,8 @@ const DEVICE: u8 = 8;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// Prints the error with its causes and, where one is known, a way out.
-pub(crate) fn report(error: &Error) -> ExitCode {
+/// Prints the error with its causes and, where one is known, a way out; returns the exit code.
+pub(crate) fn report(error: &Error) -> u8 {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -41,7 +39,7 @@ pub(crate) fn report(error: &Error) -> ExitCode {
     if let Some(hint) = hint(error, code) {
         note(format_args!("hint: {hint}"));
     }
-    ExitCode::from(code)
+    code
 }
 
 fn code(error: &Error) -> u8 {
@@ -68,18 +66,30 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if error.is::<ConfigError>() {
         return Some(CONFIG);
     }
-    error.is::<DataError>().then_some(DATA)
+    error.downcast_ref::<DataError>().map(code_of_data)
 }
 
 fn code_of_train(error: &TrainError) -> Option<u8> {
     match error {
         TrainError::Config(_) | TrainError::Changed { .. } => Some(CONFIG),
-        TrainError::Data(_) => Some(DATA),
+        TrainError::Data(error) => Some(code_of_data(error)),
         TrainError::Torch(error) => code_of_torch(error),
-        TrainError::InUse { .. } | TrainError::NotARun { .. } => Some(USAGE),
-        TrainError::NoneWhole { .. } => Some(WEIGHTS),
-        TrainError::NotFinite { .. } => Some(NOT_FINITE),
+        TrainError::InUse { .. }
+        | TrainError::NotARun { .. }
+        | TrainError::NotNew { .. }
+        | TrainError::NoWeights { .. }
+        | TrainError::NoCheckpoint { .. } => Some(USAGE),
+        TrainError::NoneWhole { .. } | TrainError::Newer { .. } => Some(WEIGHTS),
+        TrainError::NotFinite { .. } | TrainError::SamplesNotFinite { .. } => Some(NOT_FINITE),
         _ => None,
+    }
+}
+
+/// Data that cannot be read, or another output that cannot be written.
+fn code_of_data(error: &DataError) -> u8 {
+    match error {
+        DataError::Write { .. } => OTHER,
+        _ => DATA,
     }
 }
 
@@ -88,7 +98,9 @@ fn code_of_torch(error: &TorchError) -> Option<u8> {
         TorchError::Libtorch { .. } | TorchError::Device { .. } => Some(DEVICE),
         TorchError::Config { .. } | TorchError::Shape { .. } => Some(CONFIG),
         TorchError::Weights { .. } | TorchError::File { .. } => Some(WEIGHTS),
-        TorchError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(WEIGHTS),
+        TorchError::Io {
+            operation: "read", ..
+        } => Some(WEIGHTS),
         TorchError::Argument { .. } => Some(USAGE),
         _ => None,
     }
@@ -98,6 +110,7 @@ fn code_of_eval(error: &EvalError) -> Option<u8> {
     match error {
         EvalError::Torch(error) => code_of_torch(error),
         EvalError::TooFew { .. } => Some(USAGE),
+        EvalError::Data(error) => Some(code_of_data(error)),
         _ => Some(DATA),
     }
 }
@@ -109,13 +122,21 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
     match train {
         Some(TrainError::Changed { .. }) => {
             return Some(
-                "undo the changes to go on with this run, or begin another one with --out DIR",
+                "undo the changes to go on with this run, accept them with --allow-changes KEY,…, or begin another run with --out DIR",
             );
         }
         Some(TrainError::InUse { .. }) => {
             return Some("wait for it to end, or choose another folder with --out DIR");
         }
         Some(TrainError::NotARun { .. }) => return Some("choose another folder with --out DIR"),
+        Some(TrainError::Newer { .. }) => {
+            return Some(
+                "go on with the version that wrote it, or begin another run with --out DIR",
+            );
+        }
+        Some(TrainError::NotNew { .. }) => {
+            return Some("go on with --resume auto, or choose another folder with --out DIR");
+        }
         Some(TrainError::NoneWhole { .. }) => {
             return Some(
                 "put an intact copy of a checkpoint back, or begin another run with --out DIR",
@@ -123,7 +144,7 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         }
         Some(TrainError::NotFinite { .. }) => {
             return Some(
-                "lower rate.peak, set training.clip_norm, or go on from an earlier checkpoint",
+                "lower rate.peak or set training.clip_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH",
             );
         }
         _ => {}

@@ -11,13 +11,13 @@ mod seeds;
 mod signals;
 mod waiting;
 
-use std::process::ExitCode;
-
 use clap::Parser;
 
-fn main() -> ExitCode {
-    match commands::run(&args::Args::parse()) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => failure::report(&error),
-    }
+fn main() {
+    signals::block_file_size();
+    let code = match args::Args::try_parse() {
+        Ok(args) => commands::run(&args).unwrap_or_else(|error| failure::report(&error)),
+        Err(error) => output::help(&error),
+    };
+    output::leave(code)
 }

@@ -133,6 +133,29 @@ impl Observer for Progress {
             Event::Skipped { step, in_row } => {
                 self.say(&format!("warning: step {step} left out, its loss or gradient is not finite ({in_row} in a row)"));
             }
+            Event::Changed {
+                after_step,
+                differences,
+            } => {
+                let lines = differences.join("\n");
+                self.say(&format!(
+                    "the recipe differs after step {after_step}, as --allow-changes accepts:\n{lines}"
+                ));
+            }
+            Event::AlreadyFinished { step, steps } => {
+                self.say(&format!(
+                    "already finished: {step} of {steps} steps are done; train longer with --set training.steps=N"
+                ));
+            }
+            Event::MetricsLost { path, what } => {
+                self.say(&format!("warning: {}: {what}", path.display()));
+            }
+            Event::Restored(path) => {
+                self.say(&format!("made again: {}", path.display()));
+            }
+            Event::SaveFailed { step, reason } => {
+                self.say(&format!("warning: not saved after step {step}: {reason}"));
+            }
             Event::Drawn(path) => self.say(&format!("samples: {}", path.display())),
             Event::Replaced { reason, .. } => {
                 self.say(&format!(

@@ -16,7 +16,7 @@ use crate::DataError;
 /// What this wrote survives a power cut too.
 ///
 /// # Errors
-/// [`DataError::Io`] with `path`, or whatever `write` returns.
+/// [`DataError::Write`] with `path`, or whatever `write` returns.
 pub fn write_atomically<E: From<DataError>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
@@ -27,7 +27,7 @@ pub fn write_atomically<E: From<DataError>>(
 /// As [`write_bytes`], but a power cut soon after can take the file back: for many files that can be made again.
 pub(crate) fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     replace(path, false, |file| {
-        file.write_all(bytes).map_err(DataError::io(path))
+        file.write_all(bytes).map_err(DataError::write(path))
     })
 }
 
@@ -56,15 +56,15 @@ fn write_whole<E: From<DataError>>(
         .write(true)
         .create_new(true)
         .open(temporary);
-    let mut writer = BufWriter::new(file.map_err(DataError::io(path))?);
+    let mut writer = BufWriter::new(file.map_err(DataError::write(path))?);
     write(&mut writer)?;
     let file = writer
         .into_inner()
-        .map_err(|error| DataError::io(path)(error.into_error()))?;
+        .map_err(|error| DataError::write(path)(error.into_error()))?;
     if sync {
-        file.sync_all().map_err(DataError::io(path))?;
+        file.sync_all().map_err(DataError::write(path))?;
     }
-    fs::rename(temporary, path).map_err(DataError::io(path))?;
+    fs::rename(temporary, path).map_err(DataError::write(path))?;
     if sync {
         sync_folder(path)?;
     }
@@ -84,16 +84,16 @@ fn sync_folder(path: &Path) -> Result<(), DataError> {
     };
     opened
         .and_then(|folder| folder.sync_all())
-        .map_err(DataError::io(path))
+        .map_err(DataError::write(path))
 }
 
 /// Writes `bytes` to `path`, whole or not at all; see [`write_atomically`].
 ///
 /// # Errors
-/// [`DataError::Io`] with `path`.
+/// [`DataError::Write`] with `path`.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
     write_atomically(path, |file| {
-        file.write_all(bytes).map_err(DataError::io(path))
+        file.write_all(bytes).map_err(DataError::write(path))
     })
 }
 
@@ -101,7 +101,7 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), DataError> {
 fn temporary_beside(path: &Path) -> Result<PathBuf, DataError> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
-        return Err(DataError::io(path)(io::ErrorKind::IsADirectory.into()));
+        return Err(DataError::write(path)(io::ErrorKind::IsADirectory.into()));
     };
     let mut hidden = OsString::from(".");
     hidden.push(name);

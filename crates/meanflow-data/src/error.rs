@@ -15,6 +15,14 @@ pub enum DataError {
         /// What the system said.
         source: io::Error,
     },
+    /// The operating system refused to write.
+    #[error("{}: could not write: {source}", file.display())]
+    Write {
+        /// The file or folder concerned.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A field of a file has a value that its format forbids.
     #[error("{}: {field} at byte {offset}: expected {expected}, got {got}", file.display())]
     Field {
@@ -97,6 +105,14 @@ impl DataError {
     /// Attaches a file name to an error of the operating system.
     pub(crate) fn io(file: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// Attaches a file name to an error of the operating system while `file` was written.
+    pub(crate) fn write(file: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Write {
             file: file.to_owned(),
             source,
         }

@@ -18,6 +18,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use crate::layers::{PatchGrid, outer, positions};
 use crate::networks::{DitConfig, NetworkConfig};
+use crate::parameters::Parameters;
 use crate::{Model, ModelConfig, TorchError};
 
 /// How a framework names and stores parameters.
@@ -99,6 +100,20 @@ pub fn below(tensors: &BTreeMap<String, Tensor>, root: &str) -> BTreeMap<String,
     inside.collect()
 }
 
+/// Whether official tensors are exactly those of a network, before memory is taken for it.
+///
+/// # Errors
+/// As [`import`].
+pub fn fits(
+    config: &ModelConfig,
+    layout: Layout,
+    tensors: &BTreeMap<String, Tensor>,
+    path: &Path,
+) -> Result<(), TorchError> {
+    let (outline, _) = config.outline()?;
+    matched(&outline, config, layout, tensors, path).map(drop)
+}
+
 /// Sets the parameters of `model` to official ones: exactly those, and constants as they are computed here.
 ///
 /// # Errors
@@ -109,13 +124,31 @@ pub fn import(
     tensors: &BTreeMap<String, Tensor>,
     path: &Path,
 ) -> Result<Vec<Entry>, TorchError> {
+    let (entries, values) = matched(model.parameters(), model.config(), layout, tensors, path)?;
+    for (parameter, tensor) in values {
+        no_grad(|| parameter.shallow_clone().copy_(&tensor));
+    }
+    model.parameters().refuse_not_finite(path)?;
+    Ok(entries)
+}
+
+/// What becomes of every tensor, and the values of the parameters.
+type Matched<'a> = (Vec<Entry>, Vec<(&'a Tensor, Tensor)>);
+
+fn matched<'a>(
+    parameters: &'a Parameters,
+    config: &ModelConfig,
+    layout: Layout,
+    tensors: &BTreeMap<String, Tensor>,
+    path: &Path,
+) -> Result<Matched<'a>, TorchError> {
     let mut given: Given = BTreeMap::new();
     for (official, tensor) in tensors {
         let (name, tensor) = layout.import(official, tensor);
         given.insert(name, (official, tensor));
     }
     let (mut entries, mut problems, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, parameter) in model.parameters().iter() {
+    for (name, parameter) in parameters.iter() {
         match take_parameter(&mut given, name, &parameter.size()) {
             Ok((official, tensor)) => {
                 entries.push(Entry {
@@ -129,7 +162,7 @@ pub fn import(
             Err(problem) => problems.push(problem),
         }
     }
-    for (name, value) in constants(model.config()) {
+    for (name, value) in constants(config) {
         match take_constant(&mut given, &name, &value) {
             Ok(entry) => entries.extend(entry),
             Err(problem) => problems.push(problem),
@@ -143,10 +176,7 @@ pub fn import(
         let path = path.to_owned();
         return Err(TorchError::Weights { path, problems });
     }
-    for (parameter, tensor) in values {
-        no_grad(|| parameter.shallow_clone().copy_(&tensor));
-    }
-    Ok(entries)
+    Ok((entries, values))
 }
 
 /// By our name: the official name, and the values as we store them.

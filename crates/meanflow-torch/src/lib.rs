@@ -22,6 +22,7 @@ mod attention;
 mod checkpoint;
 mod compute;
 mod condition;
+mod content;
 pub mod convert;
 pub mod device;
 pub mod device_check;

@@ -13,7 +13,8 @@ use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
 use crate::passes::{Counter, Passes};
 use crate::tensor::per_row;
-use crate::{Dual, TorchError, Work, host, weights};
+use crate::weights::{self, Verify};
+use crate::{Dual, TorchError, Work, host};
 
 /// The key of a weights file's metadata under which the [`ModelConfig`] stands as JSON.
 pub const MODEL_KEY: &str = "model";
@@ -32,6 +33,10 @@ pub struct ModelConfig {
     pub schedule: Schedule,
 }
 
+/// More values in a sample, or more classes, are a slip of the pen: a limit that is looked at before anything is built.
+const MOST_VALUES: i64 = 1 << 26;
+const MOST_CLASSES: i64 = 1 << 24;
+
 impl ModelConfig {
     /// Checks that there is such a network.
     ///
@@ -46,8 +51,16 @@ impl ModelConfig {
                 got: self.shape.clone(),
             });
         }
-        if self.classes < 0 {
-            let (expected, got) = ("0 or more".into(), self.classes.to_string());
+        let values: f64 = self.shape.iter().map(|side| *side as f64).product();
+        if values > MOST_VALUES as f64 {
+            return Err(TorchError::Shape {
+                what: "sample".into(),
+                expected: format!("at most {MOST_VALUES} values"),
+                got: self.shape.clone(),
+            });
+        }
+        if !(0..=MOST_CLASSES).contains(&self.classes) {
+            let (expected, got) = (format!("0 to {MOST_CLASSES}"), self.classes.to_string());
             return Err(TorchError::Config {
                 key: "classes",
                 expected,
@@ -76,7 +89,7 @@ impl ModelConfig {
     }
 
     /// The network without memory for its parameters.
-    fn outline(&self) -> Result<(Parameters, Box<dyn Network>), TorchError> {
+    pub(crate) fn outline(&self) -> Result<(Parameters, Box<dyn Network>), TorchError> {
         self.validate()?;
         let mut declaration = Declaration::shapes();
         let mut root = declaration.root();
@@ -138,10 +151,23 @@ impl Model {
     /// The model of a weights file with the file's metadata.
     ///
     /// # Errors
-    /// If the file is no weights file of this crate or its tensors are not exactly those of the network.
+    /// If the file is no weights file of this crate, its tensors are not exactly those of the network or hold a number that
+    /// is not finite, or its content is not what its hash says.
     pub fn load(
         path: &Path,
         device: Device,
+    ) -> Result<(Self, BTreeMap<String, String>), TorchError> {
+        Self::load_with(path, device, Verify::Content)
+    }
+
+    /// As [`Model::load`], with or without the comparison of the hash.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_with(
+        path: &Path,
+        device: Device,
+        verify: Verify,
     ) -> Result<(Self, BTreeMap<String, String>), TorchError> {
         let header = weights::header(path)?;
         let problem = |problem| TorchError::File {
@@ -155,10 +181,23 @@ impl Model {
         })?;
         let config: ModelConfig = serde_json::from_str(json)
             .map_err(|error| problem(format!("unreadable \"{MODEL_KEY}\": {error}")))?;
-        config.validate()?;
+        // A size that no tensor of the file has is not even outlined.
+        let sides = header.tensors.iter().flat_map(|tensor| &tensor.shape);
+        let longest = sides.copied().max().unwrap_or(0);
+        let unusable = |error: TorchError| problem(format!("unusable \"{MODEL_KEY}\": {error}"));
+        config.validate().map_err(unusable)?;
+        if config.network.width() > longest {
+            return Err(problem(format!(
+                "unusable \"{MODEL_KEY}\": a network of width {}, where no tensor of the file is longer than {longest}",
+                config.network.width()
+            )));
+        }
+        let (outline, _) = config.outline().map_err(unusable)?;
+        weights::fits(path, &header, &outline.named())?;
         let kind = Kind::Float;
         let model = Self::declare(config, Declaration::blank(kind, device), kind, device);
-        let metadata = weights::load_strict(path, &model.parameters.named())?;
+        let metadata = weights::load_strict_with(path, &model.parameters.named(), verify)?;
+        model.parameters.refuse_not_finite(path)?;
         Ok((model, metadata))
     }
 

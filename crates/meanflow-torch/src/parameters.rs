@@ -1,10 +1,12 @@
 //! The named parameters of a network, in the order in which it declares them.
 
+use std::path::Path;
+
 use meanflow_core::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::compute::{Compute, Factor, Precision};
-use crate::shim;
+use crate::{TorchError, host, shim};
 
 /// An ordered list of named tensors.
 #[derive(Debug)]
@@ -57,6 +59,32 @@ impl Parameters {
     /// changes them.
     pub fn changed(&self) {
         shim::graph::changed(&self.tensors());
+    }
+
+    /// Refuses parameters that were read from the file `path` and are not all finite.
+    pub(crate) fn refuse_not_finite(&self, path: &Path) -> Result<(), TorchError> {
+        let named = self.iter();
+        let flags: Vec<Tensor> = named.map(|(_, tensor)| tensor.isfinite().all()).collect();
+        if flags.is_empty() {
+            return Ok(());
+        }
+        let flags = host::read(&Tensor::stack(&flags, 0))?;
+        let bad: Vec<&str> = self
+            .iter()
+            .zip(flags)
+            .filter_map(|((name, _), finite)| (finite == 0.0).then_some(name))
+            .collect();
+        let Some(first) = bad.first() else {
+            return Ok(());
+        };
+        Err(TorchError::File {
+            path: path.to_owned(),
+            problem: format!(
+                "not usable: {} of {} tensors hold NaN or infinity, the first is {first}",
+                bad.len(),
+                self.entries.len()
+            ),
+        })
     }
 
     /// A deep copy that takes no gradients.

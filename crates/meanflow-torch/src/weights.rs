@@ -1,14 +1,16 @@
 //! Weights in safetensors files: written whole or not at all, read strictly or not at all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TorchError;
+use crate::content::{self, ContentHash, UNKNOWN, with_hash};
 use crate::shim::host::write_bytes;
 
 /// A header beyond this is not one of ours: 100,000 tensors need less.
@@ -30,11 +32,27 @@ pub struct TensorInfo {
 pub struct WeightsHeader {
     /// The tensors, by name.
     pub tensors: Vec<TensorInfo>,
-    /// Free text by key.
+    /// Free text by key, without the hash.
     pub metadata: BTreeMap<String, String>,
+    /// The recorded SHA-256 of the content; none in files of other programs and of early versions. Reading the header does
+    /// not compare it.
+    pub content: Option<String>,
 }
 
-/// Writes named tensors and metadata to a temporary file beside `path`, syncs it and renames it.
+/// Whether a reader compares the content of a file with the hash that is recorded in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// It does, where there is a hash; files of other programs and of early versions have none.
+    #[default]
+    Content,
+    /// It does not: reading is faster, and damage to the numbers is not noticed.
+    Nothing,
+}
+
+/// Writes named tensors and metadata to a temporary file beside `path`, syncs it and renames it. Beside the metadata a hash
+/// of all content is written, which every reader compares.
+///
+/// No more than one tensor is copied at a time.
 ///
 /// # Errors
 /// If that fails; a file that was there before is then unchanged.
@@ -43,58 +61,6 @@ pub fn save(
     tensors: &[(String, Tensor)],
     metadata: BTreeMap<String, String>,
 ) -> Result<(), TorchError> {
-    let bytes: Vec<(Dtype, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(_, tensor)| encode(path, tensor))
-        .collect::<Result<_, _>>()?;
-    let views = tensors
-        .iter()
-        .zip(&bytes)
-        .map(|((name, _), (dtype, shape, data))| {
-            Ok((name, TensorView::new(*dtype, shape.clone(), data)?))
-        })
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|error| file_error(path, error.to_string()))?;
-    // The library counts the entries, not the map that holds them: an empty map in an empty file is no JSON.
-    let metadata = (!metadata.is_empty()).then(|| HashMap::from_iter(metadata));
-    let file = safetensors::serialize(views, metadata)
-        .map_err(|error| file_error(path, error.to_string()))?;
-    write_whole(path, &sorted(&file))
-}
-
-/// The same file with the keys of its header in order: the library hashes them, and the same weights should be the
-/// same bytes.
-fn sorted(file: &[u8]) -> Vec<u8> {
-    let length = file
-        .first_chunk()
-        .map_or(0, |word| u64::from_le_bytes(*word) as usize);
-    let (header, data) = file[8..].split_at(length);
-    let header: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
-        serde_json::from_slice(header).expect("the library writes a header of objects");
-    let mut header = serde_json::to_vec(&header).expect("a header is representable in JSON");
-    // The format wants the data to start at a multiple of eight.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()
-}
-
-fn encode(path: &Path, tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>), TorchError> {
-    let (dtype, width) = dtype_of(tensor.kind()).ok_or_else(|| {
-        file_error(
-            path,
-            format!("cannot hold a tensor of type {:?}", tensor.kind()),
-        )
-    })?;
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-    let mut data = vec![0; tensor.numel() * width];
-    tensor.copy_data_u8(&mut data, tensor.numel());
-    Ok((
-        dtype,
-        tensor.size().iter().map(|side| *side as usize).collect(),
-        data,
-    ))
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TorchError> {
     let io = |operation: &'static str| {
         move |source| TorchError::Io {
             operation,
@@ -102,20 +68,173 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TorchError> {
             source,
         }
     };
+    let layout = Layout::of(path, tensors)?;
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("weights");
     let partial = path.with_file_name(format!(".{name}.partial-{}", std::process::id()));
     let result = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .map_err(io("write"))
-        .and_then(|()| fs::rename(&partial, path).map_err(io("replace")));
+        .and_then(|file| layout.write(file, path, &metadata))
+        .and_then(|()| fs::rename(&partial, path).map_err(io("replace")))
+        .and_then(|()| sync_folder(path).map_err(io("sync the folder of")));
     if result.is_err() {
         // The reason of the failure matters more than a left-over that may not even exist.
         let _ = fs::remove_file(&partial);
     }
     result
+}
+
+/// Makes a rename durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The tensors of a file in the order of their numbers.
+struct Layout<'a> {
+    entries: Vec<(&'a str, Dtype, &'a Tensor)>,
+}
+
+impl<'a> Layout<'a> {
+    /// Wide types first, so that every tensor is aligned; then by name.
+    fn of(path: &Path, tensors: &'a [(String, Tensor)]) -> Result<Self, TorchError> {
+        let mut entries = Vec::with_capacity(tensors.len());
+        for (name, tensor) in tensors {
+            let (dtype, _) = dtype_of(tensor.kind()).ok_or_else(|| {
+                let kind = tensor.kind();
+                file_error(path, format!("cannot hold a tensor of type {kind:?}"))
+            })?;
+            entries.push((name.as_str(), dtype, tensor));
+        }
+        entries.sort_unstable_by(|one, other| (other.1, one.0).cmp(&(one.1, other.0)));
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(file_error(
+                path,
+                format!("two tensors called {}", pair[0].0),
+            ));
+        }
+        Ok(Self { entries })
+    }
+
+    /// Writes the file, first without the hash, which is known when all is written.
+    fn write(
+        &self,
+        file: File,
+        path: &Path,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<(), TorchError> {
+        let io = |source| TorchError::Io {
+            operation: "write",
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = BufWriter::new(file);
+        let header = self.header(&with_hash(metadata, UNKNOWN));
+        file.write_all(&header).map_err(io)?;
+        let described = self.entries.iter().map(|(name, dtype, tensor)| {
+            let shape = tensor.size().iter().map(|side| *side as u64).collect();
+            (*name, dtype_name(*dtype), shape)
+        });
+        let mut hash = ContentHash::new(metadata, described);
+        for (_, _, tensor) in &self.entries {
+            let bytes = bytes_of(tensor);
+            hash.update(&bytes);
+            file.write_all(&bytes).map_err(io)?;
+        }
+        let header = self.header(&with_hash(metadata, &hash.finish()));
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        file.write_all(&header).map_err(io)?;
+        let file = file.into_inner().map_err(|error| io(error.into_error()))?;
+        file.sync_all().map_err(io)
+    }
+
+    /// Length and text of the header, its keys in order: the same weights are the same bytes.
+    fn header(&self, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+        let mut entries = BTreeMap::from([("__metadata__", json!(metadata))]);
+        let mut start = 0;
+        for (name, dtype, tensor) in &self.entries {
+            let end =
+                start + tensor.numel() * dtype_of(tensor.kind()).map_or(0, |(_, width)| width);
+            let entry = json!({
+                "dtype": dtype_name(*dtype), "shape": tensor.size(), "data_offsets": [start, end],
+            });
+            entries.insert(name, entry);
+            start = end;
+        }
+        let mut header = serde_json::to_vec(&entries).expect("a header is representable in JSON");
+        // The format wants the data to start at a multiple of eight.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        [&(header.len() as u64).to_le_bytes()[..], &header].concat()
+    }
+}
+
+fn bytes_of(tensor: &Tensor) -> Vec<u8> {
+    let width = dtype_of(tensor.kind()).map_or(0, |(_, width)| width);
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let mut data = vec![0; tensor.numel() * width];
+    tensor.copy_data_u8(&mut data, tensor.numel());
+    data
+}
+
+/// Compares the content of a file with the hash that is recorded in it. Returns the hash, or nothing for a file without one.
+///
+/// # Errors
+/// If they differ, or the file cannot be read.
+pub fn verify(path: &Path) -> Result<Option<String>, TorchError> {
+    compare_content(path, &mut open(path)?)
+}
+
+fn compare_content(path: &Path, opened: &mut Opened) -> Result<Option<String>, TorchError> {
+    let all = all_metadata(&opened.metadata);
+    let recorded = content::recorded(&all).map_err(|problem| file_error(path, problem))?;
+    let Some(recorded) = recorded else {
+        return Ok(None);
+    };
+    let io = |source| TorchError::Io {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut hash = content_hash(&all, &opened.metadata);
+    let mut buffer = vec![0; 1 << 20];
+    opened.file.seek(SeekFrom::Start(opened.data)).map_err(io)?;
+    loop {
+        let read = opened.file.read(&mut buffer).map_err(io)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    judged(path, hash, recorded).map(Some)
+}
+
+/// The recorded hash, if it is that of the content.
+fn judged(path: &Path, hash: ContentHash, recorded: &str) -> Result<String, TorchError> {
+    let hash = hash.finish();
+    if hash == recorded {
+        return Ok(hash);
+    }
+    let problem = format!(
+        "damaged: the content has the SHA-256 {hash}, and {recorded} is recorded in the file"
+    );
+    Err(file_error(path, problem))
+}
+
+/// The hash of a header; the numbers of the tensors are to follow.
+fn content_hash(all: &BTreeMap<String, String>, metadata: &Metadata) -> ContentHash {
+    let mut tensors: Vec<_> = metadata.tensors().into_iter().collect();
+    tensors.sort_by(|(one, first), (other, second)| {
+        (first.data_offsets, one).cmp(&(second.data_offsets, other))
+    });
+    let described = tensors.iter().map(|(name, info)| {
+        let shape = info.shape.iter().map(|side| *side as u64).collect();
+        (name.as_str(), dtype_name(info.dtype), shape)
+    });
+    ContentHash::new(all, described)
 }
 
 /// Reads tensors, names and metadata of the header, and checks it against the file's length.
@@ -183,24 +302,33 @@ fn describe(metadata: &Metadata) -> WeightsHeader {
         .into_iter()
         .map(|(name, info)| TensorInfo {
             name,
-            dtype: format!("{:?}", info.dtype),
+            dtype: dtype_name(info.dtype).to_owned(),
             shape: info.shape.iter().map(|side| *side as i64).collect(),
         })
         .collect();
     tensors.sort_by(|one, other| one.name.cmp(&other.name));
-    let metadata = metadata
-        .metadata()
-        .iter()
-        .flatten()
+    let mut metadata = all_metadata(metadata);
+    let content = metadata.remove(content::HASH_KEY);
+    metadata.remove(content::RULE_KEY);
+    WeightsHeader {
+        tensors,
+        metadata,
+        content,
+    }
+}
+
+/// The metadata, that of the hash too.
+fn all_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
+    let entries = metadata.metadata().iter().flatten();
+    entries
         .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    WeightsHeader { tensors, metadata }
+        .collect()
 }
 
 /// Every tensor of a file, by name, in its own type on the CPU.
 ///
 /// # Errors
-/// If it is no whole safetensors file, or holds a type that libtorch has not.
+/// If it is no whole safetensors file, holds a type that libtorch has not, or is not what its hash says.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>, TorchError> {
     header(path)?;
     let bytes = fs::read(path).map_err(|source| TorchError::Io {
@@ -223,6 +351,13 @@ pub fn decode(
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(problem)?;
     let file = SafeTensors::deserialize(bytes).map_err(problem)?;
     let header = describe(&metadata);
+    let all = all_metadata(&metadata);
+    let recorded = content::recorded(&all).map_err(|problem| file_error(origin, problem))?;
+    if let Some(recorded) = recorded {
+        let mut hash = content_hash(&all, &metadata);
+        hash.update(&bytes[bytes.len() - metadata.data_len()..]);
+        judged(origin, hash, recorded)?;
+    }
     let mut tensors = BTreeMap::new();
     for TensorInfo { name, dtype, shape } in &header.tensors {
         let view = file.tensor(name).map_err(problem)?;
@@ -243,19 +378,29 @@ pub fn decode(
 /// Fills `tensors` from a file that has exactly these names, shapes and types, and returns the file's metadata.
 ///
 /// # Errors
-/// With every missing, unexpected or differing tensor; none of `tensors` is changed then. If reading itself fails, some are.
+/// With every missing, unexpected or differing tensor, or if the content is not what its hash says; none of `tensors` is
+/// changed then. If reading itself fails, some are.
 pub fn load_strict(
     path: &Path,
     tensors: &[(String, Tensor)],
 ) -> Result<BTreeMap<String, String>, TorchError> {
+    load_strict_with(path, tensors, Verify::Content)
+}
+
+/// As [`load_strict`], with or without the comparison of the hash.
+///
+/// # Errors
+/// As [`load_strict`].
+pub fn load_strict_with(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    verify: Verify,
+) -> Result<BTreeMap<String, String>, TorchError> {
     let mut opened = open(path)?;
     let header = describe(&opened.metadata);
-    let problems = differences(&header, tensors);
-    if !problems.is_empty() {
-        return Err(TorchError::Weights {
-            path: path.to_owned(),
-            problems,
-        });
+    fits(path, &header, tensors)?;
+    if verify == Verify::Content {
+        compare_content(path, &mut opened)?;
     }
     for (name, tensor) in tensors {
         let read = fill(&mut opened, name, tensor)?;
@@ -288,6 +433,25 @@ fn fill(opened: &mut Opened, name: &str, tensor: &Tensor) -> Result<io::Result<(
     Ok(result)
 }
 
+/// Whether a file with this header has exactly these tensors; only names, shapes and types are looked at.
+///
+/// # Errors
+/// With every missing, unexpected or differing tensor.
+pub(crate) fn fits(
+    path: &Path,
+    header: &WeightsHeader,
+    tensors: &[(String, Tensor)],
+) -> Result<(), TorchError> {
+    let problems = differences(header, tensors);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(TorchError::Weights {
+        path: path.to_owned(),
+        problems,
+    })
+}
+
 fn differences(header: &WeightsHeader, tensors: &[(String, Tensor)]) -> Vec<String> {
     let mut there: BTreeMap<&str, &TensorInfo> = header
         .tensors
@@ -298,7 +462,7 @@ fn differences(header: &WeightsHeader, tensors: &[(String, Tensor)]) -> Vec<Stri
     for (name, tensor) in tensors {
         let (shape, dtype) = (
             tensor.size(),
-            dtype_of(tensor.kind()).map(|(dtype, _)| format!("{dtype:?}")),
+            dtype_of(tensor.kind()).map(|(dtype, _)| dtype_name(dtype)),
         );
         match there.remove(name.as_str()) {
             None => problems.push(format!("missing: {name} {shape:?}")),
@@ -308,7 +472,7 @@ fn differences(header: &WeightsHeader, tensors: &[(String, Tensor)]) -> Vec<Stri
                     info.shape
                 ));
             }
-            Some(info) if Some(&info.dtype) != dtype.as_ref() => {
+            Some(info) if Some(info.dtype.as_str()) != dtype => {
                 problems.push(format!(
                     "{name}: expected type {}, got {}",
                     dtype.unwrap_or_default(),
@@ -361,6 +525,26 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
     kinds
         .into_iter()
         .find(|kind| dtype_of(*kind).is_some_and(|(known, _)| known == dtype))
+}
+
+/// The format's spelling of a type. Those that libtorch has not are told apart, too: they are part of the hash.
+fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F64 => "F64",
+        Dtype::F32 => "F32",
+        Dtype::F16 => "F16",
+        Dtype::BF16 => "BF16",
+        Dtype::I64 => "I64",
+        Dtype::I32 => "I32",
+        Dtype::I16 => "I16",
+        Dtype::I8 => "I8",
+        Dtype::U64 => "U64",
+        Dtype::U32 => "U32",
+        Dtype::U16 => "U16",
+        Dtype::U8 => "U8",
+        Dtype::BOOL => "BOOL",
+        _ => "another type",
+    }
 }
 
 fn dtype_of(kind: Kind) -> Option<(Dtype, usize)> {

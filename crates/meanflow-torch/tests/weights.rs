@@ -32,6 +32,29 @@ fn file() -> (tempfile::TempDir, std::path::PathBuf) {
     (folder, path)
 }
 
+/// The law of the hash: whatever bit of the file is flipped, no reader takes it.
+#[test]
+fn every_flipped_bit_of_a_file_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let metadata = BTreeMap::from([("step".to_owned(), "7".to_owned())]);
+    weights::save(&path, &small(), metadata).unwrap();
+    assert!(weights::verify(&path).unwrap().is_some());
+    let whole = fs::read(&path).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &damaged).unwrap();
+        // A header with other blanks says the same.
+        let blank = |byte: u8| b" \n\t\r".contains(&byte);
+        if blank(damaged[bit / 8]) && blank(whole[bit / 8]) {
+            continue;
+        }
+        assert!(weights::verify(&path).is_err(), "bit {bit}");
+        assert!(weights::read(&path).is_err(), "bit {bit}");
+    }
+}
+
 #[test]
 fn a_file_without_tensors_and_metadata_is_whole_too() {
     let (_folder, path) = file();

@@ -6,8 +6,10 @@ use toml::{Table, Value};
 
 use crate::config::{RateConfig, TrainConfig};
 
-/// Keys that decide when something is written or drawn or waited for, how fast, or how memory is saved, and nothing about the weights.
-const HARMLESS: [&str; 7] = [
+/// Keys that decide when something is written or drawn or waited for, how fast, or how memory is saved, and nothing about
+/// the weights.
+const HARMLESS: [&str; 8] = [
+    "checkpoints",
     "compute.checkpoint_blocks",
     "compute.deferred",
     "training.checkpoint_every",
@@ -20,6 +22,22 @@ const HARMLESS: [&str; 7] = [
 /// One line for every key that differs between the recipe a run was begun with and the present one, among those
 /// that change the weights. More steps change nothing under a constant rate.
 pub fn recipe_changes(before: &str, now: &TrainConfig) -> Vec<String> {
+    differing(before, now)
+        .into_iter()
+        .map(|change| change.line)
+        .collect()
+}
+
+/// A key that differs.
+pub(crate) struct Difference {
+    /// Its dotted name.
+    pub(crate) key: String,
+    /// The key, what it was and what it is.
+    pub(crate) line: String,
+}
+
+/// As [`recipe_changes`], key by key.
+pub(crate) fn differing(before: &str, now: &TrainConfig) -> Vec<Difference> {
     let before = flat(&before.parse().unwrap_or_default());
     let present = flat(&now.to_table());
     let constant = matches!(now.rate, RateConfig::Constant { .. });
@@ -39,12 +57,13 @@ pub fn recipe_changes(before: &str, now: &TrainConfig) -> Vec<String> {
     let shown = |value: Option<&String>| value.map_or("nothing", String::as_str).to_owned();
     keys.into_iter()
         .filter(|key| before.get(*key) != present.get(*key))
-        .map(|key| {
-            format!(
+        .map(|key| Difference {
+            key: key.clone(),
+            line: format!(
                 "  {key}: was {}, is {}",
                 shown(before.get(key)),
                 shown(present.get(key))
-            )
+            ),
         })
         .collect()
 }

@@ -5,19 +5,21 @@
 //! its manifest says, so a checkpoint that was damaged later is passed over, by name and reason.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use meanflow_data::write_bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::TrainError;
+use crate::config::CheckpointsConfig;
 use crate::files::{create_folder, names, remove_folder, rename, sync_folder};
-use crate::{TrainError, manifest};
+use crate::manifest::{self, Flaw};
 
-/// How many checkpoints are kept.
-const KEEP: usize = 3;
 const PREFIX: &str = "step-";
 const TEMPORARY: &str = ".tmp-";
 const REJECTED: &str = "rejected-";
+const SUPERSEDED: &str = "superseded-";
 const STATE: &str = "state.json";
 
 /// Everything a run needs besides tensors. All random numbers follow from the seed and the step.
@@ -34,12 +36,26 @@ pub struct State {
     pub seconds: f64,
     /// The resolved recipe, as text.
     pub recipe: String,
+    /// Changes of the recipe on the way, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<RecipeChange>,
+}
+
+/// Keys of the recipe that were changed when the run was gone on with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecipeChange {
+    /// Steps done before the change.
+    pub after_step: u64,
+    /// One line a key: the key, what it was and what it is.
+    pub differences: Vec<String>,
 }
 
 /// The folder of a run's checkpoints.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
+    kept: CheckpointsConfig,
 }
 
 /// A checkpoint that is whole.
@@ -63,11 +79,24 @@ pub struct Found {
 impl Checkpoints {
     /// Checkpoints in this folder, which is created on the first save.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self {
+            folder,
+            kept: CheckpointsConfig::default(),
+        }
+    }
+
+    /// The same folder, of which other checkpoints are kept.
+    pub fn keeping(self, kept: CheckpointsConfig) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// The folder of the checkpoint after `step` steps.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{step:08}"))
     }
 
     /// Writes a checkpoint: `fill` puts the tensor files into the folder it is given and syncs each.
-    /// One that is there for this step already stays as it is. The oldest beyond the last three are removed.
+    /// One that is there for this step already stays as it is. Those that are not to be kept are removed.
     ///
     /// # Errors
     /// Those of `fill` and of the file system; the checkpoints that were there are then untouched.
@@ -76,7 +105,7 @@ impl Checkpoints {
         state: &State,
         fill: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
-        let path = self.folder.join(format!("{PREFIX}{:08}", state.step));
+        let path = self.path(state.step);
         if !path.exists() {
             create_folder(&self.folder)?;
             let temporary = self.folder.join(format!("{TEMPORARY}{:08}", state.step));
@@ -106,6 +135,14 @@ impl Checkpoints {
         write_bytes(&temporary.join(STATE), text.as_bytes())?;
         manifest::write(temporary)?;
         sync_folder(temporary)?;
+        // What cannot be read back as it was written is no checkpoint; the ones before are still there.
+        match manifest::verify(temporary) {
+            Err(Flaw::Damaged(reason)) => {
+                let path = temporary.to_owned();
+                return Err(TrainError::Unreadable { path, reason });
+            }
+            Err(Flaw::Newer(_)) | Ok(()) => {}
+        }
         rename(temporary, path)?;
         sync_folder(&self.folder)
     }
@@ -113,7 +150,8 @@ impl Checkpoints {
     /// The newest checkpoint that is whole, and why newer ones are not.
     ///
     /// # Errors
-    /// [`TrainError::NoneWhole`] when there are checkpoints and all are damaged.
+    /// [`TrainError::NoneWhole`] when there are checkpoints and all are damaged, [`TrainError::Newer`] where a later
+    /// version wrote one of them.
     pub fn newest(&self) -> Result<Found, TrainError> {
         let mut found = Found::default();
         for path in self.newest_first()? {
@@ -122,7 +160,8 @@ impl Checkpoints {
                     found.checkpoint = Some(Checkpoint { path, state });
                     return Ok(found);
                 }
-                Err(reason) => found.rejected.push((path, reason)),
+                Err(Flaw::Damaged(reason)) => found.rejected.push((path, reason)),
+                Err(Flaw::Newer(version)) => return Err(TrainError::Newer { path, version }),
             }
         }
         if found.rejected.is_empty() {
@@ -146,34 +185,68 @@ impl Checkpoints {
             remove_folder(&self.folder.join(name))?;
         }
         for (path, _) in rejected {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let aside = self.folder.join(format!("{REJECTED}{name}"));
-            remove_folder(&aside)?;
-            rename(path, &aside)?;
+            self.set_aside(path, REJECTED)?;
         }
         Ok(())
     }
 
+    /// Gives every checkpoint after `step` another name: a run that goes on from there writes its own.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn supersede(&self, step: u64) -> Result<(), TrainError> {
+        for path in self.newest_first()? {
+            if path > self.path(step) {
+                self.set_aside(&path, SUPERSEDED)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self, path: &Path, prefix: &str) -> Result<(), TrainError> {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let aside = self.folder.join(format!("{prefix}{name}"));
+        remove_folder(&aside)?;
+        rename(path, &aside)
+    }
+
+    /// Whether there is a folder of a checkpoint with its manifest, whole or not.
+    pub(crate) fn any(&self) -> Result<bool, TrainError> {
+        let paths = self.newest_first()?;
+        Ok(paths.iter().any(|path| manifest::is_in(path)))
+    }
+
+    /// The steps after which there are checkpoints, the newest first.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn steps(&self) -> Result<Vec<u64>, TrainError> {
+        let paths = self.newest_first()?;
+        Ok(paths.iter().filter_map(|path| step_of(path)).collect())
+    }
+
     fn newest_first(&self) -> Result<Vec<PathBuf>, TrainError> {
-        let mut steps: Vec<(u64, PathBuf)> = names(&self.folder)?
-            .iter()
-            .filter_map(|name| {
-                Some((
-                    name.strip_prefix(PREFIX)?.parse().ok()?,
-                    self.folder.join(name),
-                ))
-            })
+        let names = names(&self.folder)?;
+        let paths = names.iter().map(|name| self.folder.join(name));
+        let mut steps: Vec<(u64, PathBuf)> = paths
+            .filter_map(|path| Some((step_of(&path)?, path)))
             .collect();
         steps.sort_unstable_by(|one, other| other.cmp(one));
         Ok(steps.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Removes all but the newest [`KEEP`]. A folder loses its manifest's trust first: it is renamed, then deleted.
+    /// Removes all that are not to be kept. A folder loses its manifest's trust first: it is renamed, then deleted.
     fn prune(&self) -> Result<(), TrainError> {
-        for (index, path) in self.newest_first()?.iter().skip(KEEP).enumerate() {
+        let all = self.newest_first()?;
+        let kept_for_ever = |path: &Path| {
+            let every = self.kept.keep_every.map(NonZeroU64::get);
+            every.is_some_and(|every| step_of(path).is_some_and(|step| step.is_multiple_of(every)))
+        };
+        let old = all.iter().skip(self.kept.keep_last.get());
+        for (index, path) in old.filter(|path| !kept_for_ever(path)).enumerate() {
             let trash = self.folder.join(format!("{TEMPORARY}trash-{index}"));
             remove_folder(&trash)?;
             rename(path, &trash)?;
@@ -183,10 +256,40 @@ impl Checkpoints {
     }
 }
 
-fn read(path: &Path) -> Result<State, String> {
+fn step_of(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+fn read(path: &Path) -> Result<State, Flaw> {
     manifest::verify(path)?;
     let text = fs::read_to_string(path.join(STATE)).map_err(|error| format!("{STATE}: {error}"))?;
-    serde_json::from_str(&text).map_err(|error| format!("{STATE}: {error}"))
+    let state: State = serde_json::from_str(&text).map_err(|error| format!("{STATE}: {error}"))?;
+    match step_of(path) {
+        Some(step) if step != state.step => Err(Flaw::Damaged(format!(
+            "{STATE}: expected step {step}, as the folder is called, got {}",
+            state.step
+        ))),
+        _ => Ok(state),
+    }
+}
+
+impl Checkpoint {
+    /// The checkpoint in this folder.
+    ///
+    /// # Errors
+    /// [`TrainError::NoneWhole`] when it is damaged, [`TrainError::Newer`] when a later version wrote it.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let path = path.to_owned();
+        match read(&path) {
+            Ok(state) => Ok(Self { path, state }),
+            Err(Flaw::Newer(version)) => Err(TrainError::Newer { path, version }),
+            Err(Flaw::Damaged(reason)) => Err(TrainError::NoneWhole {
+                rejected: vec![(path.clone(), reason)],
+                path,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +303,7 @@ mod tests {
             metrics_bytes: 12,
             seconds: 0.1 + 0.2,
             recipe: "seed = 1".into(),
+            changes: Vec::new(),
         }
     }
 
@@ -265,6 +369,45 @@ mod tests {
             checkpoints.newest(),
             Err(TrainError::NoneWhole { .. })
         ));
+    }
+
+    #[test]
+    fn a_folder_under_the_name_of_another_step_is_no_checkpoint_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_owned());
+        let nine = save(&checkpoints, 9);
+        save(&checkpoints, 6);
+        fs::rename(nine, checkpoints.path(12)).unwrap();
+        let found = checkpoints.newest().unwrap();
+        assert_eq!(found.checkpoint.unwrap().state.step, 6);
+        assert!(found.rejected[0].1.contains("expected step 12"));
+    }
+
+    #[test]
+    fn every_so_many_steps_one_is_kept_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = CheckpointsConfig {
+            keep_last: 2.try_into().unwrap(),
+            keep_every: NonZeroU64::new(10),
+            ..CheckpointsConfig::default()
+        };
+        let checkpoints = Checkpoints::new(folder.path().to_owned()).keeping(kept);
+        for step in 1..=7 {
+            save(&checkpoints, 5 * step);
+        }
+        assert_eq!(checkpoints.steps().unwrap(), [35, 30, 20, 10]);
+    }
+
+    #[test]
+    fn checkpoints_after_the_one_gone_on_from_are_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().to_owned());
+        for step in [1, 2, 3] {
+            save(&checkpoints, step);
+        }
+        checkpoints.supersede(1).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [1]);
+        assert!(folder.path().join("superseded-step-00000003").exists());
     }
 
     #[test]

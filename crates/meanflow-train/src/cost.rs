@@ -46,8 +46,10 @@ impl Memory {
 /// Bytes of a number.
 const NUMBER: u64 = 4;
 
-/// Batches over which rows are counted.
+/// Batches over which rows are counted, fewer where they are so large that each says enough.
 const BATCHES: u64 = 100;
+/// Rows that are enough.
+const ROWS: u64 = BATCHES << 12;
 
 impl TrainConfig {
     /// The cost of training `model`, which is this recipe's.
@@ -83,8 +85,9 @@ impl TrainConfig {
     fn rows(&self) -> Rows {
         let batch = self.training.batch.get();
         let guidance = self.guidance.unwrap_or(Guidance::NONE);
+        let batches = (ROWS / batch as u64).clamp(1, BATCHES);
         let mut counted = [0, 0];
-        for step in 0..BATCHES {
+        for step in 0..batches {
             let stream = |purpose| Stream::new(self.seed, purpose, step);
             let times = self.times.draw(batch, &mut stream(Purpose::Times));
             let dropped = self.dropped(times.jumps, step);
@@ -95,7 +98,7 @@ impl TrainConfig {
                 counted[1] += plan.class_reuse.len();
             }
         }
-        let [jumps, guidance] = counted.map(|rows| rows as f64 / (BATCHES as f64 * batch as f64));
+        let [jumps, guidance] = counted.map(|rows| rows as f64 / (batches as f64 * batch as f64));
         Rows { jumps, guidance }
     }
 }

@@ -52,6 +52,56 @@ pub enum TrainError {
         /// Name and reason for each, the newest first.
         rejected: Vec<(PathBuf, String)>,
     },
+    /// A later version of the program wrote the checkpoint.
+    #[error("{}: a checkpoint of format_version {version}, which a later version of meanflow writes", path.display())]
+    Newer {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its layout.
+        version: u64,
+    },
+    /// What was written cannot be read back as it was.
+    #[error("{}: written, and read back differently: {reason}", path.display())]
+    Unreadable {
+        /// The folder that was written.
+        path: PathBuf,
+        /// The file and what is wrong with it.
+        reason: String,
+    },
+    /// The disk has no room for a checkpoint; nothing was written.
+    #[error("{}: {needed} bytes are needed for checkpoints, and {free} are free", path.display())]
+    NoRoom {
+        /// The run directory.
+        path: PathBuf,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// A run was to begin at the start where there are checkpoints.
+    #[error("{}: expected no checkpoints, as the run is to begin at the start, got those after {} steps", path.display(), steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", "))]
+    NotNew {
+        /// The run directory.
+        path: PathBuf,
+        /// The steps after which there are checkpoints.
+        steps: Vec<u64>,
+    },
+    /// A folder that was to be gone on from has no checkpoint.
+    #[error("{}: expected a checkpoint or a run directory with checkpoints, got neither", path.display())]
+    NoCheckpoint {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run has no such checkpoint or average.
+    #[error("{}: expected {wanted}, there are: {}", path.display(), if there.is_empty() { "none".to_owned() } else { there.join(", ") })]
+    NoWeights {
+        /// The run directory.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        there: Vec<String>,
+    },
     /// The run was started with another recipe.
     #[error("{}: the run was started with another recipe; these keys differ:\n{}", path.display(), differences.join("\n"))]
     Changed {
@@ -59,6 +109,14 @@ pub enum TrainError {
         path: PathBuf,
         /// One line a key: the key, what it was and what it is.
         differences: Vec<String>,
+    },
+    /// Samples hold NaN or infinity: they are no samples of anything.
+    #[error("{bad} of {of} samples hold NaN or infinity")]
+    SamplesNotFinite {
+        /// How many do.
+        bad: usize,
+        /// How many were drawn.
+        of: usize,
     },
     /// Loss or gradient were not finite, over and over.
     #[error(
@@ -95,6 +153,9 @@ pub fn is_out_of_space(error: &(dyn Error + 'static)) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(TrainError::NoRoom { .. })) {
+            return true;
+        }
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
         if matches!(kind, Some(StorageFull | QuotaExceeded | FileTooLarge)) {
             return true;

@@ -1,9 +1,11 @@
 //! Durable files and folders: written, synced, renamed, and the folder synced too.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
+use meanflow_data::write_atomically;
+use nix::sys::statvfs::statvfs;
 use sha2::{Digest, Sha256};
 
 use crate::TrainError;
@@ -23,7 +25,7 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), TrainError> {
 /// Removes a folder that may not exist.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), TrainError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(TrainError::io("remove", path)(error))
         }
         _ => Ok(()),
@@ -38,7 +40,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), TrainError> {
 /// Names in a folder, sorted; none when it does not exist. Names that are no UTF-8 are not ours and left out.
 pub(crate) fn names(folder: &Path) -> Result<Vec<String>, TrainError> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(TrainError::io("list", folder))?,
     };
     let mut names = Vec::new();
@@ -64,14 +66,90 @@ pub fn fingerprint(path: &Path) -> Result<(u64, String), TrainError> {
             .read(&mut buffer)
             .map_err(TrainError::io("read", path))?;
         if read == 0 {
-            let digits = hash
-                .finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            return Ok((bytes, digits));
+            return Ok((bytes, hex(&hash.finalize())));
         }
         hash.update(&buffer[..read]);
         bytes += read as u64;
+    }
+}
+
+/// SHA-256 of some bytes, in lower-case hexadecimal.
+pub(crate) fn hex_sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes `to` a copy of `from`, whole or not at all.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), TrainError> {
+    let mut source = File::open(from).map_err(TrainError::io("read", from))?;
+    write_atomically(to, |file| {
+        io::copy(&mut source, file)
+            .map(drop)
+            .map_err(TrainError::io("write", to))
+    })
+}
+
+/// Bytes that can still be written into the file system of a folder; none where it does not say.
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    let free = statvfs(folder).ok()?;
+    free.blocks_available().checked_mul(free.fragment_size())
+}
+
+/// Removes the hidden files that killed processes left beside the files they were writing. Only names of our pattern are
+/// touched: `.NAME.PROCESS-COUNT.tmp` and `.NAME.partial-PROCESS`.
+pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), TrainError> {
+    for name in names(folder)?.iter().filter(|name| is_leftover(name)) {
+        let path = folder.join(name);
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(TrainError::io("remove", &path)(error));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name is that of a file which a write left unfinished.
+pub(crate) fn is_leftover(name: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = |text: &str| {
+        let parts = text.split_once('-');
+        parts.is_some_and(|(process, count)| number(process) && number(count))
+    };
+    let Some(name) = name.strip_prefix('.') else {
+        return false;
+    };
+    let atomic = name
+        .strip_suffix(".tmp")
+        .and_then(|name| name.rsplit_once('.'));
+    let partial = name.rsplit_once(".partial-");
+    atomic.is_some_and(|(_, end)| numbers(end)) || partial.is_some_and(|(_, end)| number(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_leftovers_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = [
+            ".gitignore",
+            ".a.tmp",
+            ".lock",
+            ".notes.partial-x",
+            "a.1-2.tmp",
+        ];
+        let gone = [".loss.svg.123-4.tmp", ".model.safetensors.partial-77"];
+        for name in kept.iter().chain(&gone) {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_leftovers(folder.path()).unwrap();
+        let mut kept = kept.map(str::to_owned);
+        kept.sort();
+        assert_eq!(names(folder.path()).unwrap(), kept);
     }
 }

@@ -1,7 +1,9 @@
 //! `metrics.jsonl`, one line a logged step, and the picture of it.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use meanflow_data::plot::{LineChart, Scale, Series};
@@ -35,49 +37,129 @@ pub struct Record {
     pub wait_share: f64,
 }
 
-/// The open file.
+/// The lines of a metrics file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// What the lines say, in their order.
+    pub records: Vec<Record>,
+    /// The numbers, from 1, of whole lines that are no records: damaged ones.
+    pub damaged_lines: Vec<usize>,
+}
+
+/// The open file, with what the picture of it needs.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
     bytes: u64,
+    curve: Curve,
+}
+
+/// What was not as it was left when a metrics file was opened again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Bytes that the checkpoint counts and the file has not.
+    pub missing_bytes: u64,
+    /// The numbers, from 1, of lines that cannot be read.
+    pub damaged_lines: Vec<usize>,
+}
+
+impl Losses {
+    /// Whether nothing is lost.
+    pub fn is_empty(&self) -> bool {
+        self.missing_bytes == 0 && self.damaged_lines.is_empty()
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if self.missing_bytes > 0 {
+            parts.push(format!("the last {} bytes are missing", self.missing_bytes));
+        }
+        if !self.damaged_lines.is_empty() {
+            let numbers: Vec<String> = self.damaged_lines.iter().map(usize::to_string).collect();
+            parts.push(format!("lines that cannot be read: {}", numbers.join(", ")));
+        }
+        f.write_str(&parts.join("; "))
+    }
 }
 
 impl MetricsLog {
-    /// Opens the file and forgets what comes after `bytes`: steps that a resumed run is going to do again.
+    /// Opens the file and forgets what comes after `bytes`: steps that a resumed run is going to do again. A file that
+    /// is damaged or missing is no obstacle; what is lost is told.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn open(path: &Path, bytes: u64) -> Result<Self, TrainError> {
+    pub fn open(path: &Path, bytes: u64) -> Result<(Self, Losses), TrainError> {
         let io = || TrainError::io("open", path);
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .open(path)
             .map_err(io())?;
-        let bytes = bytes.min(file.metadata().map_err(io())?.len());
-        file.set_len(bytes).map_err(io())?;
+        let there = bytes.min(file.metadata().map_err(io())?.len());
+        file.set_len(there).map_err(io())?;
+        let history = lines(&file).map_err(io())?;
         file.seek(SeekFrom::End(0)).map_err(io())?;
-        Ok(Self {
+        let mut curve = Curve::default();
+        for record in &history.records {
+            curve.push(record);
+        }
+        let log = Self {
             path: path.to_owned(),
             file,
-            bytes,
-        })
+            bytes: there,
+            curve,
+        };
+        let losses = Losses {
+            missing_bytes: bytes - there,
+            damaged_lines: history.damaged_lines,
+        };
+        Ok((log, losses))
     }
 
-    /// Appends a line.
+    /// Appends a line. After an error the file ends with the line before.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn append(&mut self, record: &Record) -> Result<(), TrainError> {
+        self.curve.push(record);
         let mut line = serde_json::to_string(record).expect("a record is made of numbers");
         line.push('\n');
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(TrainError::io("write", &self.path))?;
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // Half of a line would make the next one unreadable; the first error is the one worth reporting.
+            let _ = self.file.set_len(self.bytes);
+            let _ = self.file.seek(SeekFrom::Start(self.bytes));
+            return Err(TrainError::io("write", &self.path)(error));
+        }
         self.bytes += line.len() as u64;
         Ok(())
+    }
+
+    /// Makes the file anew where it was removed or replaced meanwhile; whether that was so.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn renew(&mut self) -> Result<bool, TrainError> {
+        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        let open = self.file.metadata().ok();
+        let named = fs::metadata(&self.path).ok();
+        if named.is_some() && open.as_ref().map(identity) == named.as_ref().map(identity) {
+            return Ok(false);
+        }
+        (self.file, self.bytes) = match Self::open(&self.path, u64::MAX) {
+            Ok((log, _)) => (log.file, log.bytes),
+            Err(error) => return Err(error),
+        };
+        Ok(true)
+    }
+
+    /// Both losses over the steps until now.
+    pub fn chart(&self, title: &str) -> LineChart {
+        chart(title, &self.curve.records)
     }
 
     /// Waits until all lines are on the disk; returns the length of the file.
@@ -92,16 +174,67 @@ impl MetricsLog {
     }
 }
 
-/// All whole lines of a metrics file; a last line that a killed process left unfinished is passed over.
+/// Most records that a picture is drawn from.
+const MOST_POINTS: usize = 8192;
+
+/// Records at equal distances, at most [`MOST_POINTS`], so that memory does not grow with the run.
+#[derive(Debug, Default)]
+struct Curve {
+    records: Vec<Record>,
+    /// Every so many records one is kept, less one.
+    passed_over: usize,
+    seen: usize,
+}
+
+impl Curve {
+    fn push(&mut self, record: &Record) {
+        if self.seen.is_multiple_of(self.passed_over + 1) {
+            self.records.push(*record);
+        }
+        self.seen += 1;
+        if self.records.len() > MOST_POINTS {
+            let mut index = 0;
+            self.records.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.passed_over = 2 * self.passed_over + 1;
+        }
+    }
+}
+
+/// All records of a metrics file, and which lines are none. A last line that a killed process left unfinished, without
+/// its line feed, is passed over.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn read(path: &Path) -> Result<Vec<Record>, TrainError> {
-    let text = fs::read_to_string(path).map_err(TrainError::io("read", path))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
+pub fn read(path: &Path) -> Result<History, TrainError> {
+    let file = File::open(path).map_err(TrainError::io("read", path))?;
+    lines(&file).map_err(TrainError::io("read", path))
+}
+
+/// Longest line that can be a record.
+const LONGEST_LINE: u64 = 1 << 16;
+
+fn lines(file: &File) -> std::io::Result<History> {
+    let mut reader = BufReader::new(file);
+    let (mut history, mut line, mut number) = (History::default(), Vec::new(), 0);
+    loop {
+        line.clear();
+        let mut limited = (&mut reader).take(LONGEST_LINE);
+        match limited.read_until(b'\n', &mut line) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        number += 1;
+        match serde_json::from_slice(&line) {
+            _ if line.last() != Some(&b'\n') && (line.len() as u64) < LONGEST_LINE => {
+                return Ok(history);
+            }
+            Ok(record) => history.records.push(record),
+            Err(_) => history.damaged_lines.push(number),
+        }
+    }
 }
 
 /// Both losses over the steps.
@@ -148,22 +281,23 @@ mod tests {
     fn lines_after_the_checkpoint_are_forgotten_on_resume() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut log = MetricsLog::open(&path, 0).unwrap();
+        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
         log.append(&record(1)).unwrap();
         let bytes = log.sync().unwrap();
         log.append(&record(2)).unwrap();
         drop(log);
-        let mut log = MetricsLog::open(&path, bytes).unwrap();
+        let (mut log, losses) = MetricsLog::open(&path, bytes).unwrap();
+        assert!(losses.is_empty());
         log.append(&record(3)).unwrap();
         assert_eq!(log.sync().unwrap(), fs::metadata(&path).unwrap().len());
-        assert_eq!(read(&path).unwrap(), [record(1), record(3)]);
+        assert_eq!(read(&path).unwrap().records, [record(1), record(3)]);
     }
 
     #[test]
-    fn an_unfinished_line_is_passed_over() {
+    fn only_an_unfinished_last_line_is_passed_over_in_silence() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let mut log = MetricsLog::open(&path, 0).unwrap();
+        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
         log.append(&record(1)).unwrap();
         log.append(&record(2)).unwrap();
         fs::OpenOptions::new()
@@ -172,11 +306,63 @@ mod tests {
             .unwrap()
             .set_len(log.bytes - 5)
             .unwrap();
-        assert_eq!(read(&path).unwrap(), [record(1)]);
-        assert!(
-            chart("x", &read(&path).unwrap())
-                .to_svg()
-                .contains("weighted loss")
+        let history = read(&path).unwrap();
+        assert_eq!(
+            (history.records, history.damaged_lines),
+            (vec![record(1)], vec![])
         );
+        assert!(log.chart("x").to_svg().contains("weighted loss"));
+    }
+
+    #[test]
+    fn damaged_lines_are_counted_and_end_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
+        for step in 1..=4 {
+            log.append(&record(step)).unwrap();
+        }
+        let bytes = log.sync().unwrap();
+        let mut text = fs::read(&path).unwrap();
+        // No UTF-8 in the first line, no JSON in the third.
+        text[10] = 0xff;
+        let third = text.split_inclusive(|byte| *byte == b'\n').take(2);
+        let at = third.map(<[u8]>::len).sum::<usize>();
+        text[at] = b'x';
+        fs::write(&path, text).unwrap();
+        let history = read(&path).unwrap();
+        assert_eq!(history.records, [record(2), record(4)]);
+        assert_eq!(history.damaged_lines, [1, 3]);
+        let (_, losses) = MetricsLog::open(&path, bytes + 7).unwrap();
+        assert_eq!(
+            (losses.missing_bytes, losses.damaged_lines),
+            (7, vec![1, 3])
+        );
+    }
+
+    #[test]
+    fn a_removed_file_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
+        log.append(&record(1)).unwrap();
+        assert!(!log.renew().unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(log.renew().unwrap());
+        log.append(&record(2)).unwrap();
+        assert_eq!(read(&path).unwrap().records, [record(2)]);
+        assert_eq!(log.sync().unwrap(), fs::metadata(&path).unwrap().len());
+    }
+
+    #[test]
+    fn a_long_curve_stays_small_and_even() {
+        let mut curve = Curve::default();
+        for step in 0..100_000 {
+            curve.push(&record(step));
+        }
+        assert!(curve.records.len() <= MOST_POINTS);
+        let distance = curve.passed_over as u64 + 1;
+        let steps: Vec<u64> = curve.records.iter().map(|record| record.step).collect();
+        assert!(steps.windows(2).all(|pair| pair[1] - pair[0] == distance));
     }
 }

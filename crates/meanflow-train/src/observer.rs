@@ -26,6 +26,36 @@ pub enum Event<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// The recipe differs from the one the run was begun with, as was allowed: one line a key.
+    Changed {
+        /// Steps done before the change.
+        after_step: u64,
+        /// The key, what it was and what it is.
+        differences: &'a [String],
+    },
+    /// All steps had been done before.
+    AlreadyFinished {
+        /// Steps done.
+        step: u64,
+        /// Steps that the recipe asks for.
+        steps: u64,
+    },
+    /// Lines of the metrics file are lost; the run goes on.
+    MetricsLost {
+        /// The file.
+        path: &'a Path,
+        /// What is lost, for a person.
+        what: &'a str,
+    },
+    /// A file that goes with the checkpoint was missing or of another step, and was made again.
+    Restored(&'a Path),
+    /// A checkpoint could not be written; the run goes on, as the recipe asks.
+    SaveFailed {
+        /// Steps done.
+        step: u64,
+        /// The reason, for a person.
+        reason: &'a str,
+    },
     /// A step was done.
     Stepped(&'a Record),
     /// A step was left out because its loss or gradient was not finite.

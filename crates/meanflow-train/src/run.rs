@@ -1,22 +1,26 @@
 //! A whole run: begun or gone on with, logged, drawn, saved, and left when asked to.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use meanflow_data::write_bytes;
-use meanflow_torch::Device;
+use meanflow_data::{DataError, write_bytes};
+use meanflow_torch::{Device, TorchError};
 
-use crate::checkpoint::{Checkpoint, State};
-use crate::config::TrainConfig;
-use crate::files::create_folder;
-use crate::metrics::{self, MetricsLog, Record};
+use crate::changes::differing;
+use crate::checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
+use crate::clock::Clock;
+use crate::config::{OnSaveError, TrainConfig};
+use crate::files::{create_folder, free_space};
+use crate::metrics::MetricsLog;
 use crate::observer::{Event, Observer};
+use crate::options::{Resume, RunOptions};
 use crate::run_dir::RunDir;
 use crate::samples::comparison;
 use crate::trainer::Trainer;
-use crate::{StepReport, TrainError, recipe_changes};
+use crate::{StepReport, TrainError, manifest};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub enum Outcome {
     Finished,
     /// It was asked to stop, saved a checkpoint after this many steps and left.
     Stopped(u64),
+    /// Its time was over; it saved a checkpoint after this many steps and left.
+    OutOfTime(u64),
 }
 
 /// Trains in the run directory `root`, going on from its newest checkpoint where there is one.
@@ -38,26 +44,55 @@ pub fn train(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
+    train_with(config, root, device, &RunOptions::default(), stop, observer)
+}
+
+/// Trains in the run directory `root`, as `options` say.
+///
+/// # Errors
+/// [`TrainError`]; checkpoints that were written stay.
+pub fn train_with(
+    config: TrainConfig,
+    root: &Path,
+    device: Device,
+    options: &RunOptions,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    let end = options.max_time.map(|time| (Instant::now(), time));
     let data = config.data.load(config.seed)?;
     let samples = data.len();
     let trainer = Trainer::new(config.clone(), data, device)?;
-    let mut run = Run::open(config, root, trainer, observer)?;
+    let mut run = Run::open(config, root, trainer, options, observer)?;
+    let (step, steps) = (run.trainer.steps_done(), run.config.training.steps.get());
     observer.notice(Event::Started {
-        step: run.trainer.steps_done(),
-        steps: run.config.training.steps.get(),
+        step,
+        steps,
         parameters: run.trainer.model().parameters().count(),
         samples,
     });
-    run.go_on(stop, observer)
+    if step >= steps {
+        observer.notice(Event::AlreadyFinished { step, steps });
+        return Ok(Outcome::Finished);
+    }
+    run.refuse_a_full_disk(AT_START)?;
+    run.go_on(stop, end, observer)
 }
+
+/// Checkpoints that there should be room for when a run begins: one beside those that are kept, and the exported weights.
+const AT_START: f64 = 2.2;
+/// The same before a checkpoint is written.
+const AT_SAVE: f64 = 1.1;
 
 /// A run while it runs.
 struct Run {
     config: TrainConfig,
     folder: RunDir,
+    checkpoints: Checkpoints,
     trainer: Trainer,
     log: MetricsLog,
     clock: Clock,
+    changes: Vec<RecipeChange>,
     /// The damaged samples that the observer was told of.
     listed: BTreeSet<PathBuf>,
 }
@@ -67,45 +102,108 @@ impl Run {
         config: TrainConfig,
         root: &Path,
         mut trainer: Trainer,
+        options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
         let folder = RunDir::open(root)?;
-        let checkpoints = folder.checkpoints();
-        let found = checkpoints.newest()?;
+        let checkpoints = folder.checkpoints().keeping(config.checkpoints);
+        let Start { found, is_own } = Start::find(&checkpoints, root, &options.resume)?;
         for (path, reason) in &found.rejected {
             observer.notice(Event::Rejected { path, reason });
         }
-        let (mut bytes, mut seconds) = (0, 0.0);
+        let (mut bytes, mut seconds, mut changes) = (0, 0.0, Vec::new());
         if let Some(Checkpoint { path, state }) = &found.checkpoint {
-            refuse_changes(&config, path, state)?;
+            changes = accepted_changes(&config, path, state, options, observer)?;
             trainer.read(path, state.step, state.skipped_in_row)?;
-            (bytes, seconds) = (state.metrics_bytes, state.seconds);
+            seconds = state.seconds;
+            if is_own {
+                bytes = state.metrics_bytes;
+            }
         }
-        checkpoints.tidy(&found.rejected)?;
+        checkpoints.tidy(if is_own { &found.rejected } else { &[] })?;
+        if let Some(checkpoint) = found.checkpoint.as_ref().filter(|_| is_own) {
+            checkpoints.supersede(checkpoint.state.step)?;
+        }
+        folder.tidy()?;
         write_bytes(&folder.config(), config.to_toml().as_bytes())?;
-        let log = MetricsLog::open(&folder.metrics(), bytes)?;
+        let (log, losses) = MetricsLog::open(&folder.metrics(), bytes)?;
+        if !losses.is_empty() {
+            let what = losses.to_string();
+            let path = &folder.metrics();
+            observer.notice(Event::MetricsLost { path, what: &what });
+        }
         let clock = Clock::new(seconds, config.training.batch.get());
-        Ok(Self {
+        let run = Self {
             config,
             folder,
+            checkpoints,
             trainer,
             log,
             clock,
+            changes,
             listed: BTreeSet::new(),
-        })
+        };
+        if let Some(checkpoint) = found.checkpoint.filter(|_| is_own) {
+            run.restore(&checkpoint.path, observer)?;
+        }
+        Ok(run)
+    }
+
+    /// Makes what goes with a checkpoint again where it is missing or of another step: a run may be killed between the
+    /// commit of the checkpoint and the writing of these.
+    fn restore(&self, checkpoint: &Path, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        if self.folder.publish(checkpoint, &self.first_average())? {
+            observer.notice(Event::Restored(&self.folder.weights()));
+        }
+        Ok(write_bytes(
+            &self.folder.loss_curve(),
+            self.loss_curve().as_bytes(),
+        )?)
+    }
+
+    fn first_average(&self) -> String {
+        self.config.ema.names().remove(0)
+    }
+
+    fn loss_curve(&self) -> String {
+        let title = format!("Loss of {}", self.folder.root().display());
+        self.log.chart(&title).to_svg()
+    }
+
+    /// Refuses to go on where there is no room for so many checkpoints.
+    fn refuse_a_full_disk(&self, checkpoints: f64) -> Result<(), TrainError> {
+        let numbers = self.trainer.model().parameters().count();
+        // The model, two moments of the optimiser and the averages, four bytes a number.
+        let bytes = 4 * numbers as u64 * (3 + self.config.ema.names().len() as u64);
+        let needed = (checkpoints * bytes as f64) as u64;
+        match free_space(self.folder.root()) {
+            Some(free) if free < needed => Err(TrainError::NoRoom {
+                path: self.folder.root().to_owned(),
+                needed,
+                free,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn go_on(
         &mut self,
         stop: &AtomicBool,
+        end: Option<(Instant, Duration)>,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainError> {
         let steps = self.config.training.steps.get();
         while self.trainer.steps_done() < steps {
-            if stop.load(Ordering::Relaxed) {
+            let outcome = if stop.load(Ordering::Relaxed) {
+                Some(Outcome::Stopped(self.trainer.steps_done()))
+            } else {
+                let is_over = end.is_some_and(|(begun, time)| begun.elapsed() >= time);
+                is_over.then(|| Outcome::OutOfTime(self.trainer.steps_done()))
+            };
+            if let Some(outcome) = outcome {
                 self.tell_all(observer)?;
                 self.save(observer)?;
-                return Ok(Outcome::Stopped(self.trainer.steps_done()));
+                return Ok(outcome);
             }
             self.trainer.advance()?;
             self.tell(steps, observer)?;
@@ -161,7 +259,8 @@ impl Run {
         if is_due(step, self.config.training.log_every.get())
             || step == self.config.training.steps.get()
         {
-            self.log.append(&record)?;
+            let written = self.log.append(&record);
+            self.tolerate(written, observer)?;
         }
         observer.notice(Event::Stepped(&record));
         Ok(())
@@ -174,13 +273,45 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let step = self.trainer.steps_done();
-        if step == steps || is_due(step, self.config.training.sample_every.get()) {
-            self.draw(observer)?;
+        let is_last = step == steps;
+        if is_last || is_due(step, self.config.training.sample_every.get()) {
+            let drawn = self.draw(observer);
+            self.tolerate(drawn, observer)?;
         }
-        if step == steps || is_due(step, self.config.training.checkpoint_every.get()) {
-            self.save(observer)?;
+        if is_last {
+            return self.save(observer);
+        }
+        if is_due(step, self.config.training.checkpoint_every.get()) {
+            let saved = self.save(observer);
+            self.tolerate(saved, observer)?;
         }
         Ok(())
+    }
+
+    /// Lets a failure to write pass with a warning, where the recipe asks for that, and a preview that cannot be drawn.
+    fn tolerate(
+        &self,
+        result: Result<(), TrainError>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        match result {
+            Err(error) if is_no_picture(&error) || is_of_writing(&error) && self.warns() => {
+                let mut reason = error.to_string();
+                if let Some(source) = std::error::Error::source(&error) {
+                    reason = format!("{reason}: {source}");
+                }
+                observer.notice(Event::SaveFailed {
+                    step: self.trainer.steps_done(),
+                    reason: &reason,
+                });
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn warns(&self) -> bool {
+        self.config.checkpoints.on_save_error == OnSaveError::Warn
     }
 
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
@@ -193,26 +324,35 @@ impl Run {
     }
 
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.refuse_a_full_disk(AT_SAVE)?;
+        self.renew(observer)?;
         let state = State {
             step: self.trainer.steps_done(),
             skipped_in_row: self.trainer.skipped_in_row(),
             metrics_bytes: self.log.sync()?,
             seconds: self.clock.seconds(),
             recipe: self.config.to_toml(),
+            changes: self.changes.clone(),
         };
         let path = self
-            .folder
-            .checkpoints()
+            .checkpoints
             .save(&state, |folder| self.trainer.write(folder))?;
-        self.trainer.write_weights(&self.folder.weights())?;
-        let records = metrics::read(&self.folder.metrics())?;
-        let title = format!("Loss of {}", self.folder.root().display());
-        write_bytes(
-            &self.folder.loss_curve(),
-            metrics::chart(&title, &records).to_svg().as_bytes(),
-        )?;
+        self.folder.publish(&path, &self.first_average())?;
+        write_bytes(&self.folder.loss_curve(), self.loss_curve().as_bytes())?;
         observer.notice(Event::Saved(&path));
         self.list_skipped(observer);
+        Ok(())
+    }
+
+    /// Makes files anew that somebody removed or replaced while the run has them open.
+    fn renew(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        if self.folder.renew()? {
+            write_bytes(&self.folder.config(), self.config.to_toml().as_bytes())?;
+        }
+        if self.log.renew()? {
+            let (path, what) = (&self.folder.metrics(), "the file was removed or replaced");
+            observer.notice(Event::MetricsLost { path, what });
+        }
         Ok(())
     }
 
@@ -233,81 +373,119 @@ fn is_due(step: u64, every: u64) -> bool {
     step.is_multiple_of(every)
 }
 
-fn refuse_changes(config: &TrainConfig, path: &Path, state: &State) -> Result<(), TrainError> {
-    let differences = recipe_changes(&state.recipe, config);
-    if differences.is_empty() {
-        return Ok(());
+/// Whether a preview could not be drawn, which no result of the run depends on.
+fn is_no_picture(error: &TrainError) -> bool {
+    matches!(error, TrainError::SamplesNotFinite { .. })
+}
+
+/// Whether an error is that of writing files.
+fn is_of_writing(error: &TrainError) -> bool {
+    matches!(
+        error,
+        TrainError::Io { .. }
+            | TrainError::NoRoom { .. }
+            | TrainError::Unreadable { .. }
+            | TrainError::Data(DataError::Write { .. })
+            | TrainError::Torch(TorchError::Io { .. })
+    )
+}
+
+/// What a run goes on from.
+struct Start {
+    found: Found,
+    /// Whether the checkpoint is one of the run directory itself.
+    is_own: bool,
+}
+
+impl Start {
+    fn find(checkpoints: &Checkpoints, root: &Path, resume: &Resume) -> Result<Self, TrainError> {
+        let steps = checkpoints.steps()?;
+        let own = |found| Self {
+            found,
+            is_own: true,
+        };
+        match resume {
+            Resume::Never if !steps.is_empty() => Err(TrainError::NotNew {
+                path: root.to_owned(),
+                steps,
+            }),
+            Resume::Auto | Resume::Never => Ok(own(checkpoints.newest()?)),
+            Resume::From(path) => {
+                let is_own = is_within(path, root);
+                // The same command again goes on with what it has begun.
+                if !is_own && !steps.is_empty() {
+                    return Ok(own(checkpoints.newest()?));
+                }
+                let found = found_at(path)?;
+                Ok(Self { found, is_own })
+            }
+        }
     }
-    Err(TrainError::Changed {
-        path: path.to_owned(),
+}
+
+/// The checkpoint that a folder is, or the newest one of the run that it is.
+fn found_at(path: &Path) -> Result<Found, TrainError> {
+    if manifest::is_in(path) {
+        return Ok(Found {
+            checkpoint: Some(Checkpoint::read(path)?),
+            rejected: Vec::new(),
+        });
+    }
+    let found = Checkpoints::new(path.join("checkpoints")).newest()?;
+    match found.checkpoint {
+        Some(_) => Ok(found),
+        None => Err(TrainError::NoCheckpoint {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+fn is_within(path: &Path, root: &Path) -> bool {
+    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    whole(path).starts_with(whole(root))
+}
+
+/// The changes of the recipe until now, those of today included.
+fn accepted_changes(
+    config: &TrainConfig,
+    path: &Path,
+    state: &State,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Vec<RecipeChange>, TrainError> {
+    let mut changes = state.changes.clone();
+    let (accepted, refused): (Vec<_>, Vec<_>) = differing(&state.recipe, config)
+        .into_iter()
+        .partition(|difference| options.allows(&difference.key));
+    if !refused.is_empty() {
+        return Err(TrainError::Changed {
+            path: path.to_owned(),
+            differences: refused.into_iter().map(|one| one.line).collect(),
+        });
+    }
+    if accepted.is_empty() {
+        return Ok(changes);
+    }
+    let mut differences: Vec<String> = accepted.into_iter().map(|one| one.line).collect();
+    differences.extend(rate_jump(config, state));
+    observer.notice(Event::Changed {
+        after_step: state.step,
+        differences: &differences,
+    });
+    changes.push(RecipeChange {
+        after_step: state.step,
         differences,
+    });
+    Ok(changes)
+}
+
+/// What the changes do to the learning rate of the next step, in words.
+fn rate_jump(config: &TrainConfig, state: &State) -> Option<String> {
+    let origin = Path::new("the recipe of the checkpoint");
+    let before = TrainConfig::parse(origin, &state.recipe, &[]).ok()?;
+    let rate = |config: &TrainConfig| config.rate.at(state.step, config.training.steps.get());
+    let (before, now) = (rate(&before), rate(config));
+    (before != now).then(|| {
+        format!("  the learning rate of the next step: would have been {before:e}, is {now:e}")
     })
-}
-
-/// Seconds of training and samples a second.
-struct Clock {
-    before: f64,
-    start: Instant,
-    last: Instant,
-    batch: usize,
-    current: f64,
-    speed: Option<f64>,
-}
-
-/// Longer than this nobody is left without news.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-impl Clock {
-    fn new(before: f64, batch: usize) -> Self {
-        let now = Instant::now();
-        Self {
-            before,
-            start: now,
-            last: now,
-            batch,
-            current: 0.0,
-            speed: None,
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        self.before + self.start.elapsed().as_secs_f64()
-    }
-
-    /// The share of the time since the start.
-    fn share(&self, waited: Duration) -> f64 {
-        waited.as_secs_f64() / self.start.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    /// Whether the last reading is long ago.
-    fn is_late(&self) -> bool {
-        self.last.elapsed() >= PATIENCE
-    }
-
-    /// Notes that the numbers of so many steps were read now.
-    fn read(&mut self, steps: usize) {
-        let now = Instant::now();
-        let seconds = (now - self.last).as_secs_f64().max(1e-9);
-        self.current = (steps * self.batch) as f64 / seconds;
-        self.last = now;
-    }
-
-    /// The record of one of the steps read last; the speed is smoothed over some twenty steps.
-    fn record(&mut self, report: &StepReport, waited: Duration) -> Record {
-        let speed = self
-            .speed
-            .map_or(self.current, |speed| speed + (self.current - speed) / 20.0);
-        self.speed = Some(speed);
-        Record {
-            step: report.step,
-            loss: report.loss,
-            unweighted: report.unweighted,
-            unweighted_by_t_r: report.bins,
-            rate: report.rate,
-            gradient_norm: report.gradient_norm,
-            images_per_second: speed,
-            seconds: self.seconds(),
-            wait_share: self.share(waited),
-        }
-    }
 }

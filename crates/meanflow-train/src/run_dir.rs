@@ -1,21 +1,26 @@
 //! The folder of a run, locked while a process trains in it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::TrainError;
-use crate::checkpoint::Checkpoints;
-use crate::files::{create_folder, names};
+use toml::Table;
+
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::files::{self, create_folder, fingerprint, is_leftover, names, remove_leftovers};
+use crate::{TrainConfig, TrainError, manifest};
 
 const LOCK: &str = ".lock";
 const CONFIG: &str = "config.toml";
 const WEIGHTS: &str = "model.safetensors";
+const SAMPLES: &str = "samples";
+const CHECKPOINTS: &str = "checkpoints";
 
 /// A run directory. The lock is the operating system's: it ends with the process, however that ends.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl RunDir {
@@ -25,29 +30,48 @@ impl RunDir {
     /// [`TrainError::InUse`] when another process has it, [`TrainError::NotARun`] when it holds other files.
     pub fn open(root: &Path) -> Result<Self, TrainError> {
         create_folder(root)?;
-        let there = names(root)?;
-        if !there.is_empty() && !there.iter().any(|name| name == LOCK) {
+        if !(is_fresh(root)? || is_run(root)?) {
             return Err(TrainError::NotARun {
                 path: root.to_owned(),
             });
         }
-        let path = root.join(LOCK);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let lock = file.map_err(TrainError::io("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                root: root.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
-                path: root.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(TrainError::io("lock", &path)(source)),
+        let (lock, root) = (lock(root)?, root.to_owned());
+        Ok(Self { root, lock })
+    }
+
+    /// Locks the folder again where it or its lock file was removed or replaced meanwhile; whether that was so.
+    ///
+    /// # Errors
+    /// [`TrainError::InUse`] when another process has the new one.
+    pub(crate) fn renew(&mut self) -> Result<bool, TrainError> {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = fs::metadata(self.root.join(LOCK)).ok().map(identity);
+        if named.is_some() && named == self.lock.metadata().ok().map(identity) {
+            return Ok(false);
         }
+        create_folder(&self.root)?;
+        self.lock = lock(&self.root)?;
+        Ok(true)
+    }
+
+    /// Removes what killed processes left unfinished.
+    pub(crate) fn tidy(&self) -> Result<(), TrainError> {
+        remove_leftovers(&self.root)?;
+        remove_leftovers(&self.root.join(SAMPLES))
+    }
+
+    /// Makes the weights to sample from a copy of those of this average in a checkpoint; whether they were not.
+    pub(crate) fn publish(&self, checkpoint: &Path, average: &str) -> Result<bool, TrainError> {
+        let (name, weights) = (average_file(average), self.weights());
+        let there = fs::metadata(&weights).map_or(0, |metadata| metadata.len());
+        if let Some((bytes, sha256)) = manifest::recorded(checkpoint, &name)
+            && bytes == there
+            && fingerprint(&weights).is_ok_and(|(_, known)| known == sha256)
+        {
+            return Ok(false);
+        }
+        files::copy(&checkpoint.join(name), &weights)?;
+        Ok(true)
     }
 
     /// The folder itself.
@@ -77,16 +101,56 @@ impl RunDir {
 
     /// The picture of samples after `step` steps.
     pub fn samples(&self, step: u64) -> PathBuf {
-        self.root
-            .join("samples")
-            .join(format!("step-{step:06}.png"))
+        self.root.join(SAMPLES).join(format!("step-{step:06}.png"))
     }
 
     /// The checkpoints.
     pub fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::new(self.root.join("checkpoints"))
+        Checkpoints::new(self.root.join(CHECKPOINTS))
     }
 }
+
+/// The file of a checkpoint with the weights of this average.
+fn average_file(name: &str) -> String {
+    format!("ema-{name}.safetensors")
+}
+
+fn lock(root: &Path) -> Result<File, TrainError> {
+    let path = root.join(LOCK);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let lock = file.map_err(TrainError::io("open", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(TrainError::InUse {
+            path: root.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(TrainError::io("lock", &path)(source)),
+    }
+}
+
+/// Whether there is nothing in a folder that a run could overwrite.
+fn is_fresh(root: &Path) -> Result<bool, TrainError> {
+    let ours = |name: &String| name == LOCK || is_leftover(name);
+    Ok(names(root)?.iter().all(ours))
+}
+
+/// Whether a folder is that of a run: it has a checkpoint, or a resolved recipe. A lock file is no sign: others have
+/// such files too, and it may be lost.
+fn is_run(root: &Path) -> Result<bool, TrainError> {
+    let recipe = || {
+        let text = fs::read_to_string(root.join(CONFIG)).unwrap_or_default();
+        let table = text.parse::<Table>().unwrap_or_default();
+        SECTIONS.iter().all(|section| table.contains_key(*section))
+    };
+    Ok(Checkpoints::new(root.join(CHECKPOINTS)).any()? || recipe())
+}
+
+/// Sections that every resolved recipe has.
+const SECTIONS: [&str; 4] = ["data", "network", "optimizer", "training"];
 
 /// The weights file that a path given by a user means: the file itself, or that of a run directory.
 pub fn weights_of(path: &Path) -> PathBuf {
@@ -96,6 +160,47 @@ pub fn weights_of(path: &Path) -> PathBuf {
     } else {
         path.to_owned()
     }
+}
+
+/// The weights file of a checkpoint of a run: of the one after `step` steps, or the newest; of the average called `ema`, or
+/// the first of the recipe. Without both it is [`weights_of`].
+///
+/// # Errors
+/// [`TrainError::NoWeights`] with those that there are.
+pub fn weights_within(
+    path: &Path,
+    step: Option<u64>,
+    ema: Option<&str>,
+) -> Result<PathBuf, TrainError> {
+    if step.is_none() && ema.is_none() {
+        return Ok(weights_of(path));
+    }
+    let checkpoints = Checkpoints::new(path.join(CHECKPOINTS));
+    let steps = checkpoints.steps()?;
+    let none = |wanted: String, there: Vec<String>| TrainError::NoWeights {
+        path: path.to_owned(),
+        wanted,
+        there,
+    };
+    let there = || steps.iter().map(u64::to_string).collect();
+    let found = match step {
+        Some(step) => steps.iter().find(|one| **one == step),
+        None => steps.first(),
+    };
+    let step = *found.ok_or_else(|| {
+        let wanted = step.map_or("a checkpoint".to_owned(), |step| {
+            format!("a checkpoint after step {step}")
+        });
+        none(wanted, there())
+    })?;
+    let checkpoint = Checkpoint::read(&checkpoints.path(step))?;
+    let recipe = TrainConfig::parse(&checkpoint.path, &checkpoint.state.recipe, &[])?;
+    let averages = recipe.ema.names();
+    let name = ema.unwrap_or(averages[0].as_str());
+    if averages.iter().any(|average| average == name) {
+        return Ok(checkpoint.path.join(average_file(name)));
+    }
+    Err(none(format!("an average called {name}"), averages))
 }
 
 #[cfg(test)]
@@ -121,6 +226,30 @@ mod tests {
             Err(TrainError::NotARun { .. })
         ));
         assert_eq!(names(folder.path()).unwrap(), ["thesis.tex"]);
+    }
+
+    #[test]
+    fn a_lock_file_makes_no_run_and_its_loss_ends_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for name in [LOCK, WEIGHTS, SAMPLES] {
+            fs::write(root.join(name), "").unwrap();
+        }
+        fs::write(root.join(CONFIG), "[server]\nport = 1\n").unwrap();
+        assert!(matches!(
+            RunDir::open(root),
+            Err(TrainError::NotARun { .. })
+        ));
+        let recipe = "[data]\n[network]\n[optimizer]\n[training]\n";
+        fs::write(root.join(CONFIG), recipe).unwrap();
+        fs::remove_file(root.join(LOCK)).unwrap();
+        let mut run = RunDir::open(root).unwrap();
+        assert!(!run.renew().unwrap());
+        fs::remove_file(root.join(LOCK)).unwrap();
+        assert!(run.renew().unwrap());
+        assert!(matches!(RunDir::open(root), Err(TrainError::InUse { .. })));
+        fs::remove_dir_all(root).unwrap();
+        assert!(run.renew().unwrap());
     }
 
     #[test]

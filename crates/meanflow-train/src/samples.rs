@@ -36,7 +36,7 @@ impl Samples {
     /// One sample for each seed by any way over any grid, and how many evaluations each took.
     ///
     /// # Errors
-    /// As [`sampler::sample_by`].
+    /// As [`sampler::sample_by`]; [`TrainError::SamplesNotFinite`] where a sample holds NaN or infinity.
     pub fn draw_by(
         model: &Model,
         seeds: &[u64],
@@ -76,8 +76,16 @@ impl Samples {
 
     fn of(model: &Model, drawn: Drawn) -> Result<(Self, Vec<usize>), TrainError> {
         let shape = &model.config().shape;
+        let values = to_vec(&drawn.samples)?;
+        let of = drawn.evaluations.len();
+        let each = (values.len() / of.max(1)).max(1);
+        let is_bad = |sample: &&[f32]| sample.iter().any(|value| !value.is_finite());
+        let bad = values.chunks(each).filter(is_bad).count();
+        if bad > 0 {
+            return Err(TrainError::SamplesNotFinite { bad, of });
+        }
         let samples = Self {
-            values: to_vec(&drawn.samples)?,
+            values,
             shape: shape.iter().map(|&side| side as usize).collect(),
         };
         Ok((samples, drawn.evaluations))

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use meanflow_torch::{Device, Tensor};
 use meanflow_train::{
-    Event, Observer, Outcome, Silent, TrainConfig, TrainError, Trainer, fingerprint, metrics, train,
+    Event, Observer, Outcome, Resume, RunOptions, Silent, TrainConfig, TrainError, Trainer,
+    fingerprint, metrics, train, train_with,
 };
 
 const RECIPE: &str = r#"
@@ -98,7 +99,9 @@ fn results(root: &Path) -> BTreeMap<String, String> {
 /// The metrics without their wall-clock times.
 fn losses(root: &Path) -> Vec<(u64, u64, u64)> {
     let records = metrics::read(&root.join("metrics.jsonl")).unwrap();
+    assert!(records.damaged_lines.is_empty());
     records
+        .records
         .iter()
         .map(|r| (r.step, r.loss.to_bits(), r.gradient_norm.to_bits()))
         .collect()
@@ -173,6 +176,96 @@ fn another_recipe_is_refused_by_its_keys() {
             .contains("peak = 0.01")
     );
     go_on(&["training.checkpoint_every=5", "samples.rows=2"]).unwrap();
+}
+
+fn run_with(root: &Path, options: &RunOptions) -> Result<Outcome, TrainError> {
+    let stop = AtomicBool::new(false);
+    train_with(recipe(&[]), root, Device::Cpu, options, &stop, &mut Silent)
+}
+
+#[test]
+fn a_run_goes_on_from_where_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, again, copy) = (
+        folder.path().join("whole"),
+        folder.path().join("again"),
+        folder.path().join("copy"),
+    );
+    run(&whole).unwrap();
+    let from = |path: PathBuf| RunOptions {
+        resume: Resume::From(path),
+        ..RunOptions::default()
+    };
+    let never = RunOptions {
+        resume: Resume::Never,
+        ..RunOptions::default()
+    };
+    assert!(matches!(
+        run_with(&whole, &never),
+        Err(TrainError::NotNew { steps, .. }) if steps == [20, 18, 12]
+    ));
+    run_with(&again, &never).unwrap();
+    // From a checkpoint of another run, twice: the second time it goes on with its own.
+    for _ in 0..2 {
+        run_with(&copy, &from(whole.join("checkpoints/step-00000012"))).unwrap();
+    }
+    // From an earlier checkpoint of its own.
+    run_with(&again, &from(again.join("checkpoints/step-00000012"))).unwrap();
+    assert!(again.join("checkpoints/superseded-step-00000018").exists());
+    assert_eq!(results(&copy), results(&whole));
+    assert_eq!(results(&again), results(&whole));
+    assert_eq!(losses(&again), losses(&whole));
+    let nothing = run_with(&folder.path().join("x"), &from(folder.path().join("y")));
+    assert!(matches!(nothing, Err(TrainError::NoCheckpoint { .. })));
+}
+
+#[test]
+fn checkpoints_beside_those_of_no_account_are_kept_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = recipe(&["checkpoints={ keep_last = 1, keep_every = 6 }"]);
+    let stop = AtomicBool::new(false);
+    train(config, folder.path(), Device::Cpu, &stop, &mut Silent).unwrap();
+    let steps = meanflow_train::Checkpoints::new(folder.path().join("checkpoints")).steps();
+    assert_eq!(steps.unwrap(), [20, 18, 12, 6]);
+}
+
+#[test]
+fn what_killed_processes_left_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    run_until(folder.path(), 8);
+    let left = [".model.safetensors.partial-77", ".loss.svg.77-3.tmp"];
+    for name in left {
+        fs::write(folder.path().join(name), "half").unwrap();
+    }
+    run(folder.path()).unwrap();
+    assert!(left.iter().all(|name| !folder.path().join(name).exists()));
+}
+
+/// Takes files away while the run has them open.
+struct Thief<'a>(&'a Path, u64);
+
+impl Observer for Thief<'_> {
+    fn notice(&mut self, event: Event<'_>) {
+        if let Event::Stepped(record) = event
+            && record.step == self.1
+        {
+            for name in ["metrics.jsonl", ".lock"] {
+                fs::remove_file(self.0.join(name)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn files_that_are_taken_away_while_training_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let stop = AtomicBool::new(false);
+    train(recipe(&[]), root, Device::Cpu, &stop, &mut Thief(root, 8)).unwrap();
+    assert!(root.join(".lock").exists());
+    // Those after the next checkpoint, at 12.
+    assert_eq!(losses(root).first().unwrap().0, 13);
+    assert_eq!(run(root).unwrap(), Outcome::Finished);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use meanflow_train::{RECIPE_KEY, TrainConfig, Trainer, weights_of};
 use tch::no_grad;
 
 use crate::args::{Check, CheckWhat, DeviceCheck, Golden};
-use crate::commands::{model_of, open_device};
+use crate::commands::{load_model, model_of, open_device};
 use crate::failure::Usage;
 use crate::output::say;
 
@@ -179,7 +179,7 @@ fn subject(args: &Check, target: &Path, device: Device) -> anyhow::Result<(Train
         return Ok((config, model));
     }
     let path = weights_of(target);
-    let (model, metadata) = Model::load(&path, device)?;
+    let (model, metadata) = load_model(&path, device, &args.reading)?;
     let recipe = metadata.get(RECIPE_KEY).ok_or_else(|| {
         Usage(
             "these weights do not say what they were trained on: check a recipe instead".to_owned(),

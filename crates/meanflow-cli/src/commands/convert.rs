@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use meanflow_torch::convert::{Entry, Layout, below, export, import};
+use meanflow_torch::convert::{Entry, Layout, below, export, fits, import};
 use meanflow_torch::{Device, Kind, Model, weights};
 use meanflow_train::{TrainConfig, weights_of};
 
 use crate::args::{Convert, Direction, To};
-use crate::commands::model_of;
+use crate::commands::{load_model, model_of};
 use crate::output::say;
 
 pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
     let entries = match &args.direction {
         Direction::Import(to) => import_file(to)?,
-        Direction::Export { model, layout, out } => {
-            let (model, _) = Model::load(&weights_of(model), Device::Cpu)?;
+        Direction::Export {
+            model,
+            layout,
+            out,
+            reading,
+        } => {
+            let (model, _) = load_model(&weights_of(model), Device::Cpu, reading)?;
             let (tensors, entries) = export(&model, layout.layout());
             weights::save(out, &tensors, BTreeMap::new())?;
             entries
@@ -30,9 +35,11 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
 
 fn import_file(to: &To) -> anyhow::Result<Vec<Entry>> {
     let config = TrainConfig::read(&to.recipe.config, &to.recipe.overrides)?;
-    let model = Model::new(model_of(&config)?, 0, Device::Cpu, Kind::Float)?;
+    let network = model_of(&config)?;
     let tensors = below(&weights::read(&to.file)?, &to.root);
     let layout = Layout::of(tensors.keys().map(String::as_str));
+    fits(&network, layout, &tensors, &to.file)?;
+    let model = Model::new(network, 0, Device::Cpu, Kind::Float)?;
     let entries = import(&model, layout, &tensors, &to.file)?;
     let name = to
         .file

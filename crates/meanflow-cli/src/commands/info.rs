@@ -1,4 +1,5 @@
-//! `meanflow info`: what the header of a weights file says. libtorch computes nothing here.
+//! `meanflow info`: what the header of a weights file says, and whether its content is as recorded. libtorch computes
+//! nothing here.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,11 @@ const LONGEST: usize = 200;
 pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
     let path = weights_of(&args.file);
     let header = weights::header(&path)?;
+    let content = match args.reading.no_verify {
+        true => None,
+        false => weights::verify(&path)?,
+    };
+    let content = state_of(&header, content);
     let (bytes, sha256) = fingerprint(&path)?;
     if args.json {
         let tensors: Vec<_> = header
@@ -24,17 +30,26 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
             .collect();
         let report = json!({
             "file": path, "bytes": bytes, "sha256": sha256, "parameters": count(&header.tensors),
-            "metadata": header.metadata, "tensors": tensors,
+            "content": content, "metadata": header.metadata, "tensors": tensors,
         });
         say(format_args!("{report:#}"));
     } else {
         say(text(&header).trim_end());
         say(format_args!(
-            "file        {} ({bytes} bytes)\nsha256      {sha256}",
+            "content     {content}\nfile        {} ({bytes} bytes)\nsha256      {sha256}",
             path.display()
         ));
     }
     Ok(0)
+}
+
+/// What is known of the content, in words.
+fn state_of(header: &WeightsHeader, verified: Option<String>) -> &'static str {
+    match (verified, &header.content) {
+        (Some(_), _) => "as its recorded hash says",
+        (None, Some(_)) => "not compared with its recorded hash",
+        (None, None) => "without a recorded hash",
+    }
 }
 
 fn text(header: &WeightsHeader) -> String {

@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use meanflow_torch::Model;
 use meanflow_train::{Samples, weights_of};
 
 use crate::args::{Class, Interpolate};
 use crate::commands::destination::Output;
-use crate::commands::open_device;
+use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
 use crate::failure::Usage;
 
@@ -22,7 +21,7 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
         return Err(Usage(format!("--seeds: expected two seeds, got {count}")).into());
     };
     let device = open_device(&args.compute)?;
-    let (model, metadata) = Model::load(&weights_of(&args.model), device)?;
+    let (model, metadata) = load_model(&weights_of(&args.model), device, &args.reading)?;
     let class = class(args.class, model.config().classes)?;
     let (grid, solver) = args.route.resolve();
     let start = Instant::now();

@@ -15,10 +15,15 @@ mod samples;
 mod train;
 mod validate;
 
-use meanflow_torch::{Device, ModelConfig, device, memory};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use meanflow_torch::weights::{self, Verify};
+use meanflow_torch::{Device, Model, ModelConfig, device, memory};
 use meanflow_train::{TrainConfig, TrainError};
 
-use crate::args::{Args, Command, Compute, DataWhat};
+use crate::args::{Args, Command, Compute, DataWhat, Reading};
+use crate::output::note;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
@@ -47,6 +52,26 @@ fn open_device(compute: &Compute) -> anyhow::Result<Device> {
         tch::set_num_threads(i32::try_from(threads.get())?);
     }
     Ok(device)
+}
+
+/// The model of a weights file with the file's metadata. A file that says nothing about its content is told.
+fn load_model(
+    path: &Path,
+    device: Device,
+    reading: &Reading,
+) -> anyhow::Result<(Model, BTreeMap<String, String>)> {
+    let verify = match reading.no_verify {
+        true => Verify::Nothing,
+        false => Verify::Content,
+    };
+    let loaded = Model::load_with(path, device, verify)?;
+    if verify == Verify::Content && weights::header(path)?.content.is_none() {
+        note(format_args!(
+            "note: {} has no hash of its content (an early version wrote it): damage to its numbers would not be noticed",
+            path.display()
+        ));
+    }
+    Ok(loaded)
 }
 
 /// The model of a recipe, without its data where the recipe says enough.

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use meanflow_torch::Model;
-use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, balanced, weights_of};
+use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, balanced, weights_within};
 
 use crate::args::{Class, Sample};
 use crate::commands::decode::Decoding;
 use crate::commands::destination::Output;
-use crate::commands::open_device;
+use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
 use crate::failure::Usage;
 
@@ -19,7 +19,8 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let output = Output::of(&args.out)?;
     output.check(&args.out, args.force)?;
     let device = open_device(&args.compute)?;
-    let (model, metadata) = Model::load(&weights_of(&args.model), device)?;
+    let weights = weights_within(&args.model, args.checkpoint, args.ema.as_deref())?;
+    let (model, metadata) = load_model(&weights, device, &args.reading)?;
     let seeds = &args.seeds.0;
     let labels = labels(args.class, seeds, &model, &metadata)?;
     let (grid, solver) = args.route.resolve();

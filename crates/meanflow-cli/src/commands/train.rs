@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use meanflow_train::{Outcome, TrainConfig, train};
+use meanflow_train::{Outcome, RunOptions, TrainConfig, train_with};
 
 use crate::args::Train;
 use crate::commands::open_device;
@@ -25,7 +25,13 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     let interruption = Interruption::listen()?;
     let device = open_device(&args.compute)?;
     let mut progress = Progress::new();
-    let outcome = train(config, &root, device, &interruption.stop, &mut progress);
+    let options = RunOptions {
+        resume: args.resume.0.clone(),
+        allow_changes: args.allow_changes.clone(),
+        max_time: args.max_time,
+    };
+    let stop = &interruption.stop;
+    let outcome = train_with(config, &root, device, &options, stop, &mut progress);
     progress.finish();
     Ok(match outcome? {
         Outcome::Finished => {
@@ -44,8 +50,17 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
             ));
             interruption.exit_code()
         }
+        Outcome::OutOfTime(step) => {
+            say(format_args!(
+                "stopped after step {step}, as --max-time is over; the same command goes on from here"
+            ));
+            OUT_OF_TIME
+        }
     })
 }
+
+/// The exit code of a run whose time was over.
+const OUT_OF_TIME: u8 = 9;
 
 /// `runs/NAME` for `…/NAME.toml`.
 fn default_folder(config: &Path) -> PathBuf {

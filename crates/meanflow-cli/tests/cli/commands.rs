@@ -251,7 +251,8 @@ fn threads_of_a_run_spin_briefly_unless_the_user_chooses() {
     }
 }
 
-fn kill(signal: &str, process: u32) {
+/// Sends a signal to a process.
+pub(crate) fn kill(signal: &str, process: u32) {
     let killed = Command::new("kill")
         .args([format!("-{signal}"), process.to_string()])
         .status()
@@ -273,7 +274,7 @@ fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
         "--set",
         "rate={ kind = \"constant\", peak = 1e-3, warmup_steps = 0 }",
     ];
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("USR1", 138)] {
         let arguments = [&["train", &recipe, "--out", signal][..], &long].concat();
         let mut child = scene
             .command(&arguments)

@@ -6,5 +6,6 @@ mod commands;
 mod eval;
 mod latents;
 mod pictures;
+mod reliability;
 mod routes;
 mod support;

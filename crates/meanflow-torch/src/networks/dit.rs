@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Network, multiple, positive};
+use super::{Network, limits, multiple, within};
 use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{
@@ -41,13 +41,13 @@ impl DitConfig {
                 got: shape.to_vec(),
             });
         };
-        for (key, value) in [
-            ("patch", self.patch),
-            ("width", self.width),
-            ("depth", self.depth),
-            ("heads", self.heads),
+        for (key, value, limit) in [
+            ("patch", self.patch, limits::WIDTH),
+            ("width", self.width, limits::WIDTH),
+            ("depth", self.depth, limits::DEPTH),
+            ("heads", self.heads, limits::WIDTH),
         ] {
-            positive(key, value)?;
+            within(key, value, limit)?;
         }
         multiple("width", self.width, self.heads, "the heads")?;
         multiple("width", self.width, 4, "sine and cosine of two coordinates")?;
@@ -61,9 +61,15 @@ impl DitConfig {
                 });
             }
         }
-        if !(self.mlp_ratio.is_finite() && self.hidden() >= 1) {
+        let tokens = (height / self.patch) * (width / self.patch);
+        within("tokens × width", tokens * self.width, limits::POSITIONS)?;
+        let ratios = ..=limits::RATIO as f64;
+        if !(ratios.contains(&self.mlp_ratio) && self.hidden() >= 1) {
             let (expected, got) = (
-                "a ratio that leaves a hidden unit".into(),
+                format!(
+                    "a ratio of at most {} that leaves a hidden unit",
+                    limits::RATIO
+                ),
                 self.mlp_ratio.to_string(),
             );
             return Err(TorchError::Config {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{Network, positive};
+use super::{Network, limits, within};
 use crate::checkpoint::checkpointed;
 use crate::condition::Condition;
 use crate::layers::{LabelTable, Linear, TimeEmbedding, TimeTower};
@@ -32,8 +32,8 @@ impl MlpConfig {
                 got: shape.to_vec(),
             });
         }
-        positive("width", self.width)?;
-        positive("depth", self.depth)
+        within("width", self.width, limits::WIDTH)?;
+        within("depth", self.depth, limits::DEPTH)
     }
 }
 

@@ -54,6 +54,15 @@ impl NetworkConfig {
         }
     }
 
+    /// A length that some parameter of the network has in one of its dimensions.
+    pub(crate) fn width(&self) -> i64 {
+        match self {
+            Self::Mlp(config) => config.width,
+            Self::Dit(config) => config.width,
+            Self::Unet(config) => config.channels,
+        }
+    }
+
     /// Whether units are dropped in training: then two forwards of one row differ.
     pub fn has_dropout(&self) -> bool {
         match self {
@@ -80,6 +89,31 @@ pub(crate) fn positive(key: &'static str, value: i64) -> Result<(), TorchError> 
     Err(TorchError::Config {
         key,
         expected: "at least 1".into(),
+        got: value.to_string(),
+    })
+}
+
+/// Limits on sizes, looked at before anything is built: far above all published networks, and low enough that a network
+/// can be outlined at once and its sizes can be multiplied.
+pub(crate) mod limits {
+    /// Widths and channels.
+    pub(crate) const WIDTH: i64 = 1 << 16;
+    /// Blocks one after the other.
+    pub(crate) const DEPTH: i64 = 1 << 12;
+    /// Numbers in the table of positions.
+    pub(crate) const POSITIONS: i64 = 1 << 25;
+    /// Factors between sizes.
+    pub(crate) const RATIO: i64 = 1 << 10;
+}
+
+/// Refuses a size below one or above a limit.
+pub(crate) fn within(key: &'static str, value: i64, limit: i64) -> Result<(), TorchError> {
+    if (1..=limit).contains(&value) {
+        return Ok(());
+    }
+    Err(TorchError::Config {
+        key,
+        expected: format!("1 to {limit}"),
         got: value.to_string(),
     })
 }

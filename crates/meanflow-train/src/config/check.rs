@@ -6,6 +6,9 @@ use super::sections::SamplesConfig;
 /// More samples than this in one picture are a slip of the pen.
 const MOST_SAMPLES: usize = 1 << 18;
 
+/// A larger batch is a slip of the pen: its times alone would take much memory.
+const LARGEST_BATCH: u64 = 1 << 22;
+
 /// A setting that cannot be used together with the rest.
 pub(super) struct Fault {
     pub(super) key: &'static str,
@@ -91,6 +94,12 @@ impl TrainConfig {
             );
         }
         let (batch, parts) = (self.training.batch.get() as u64, self.training.parts.get());
+        if batch > LARGEST_BATCH {
+            return fault(
+                "training.batch",
+                &format!("expected at most {LARGEST_BATCH}, got {batch}"),
+            );
+        }
         if batch < parts {
             return fault(
                 "training.parts",

@@ -5,6 +5,7 @@
 //! Unknown keys, NaN and numbers out of range are errors that name file, line, column and key.
 
 mod check;
+mod checkpoints;
 mod compute;
 mod data;
 mod document;
@@ -24,6 +25,7 @@ use meanflow_core::weighting::AdaptiveWeight;
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
+pub use checkpoints::{CheckpointsConfig, OnSaveError};
 pub use compute::ComputeConfig;
 pub use data::{ChannelCount, CifarConfig, DataConfig, Expected, LatentsConfig, PicturesConfig};
 pub use error::{ConfigError, Place};
@@ -68,12 +70,15 @@ pub struct TrainConfig {
     /// How a step is computed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub compute: ComputeConfig,
+    /// Which checkpoints are kept, and what a failed save means.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub checkpoints: CheckpointsConfig,
     /// The pictures drawn while training.
     pub samples: SamplesConfig,
 }
 
-fn is_default(compute: &ComputeConfig) -> bool {
-    *compute == ComputeConfig::default()
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
 }
 
 impl TrainConfig {

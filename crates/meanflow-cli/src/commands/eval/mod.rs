@@ -23,7 +23,7 @@ use meanflow_eval::{Extractor, FeatureNetwork, InceptionV3, Pixels, Resize, digi
 use meanflow_torch::Device;
 use meanflow_train::fingerprint;
 
-use crate::args::Compute;
+use crate::args::{Compute, Reading};
 use crate::commands::open_device;
 use crate::failure::Usage;
 use crate::output::{note, say};
@@ -89,6 +89,8 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
     compute: Compute,
     /// Print report.json too
     #[arg(long)]
@@ -99,7 +101,7 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let out = folder(args)?;
     let shard = (!args.merge).then(Shard::of_environment).transpose()?;
     let device = open_device(&args.compute)?;
-    let subject = Subject::open(&args.subject, device)?;
+    let subject = Subject::open(&args.subject, device, &args.reading)?;
     let (extractor, identity) = features(args, &subject, device)?;
     let reference = Reference::open(args.reference.as_deref(), subject.trained_on(), &subject)?;
     let wanted = Wanted {
@@ -108,6 +110,7 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
         repeats: subject.repeats(args.repeats),
         classes: subject.classes(),
     };
+    refuse_seeds_beyond(args.seed, wanted.samples, args.repeats)?;
     let routes = way::routes(args, &subject, reference.labels(), wanted.samples);
     let features = (&*extractor, &identity);
     let protocol = protocol(args, &subject, features, &reference, &routes, &wanted);
@@ -154,6 +157,19 @@ fn write(args: &Eval, out: &Path, report: &Report, reference: &Measured) -> anyh
         "wrote {shown}/report.json and {shown}/report.html"
     ));
     Ok(())
+}
+
+/// Refuses seeds of which the last would be beyond 2⁶⁴ − 1.
+fn refuse_seeds_beyond(first: u64, samples: u64, repeats: NonZeroUsize) -> anyhow::Result<()> {
+    let count = samples.checked_mul(repeats.get() as u64);
+    let last = count.and_then(|count| first.checked_add(count.saturating_sub(1)));
+    if last.is_some() {
+        return Ok(());
+    }
+    let text = format!(
+        "--seed {first}: expected room for {samples} samples × {repeats} repetitions below 2^64"
+    );
+    Err(Usage(text).into())
 }
 
 /// The figures asked for that the reference allows.

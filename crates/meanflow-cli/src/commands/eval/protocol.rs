@@ -72,7 +72,7 @@ pub(super) fn protocol(
         "samples": wanted.samples,
     });
     if let (Value::Object(all), Subject::Model(drawer)) = (&mut protocol, subject) {
-        let last = args.seed + wanted.samples * args.repeats.get() as u64 - 1;
+        let last = args.seed + (wanted.samples * args.repeats.get() as u64 - 1);
         let average = |recipe: &TrainConfig| recipe.ema.names().into_iter().next();
         let labels = args.labels.name();
         let added = json!({

@@ -12,6 +12,8 @@ use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, weights_of};
 
 use super::pictures;
 use super::protocol::Identity;
+use crate::args::Reading;
+use crate::commands::load_model;
 use crate::failure::Usage;
 
 /// Which classes a model is asked for.
@@ -51,7 +53,7 @@ pub(super) struct Drawer {
 }
 
 impl Subject {
-    pub(super) fn open(path: &Path, device: Device) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, device: Device, reading: &Reading) -> anyhow::Result<Self> {
         let weights = weights_of(path);
         let is_model = weights.extension().is_some_and(|end| end == "safetensors");
         if !(is_model && weights.is_file()) {
@@ -60,7 +62,7 @@ impl Subject {
             let source = pictures::open(path, channels)?;
             return Ok(Self::Pictures(Identity::of_data(path)?, source));
         }
-        let (model, metadata) = Model::load(&weights, device)?;
+        let (model, metadata) = load_model(&weights, device, reading)?;
         Ok(Self::Model(Box::new(Drawer {
             model,
             recipe: recipe(&metadata)?,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{multiple, positive};
+use super::super::{limits, multiple, positive, within};
 use crate::TorchError;
 use crate::layers::{GroupNorm, TimeEmbedding};
 
@@ -42,13 +42,13 @@ impl UnetConfig {
                 got: shape.to_vec(),
             });
         };
-        for (key, value) in [
-            ("channels", self.channels),
-            ("blocks", self.blocks),
-            ("noise_ratio", self.noise_ratio),
-            ("augment", self.augment + 1),
+        for (key, value, limit) in [
+            ("channels", self.channels, limits::WIDTH),
+            ("blocks", self.blocks, limits::DEPTH),
+            ("noise_ratio", self.noise_ratio, limits::RATIO),
+            ("augment", self.augment.saturating_add(1), limits::WIDTH),
         ] {
-            positive(key, value)?;
+            within(key, value, limit)?;
         }
         multiple("channels", self.channels, 4, "groups of four")?;
         self.check_levels(height, width)?;
@@ -71,9 +71,9 @@ impl UnetConfig {
         let levels = self.multipliers.len() as u32;
         positive("multipliers", i64::from(levels))?;
         for multiplier in &self.multipliers {
-            positive("multipliers", *multiplier)?;
+            within("multipliers", *multiplier, limits::RATIO)?;
         }
-        if levels > 32 || height != width || height % (1 << (levels - 1)) != 0 {
+        if levels > 16 || height != width || height % (1 << (levels - 1)) != 0 {
             return Err(TorchError::Config {
                 key: "multipliers",
                 expected: "a square picture that can be halved at every level but the first".into(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::{multiple, positive};
+use super::super::{limits, multiple, positive, within};
 use crate::TorchError;
 
 /// The size of a [`Vae`](super::Vae), and how its latents are scaled.
@@ -86,16 +86,16 @@ impl VaeConfig {
     /// # Errors
     /// With the first key that describes none.
     pub fn validate(&self) -> Result<(), TorchError> {
-        for (key, value) in [
-            ("in_channels", self.in_channels),
-            ("out_channels", self.out_channels),
-            ("latent_channels", self.latent_channels),
-            ("layers_per_block", self.layers_per_block),
-            ("norm_num_groups", self.norm_num_groups),
-            ("block_out_channels", self.block_out_channels.len() as i64),
+        for (key, value, limit) in [
+            ("in_channels", self.in_channels, limits::WIDTH),
+            ("out_channels", self.out_channels, limits::WIDTH),
+            ("latent_channels", self.latent_channels, limits::WIDTH),
+            ("layers_per_block", self.layers_per_block, limits::DEPTH),
+            ("norm_num_groups", self.norm_num_groups, limits::WIDTH),
         ] {
-            positive(key, value)?;
+            within(key, value, limit)?;
         }
+        positive("block_out_channels", self.block_out_channels.len() as i64)?;
         let refused = |key, expected: &str, got: String| {
             let expected = expected.to_owned();
             Err(TorchError::Config { key, expected, got })
@@ -105,7 +105,7 @@ impl VaeConfig {
             return refused("block_out_channels", "at most 16 resolutions", got);
         }
         for &channels in &self.block_out_channels {
-            positive("block_out_channels", channels)?;
+            within("block_out_channels", channels, limits::WIDTH)?;
             let groups = self.norm_num_groups;
             multiple("block_out_channels", channels, groups, "norm_num_groups")?;
         }

@@ -81,13 +81,20 @@ impl Vae {
         let header = weights::header(&files.weights)?;
         let config = VaeConfig::read(&files.config)?;
         let kind = Kind::Float;
-        let vae = Self::declare(config, Declaration::blank(kind, device), kind, device);
         let there: BTreeSet<&str> = header.tensors.iter().map(|one| one.name.as_str()).collect();
-        let named = vae.parameters.named().into_iter();
-        let renamed: Vec<(String, Tensor)> = named
-            .map(|(name, tensor)| (names::in_file(&name, &there), tensor))
-            .collect();
-        weights::load_strict(&files.weights, &renamed)?;
+        let renamed = |parameters: &Parameters| -> Vec<(String, Tensor)> {
+            let named = parameters.named().into_iter();
+            named
+                .map(|(name, tensor)| (names::in_file(&name, &there), tensor))
+                .collect()
+        };
+        // The file has the sizes before memory is taken for them.
+        let mut outline = Declaration::shapes();
+        VaeNetwork::new(&mut outline.root(), &config);
+        weights::fits(&files.weights, &header, &renamed(&outline.finish()))?;
+        let vae = Self::declare(config, Declaration::blank(kind, device), kind, device);
+        weights::load_strict(&files.weights, &renamed(&vae.parameters))?;
+        vae.parameters.refuse_not_finite(&files.weights)?;
         Ok(vae)
     }
 

@@ -1,0 +1,42 @@
+//! What whoever starts a run decides about it, beside the recipe.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a run is begun, how long it may last, and which changes of the recipe are accepted. The default goes on with
+/// what is there, for as long as it takes, by the same recipe.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Where the run goes on from.
+    pub resume: Resume,
+    /// Dotted keys of the recipe, or sections, that may differ from the recipe that the run was begun with. The
+    /// differences are recorded in the checkpoints.
+    pub allow_changes: Vec<String>,
+    /// After this time the run saves a checkpoint and stops, at the end of a step.
+    pub max_time: Option<Duration>,
+}
+
+/// Where a run goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resume {
+    /// From the newest checkpoint of the run directory that is whole; from the start where there is none.
+    #[default]
+    Auto,
+    /// From the start. A run directory with checkpoints is refused.
+    Never,
+    /// From this checkpoint folder, or from the newest checkpoint of this run directory. Newer checkpoints of the run
+    /// itself are set aside.
+    From(PathBuf),
+}
+
+impl RunOptions {
+    /// Whether the recipe may differ in this dotted key.
+    pub(crate) fn allows(&self, key: &str) -> bool {
+        self.allow_changes.iter().any(|allowed| {
+            key == allowed
+                || key
+                    .strip_prefix(allowed.as_str())
+                    .is_some_and(|rest| rest.starts_with('.'))
+        })
+    }
+}

@@ -1,0 +1,346 @@
+//! `cargo xtask soak [--small]`: the real program is killed, damaged, doubled and signalled, many times, and must always
+//! end with the bytes of a run that nothing happened to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use crate::{command, workspace};
+
+/// How much is done.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The counts that every test of the workspace runs, in well under a minute
+    #[arg(long)]
+    pub(crate) small: bool,
+    /// Everything random follows from it
+    #[arg(long, value_name = "SEED", default_value = "1")]
+    pub(crate) seed: u64,
+}
+
+/// Repetitions of each part.
+struct Counts {
+    kills: usize,
+    signals: usize,
+    flips: usize,
+    truncations: usize,
+    doubles: usize,
+}
+
+const SMALL: Counts = Counts {
+    kills: 50,
+    signals: 8,
+    flips: 20,
+    truncations: 5,
+    doubles: 5,
+};
+
+const FULL: Counts = Counts {
+    kills: 1000,
+    signals: 100,
+    flips: 500,
+    truncations: 100,
+    doubles: 100,
+};
+
+/// A run is killed so often, then it may end.
+const KILLS_A_RUN: usize = 12;
+/// A run of half a second, most of it start-up and saves.
+const SETTINGS: [&str; 6] = [
+    "network.width=16",
+    "network.depth=1",
+    "training.batch=8",
+    "training.steps=150",
+    "training.checkpoint_every=3",
+    "training.sample_every=150",
+];
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    command::succeed(command::cargo().args("build --release --package meanflow-cli".split(' ')))?;
+    let scene = tempfile::tempdir().context("cannot make a folder to work in")?;
+    let mut soak = Soak::begin(scene.path(), args.seed)?;
+    let counts = if args.small { SMALL } else { FULL };
+    println!("seed {}; {} s an undisturbed run", args.seed, soak.seconds());
+    soak.kills("SIGKILL", counts.kills, &["KILL"])?;
+    soak.kills("signals", counts.signals, &["INT", "TERM", "HUP", "USR1"])?;
+    soak.damage("bit flips", counts.flips, |bytes, random| {
+        let bit = random.below(8 * bytes.len() as u64);
+        bytes[bit as usize / 8] ^= 1 << (bit % 8);
+    })?;
+    soak.damage("truncations", counts.truncations, |bytes, random| {
+        bytes.truncate(random.below(bytes.len() as u64) as usize);
+    })?;
+    soak.doubles(counts.doubles)
+}
+
+/// What is compared: hashes by name.
+type Results = BTreeMap<String, Vec<u8>>;
+
+struct Soak {
+    program: PathBuf,
+    recipe: PathBuf,
+    folder: PathBuf,
+    random: Random,
+    expected: Results,
+    undisturbed: Duration,
+}
+
+impl Soak {
+    /// Trains the run that all others are compared with.
+    fn begin(folder: &Path, seed: u64) -> Result<Self> {
+        let mut soak = Self {
+            program: workspace::target().join("release/meanflow"),
+            recipe: workspace::root().join("configs/digits.toml"),
+            folder: folder.to_owned(),
+            random: Random(seed),
+            expected: Results::new(),
+            undisturbed: Duration::ZERO,
+        };
+        let begun = Instant::now();
+        soak.finish("whole")?;
+        soak.undisturbed = begun.elapsed();
+        soak.expected = results(&soak.path("whole"))?;
+        Ok(soak)
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.undisturbed.as_secs_f64() * 100.0).round() / 100.0
+    }
+
+    /// The folder of a run. The name shows in the title of its curve, so each lies in a folder of its own.
+    fn path(&self, scene: &str) -> PathBuf {
+        self.folder.join(scene).join("run")
+    }
+
+    fn train(&self, scene: &str) -> Result<Child> {
+        let folder = self.folder.join(scene);
+        fs::create_dir_all(&folder)?;
+        let settings = SETTINGS.iter().flat_map(|setting| ["--set", setting]);
+        let child = Command::new(&self.program)
+            .arg("train")
+            .arg(&self.recipe)
+            .args(settings)
+            .args(["--out", "run", "--threads", "1"])
+            .env("OMP_WAIT_POLICY", "passive")
+            .current_dir(folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        child.with_context(|| format!("cannot start {}", self.program.display()))
+    }
+
+    /// Trains to the end; what it said.
+    fn finish(&self, scene: &str) -> Result<String> {
+        let output = self.train(scene)?.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{}: {said}", output.status);
+        Ok(said)
+    }
+
+    fn compare(&self, scene: &str) -> Result<()> {
+        let got = results(&self.path(scene))?;
+        let differing: Vec<&String> = self
+            .expected
+            .keys()
+            .chain(got.keys())
+            .filter(|name| got.get(*name) != self.expected.get(*name))
+            .collect();
+        ensure!(differing.is_empty(), "{scene}: these differ: {differing:?}");
+        fs::remove_dir_all(self.folder.join(scene))?;
+        Ok(())
+    }
+
+    /// Ends runs by signals at random moments, each several times in a row, and lets them end.
+    fn kills(&mut self, name: &str, count: usize, signals: &[&str]) -> Result<()> {
+        let (mut done, mut runs, mut inside) = (0, 0, 0);
+        while done < count {
+            let scene = format!("{name}-{runs}");
+            for _ in 0..KILLS_A_RUN.min(count - done) {
+                let mut child = self.train(&scene)?;
+                let after = self.random.below(self.undisturbed.as_micros() as u64);
+                thread::sleep(Duration::from_micros(after));
+                let signal = signals[self.random.below(signals.len() as u64) as usize];
+                if child.try_wait()?.is_none() {
+                    kill(signal, child.id())?;
+                    inside += usize::from(is_saving(&self.path(&scene)));
+                    done += 1;
+                }
+                let status = child.wait()?;
+                if status.success() {
+                    break;
+                }
+            }
+            self.finish(&scene)?;
+            self.compare(&scene)?;
+            runs += 1;
+        }
+        println!("{name}: {done} in {runs} runs, {inside} of them in the middle of a save; 0 runs differ");
+        Ok(())
+    }
+
+    /// Damages one file of a finished run at a time: it is named, and the run ends as it did.
+    fn damage(
+        &mut self,
+        name: &str,
+        count: usize,
+        change: fn(&mut Vec<u8>, &mut Random),
+    ) -> Result<()> {
+        let files = files_that_count(&self.path("whole"))?;
+        for number in 0..count {
+            let scene = format!("damaged-{number}");
+            copy_folder(&self.path("whole"), &self.path(&scene))?;
+            let file = &files[self.random.below(files.len() as u64) as usize];
+            let path = self.path(&scene).join(file);
+            let whole = fs::read(&path)?;
+            let mut bytes = whole.clone();
+            change(&mut bytes, &mut self.random);
+            fs::write(&path, &bytes)?;
+            let said = self.finish(&scene)?;
+            let noticed = said.contains("damaged") || said.contains("made again");
+            if !(noticed || is_blank(&whole, &bytes)) {
+                bail!("{name} number {number} in {file} was not noticed: {said}");
+            }
+            self.compare(&scene)?;
+        }
+        println!("{name}: {count}, all noticed; 0 runs differ");
+        Ok(())
+    }
+
+    /// Starts the same run twice at once: one trains, the other is refused or finds it done.
+    fn doubles(&mut self, count: usize) -> Result<()> {
+        for number in 0..count {
+            let scene = format!("double-{number}");
+            let mut children = [self.train(&scene)?, self.train(&scene)?];
+            let codes = [children[0].wait()?.code(), children[1].wait()?.code()];
+            let done = codes.iter().filter(|code| **code == Some(0)).count();
+            let refused = codes.iter().filter(|code| **code == Some(2)).count();
+            ensure!(done >= 1 && done + refused == 2, "{scene}: exit codes {codes:?}");
+            self.compare(&scene)?;
+        }
+        println!("double starts: {count}, one winner each; 0 runs differ");
+        Ok(())
+    }
+}
+
+fn kill(signal: &str, process: u32) -> Result<()> {
+    // A process that has just ended is no failure.
+    Command::new("kill")
+        .args([format!("-{signal}"), process.to_string()])
+        .stderr(Stdio::null())
+        .status()
+        .context("cannot run kill")?;
+    Ok(())
+}
+
+/// Whether a checkpoint or a file beside is half written.
+fn is_saving(run: &Path) -> bool {
+    let hidden = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .any(|name| name != ".lock" && name.to_string_lossy().starts_with('.'))
+    };
+    hidden(run) || hidden(&run.join("checkpoints"))
+}
+
+/// JSON with other blanks says the same.
+fn is_blank(whole: &[u8], damaged: &[u8]) -> bool {
+    let blank = |byte: u8| b" \n\t\r".contains(&byte);
+    let differing = whole.iter().zip(damaged).filter(|(one, other)| one != other);
+    whole.len() == damaged.len() && differing.into_iter().all(|(one, other)| blank(*one) && blank(*other))
+}
+
+/// The files of the newest checkpoint, and the weights: names below the run.
+fn files_that_count(run: &Path) -> Result<Vec<String>> {
+    let newest = names(&run.join("checkpoints"))?
+        .into_iter()
+        .rfind(|name| name.starts_with("step-"))
+        .context("a run leaves checkpoints")?;
+    let inside = names(&run.join("checkpoints").join(&newest))?;
+    let mut files: Vec<String> = inside
+        .iter()
+        .map(|name| format!("checkpoints/{newest}/{name}"))
+        .collect();
+    files.push("model.safetensors".to_owned());
+    Ok(files)
+}
+
+/// The hashes of all that must not depend on how a run went: not of what holds seconds.
+fn results(run: &Path) -> Result<Results> {
+    let mut files = files_that_count(run)?;
+    files.retain(|name| name.ends_with(".safetensors"));
+    files.extend(["loss.svg".to_owned(), "samples/step-000150.png".to_owned()]);
+    files
+        .into_iter()
+        .map(|name| {
+            let bytes = fs::read(run.join(&name)).with_context(|| format!("cannot read {name}"))?;
+            Ok((name, Sha256::digest(bytes).to_vec()))
+        })
+        .collect()
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for name in names(from)? {
+        let (source, target) = (from.join(&name), to.join(&name));
+        if source.is_dir() {
+            copy_folder(&source, &target)?;
+        } else {
+            fs::copy(&source, &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Below `end`; the rest of the division matters to nobody here.
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_are_those_of_the_paper() {
+        let mut random = Random(0);
+        assert_eq!(random.next(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(random.next(), 0x6e78_9e6a_a1b9_65f4);
+    }
+
+    #[test]
+    fn blanks_are_told_from_damage() {
+        assert!(is_blank(b"{\"a\": 1}", b"{\"a\":\t1}"));
+        assert!(!is_blank(b"{\"a\": 1}", b"{\"a\": 3}"));
+        assert!(!is_blank(b"{ }", b"{ "));
+    }
+}
