@@ -66,7 +66,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let scene = tempfile::tempdir().context("cannot make a folder to work in")?;
     let mut soak = Soak::begin(scene.path(), args.seed)?;
     let counts = if args.small { SMALL } else { FULL };
-    println!("seed {}; {} s an undisturbed run", args.seed, soak.seconds());
+    println!(
+        "seed {}; {} s an undisturbed run",
+        args.seed,
+        soak.seconds()
+    );
     soak.kills("SIGKILL", counts.kills, &["KILL"])?;
     soak.kills("signals", counts.signals, &["INT", "TERM", "HUP", "USR1"])?;
     soak.damage("bit flips", counts.flips, |bytes, random| {
@@ -180,7 +184,9 @@ impl Soak {
             self.compare(&scene)?;
             runs += 1;
         }
-        println!("{name}: {done} in {runs} runs, {inside} of them in the middle of a save; 0 runs differ");
+        println!(
+            "{name}: {done} in {runs} runs, {inside} of them in the middle of a save; 0 runs differ"
+        );
         Ok(())
     }
 
@@ -220,7 +226,10 @@ impl Soak {
             let codes = [children[0].wait()?.code(), children[1].wait()?.code()];
             let done = codes.iter().filter(|code| **code == Some(0)).count();
             let refused = codes.iter().filter(|code| **code == Some(2)).count();
-            ensure!(done >= 1 && done + refused == 2, "{scene}: exit codes {codes:?}");
+            ensure!(
+                done >= 1 && done + refused == 2,
+                "{scene}: exit codes {codes:?}"
+            );
             self.compare(&scene)?;
         }
         println!("double starts: {count}, one winner each; 0 runs differ");
@@ -252,8 +261,14 @@ fn is_saving(run: &Path) -> bool {
 /// JSON with other blanks says the same.
 fn is_blank(whole: &[u8], damaged: &[u8]) -> bool {
     let blank = |byte: u8| b" \n\t\r".contains(&byte);
-    let differing = whole.iter().zip(damaged).filter(|(one, other)| one != other);
-    whole.len() == damaged.len() && differing.into_iter().all(|(one, other)| blank(*one) && blank(*other))
+    let differing = whole
+        .iter()
+        .zip(damaged)
+        .filter(|(one, other)| one != other);
+    whole.len() == damaged.len()
+        && differing
+            .into_iter()
+            .all(|(one, other)| blank(*one) && blank(*other))
 }
 
 /// The files of the newest checkpoint, and the weights: names below the run.

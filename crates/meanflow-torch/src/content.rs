@@ -83,10 +83,9 @@ pub(crate) fn recorded(metadata: &BTreeMap<String, String>) -> Result<Option<&st
 
 /// The metadata with this hash.
 pub(crate) fn with_hash(
-    metadata: &BTreeMap<String, String>,
+    mut metadata: BTreeMap<String, String>,
     hash: &str,
 ) -> BTreeMap<String, String> {
-    let mut metadata = metadata.clone();
     metadata.insert(HASH_KEY.to_owned(), hash.to_owned());
     metadata.insert(RULE_KEY.to_owned(), RULE.to_owned());
     metadata

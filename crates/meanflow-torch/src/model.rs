@@ -205,15 +205,16 @@ impl Model {
     ///
     /// # Errors
     /// If the file cannot be written; a file that was there before is then unchanged.
-    pub fn save(
-        &self,
-        path: &Path,
-        mut metadata: BTreeMap<String, String>,
-    ) -> Result<(), TorchError> {
+    pub fn save(&self, path: &Path, metadata: BTreeMap<String, String>) -> Result<(), TorchError> {
+        weights::save(path, &self.parameters.named(), self.described(metadata))
+    }
+
+    /// This metadata with the configuration, from which [`Model::load`] builds the network again.
+    pub fn described(&self, mut metadata: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let json =
             serde_json::to_string(&self.config).expect("a configuration is representable in JSON");
         metadata.insert(MODEL_KEY.into(), json);
-        weights::save(path, &self.parameters.named(), metadata)
+        metadata
     }
 
     /// The same model, computed in another way.

@@ -76,7 +76,7 @@ pub fn save(
     let partial = path.with_file_name(format!(".{name}.partial-{}", std::process::id()));
     let result = File::create(&partial)
         .map_err(io("write"))
-        .and_then(|file| layout.write(file, path, &metadata))
+        .and_then(|file| layout.write(file, path, metadata))
         .and_then(|()| fs::rename(&partial, path).map_err(io("replace")))
         .and_then(|()| sync_folder(path).map_err(io("sync the folder of")));
     if result.is_err() {
@@ -125,7 +125,7 @@ impl<'a> Layout<'a> {
         &self,
         file: File,
         path: &Path,
-        metadata: &BTreeMap<String, String>,
+        metadata: BTreeMap<String, String>,
     ) -> Result<(), TorchError> {
         let io = |source| TorchError::Io {
             operation: "write",
@@ -133,13 +133,13 @@ impl<'a> Layout<'a> {
             source,
         };
         let mut file = BufWriter::new(file);
-        let header = self.header(&with_hash(metadata, UNKNOWN));
+        let header = self.header(&with_hash(metadata.clone(), UNKNOWN));
         file.write_all(&header).map_err(io)?;
         let described = self.entries.iter().map(|(name, dtype, tensor)| {
             let shape = tensor.size().iter().map(|side| *side as u64).collect();
             (*name, dtype_name(*dtype), shape)
         });
-        let mut hash = ContentHash::new(metadata, described);
+        let mut hash = ContentHash::new(&metadata, described);
         for (_, _, tensor) in &self.entries {
             let bytes = bytes_of(tensor);
             hash.update(&bytes);

@@ -60,14 +60,6 @@ pub enum TrainError {
         /// Its layout.
         version: u64,
     },
-    /// What was written cannot be read back as it was.
-    #[error("{}: written, and read back differently: {reason}", path.display())]
-    Unreadable {
-        /// The folder that was written.
-        path: PathBuf,
-        /// The file and what is wrong with it.
-        reason: String,
-    },
     /// The disk has no room for a checkpoint; nothing was written.
     #[error("{}: {needed} bytes are needed for checkpoints, and {free} are free", path.display())]
     NoRoom {

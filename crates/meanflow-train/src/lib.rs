@@ -38,6 +38,7 @@ mod recorded;
 mod run;
 mod run_dir;
 mod samples;
+mod saver;
 mod trainer;
 
 pub use bins::Bins;

@@ -162,6 +162,18 @@ impl MetricsLog {
         chart(title, &self.curve.records)
     }
 
+    /// The length of the file, and the file, whose lines are not on the disk until it is synced.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn written(&self) -> Result<(u64, File), TrainError> {
+        let file = self.file.try_clone();
+        Ok((
+            self.bytes,
+            file.map_err(TrainError::io("open", &self.path))?,
+        ))
+    }
+
     /// Waits until all lines are on the disk; returns the length of the file.
     ///
     /// # Errors

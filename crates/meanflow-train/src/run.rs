@@ -17,8 +17,9 @@ use crate::files::{create_folder, free_space};
 use crate::metrics::MetricsLog;
 use crate::observer::{Event, Observer};
 use crate::options::{Resume, RunOptions};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, publish};
 use crate::samples::comparison;
+use crate::saver::{Save, Saver};
 use crate::trainer::Trainer;
 use crate::{StepReport, TrainError, manifest};
 
@@ -93,6 +94,7 @@ struct Run {
     log: MetricsLog,
     clock: Clock,
     changes: Vec<RecipeChange>,
+    saver: Saver,
     /// The damaged samples that the observer was told of.
     listed: BTreeSet<PathBuf>,
 }
@@ -141,6 +143,7 @@ impl Run {
             log,
             clock,
             changes,
+            saver: Saver::default(),
             listed: BTreeSet::new(),
         };
         if let Some(checkpoint) = found.checkpoint.filter(|_| is_own) {
@@ -152,8 +155,9 @@ impl Run {
     /// Makes what goes with a checkpoint again where it is missing or of another step: a run may be killed between the
     /// commit of the checkpoint and the writing of these.
     fn restore(&self, checkpoint: &Path, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        if self.folder.publish(checkpoint, &self.first_average())? {
-            observer.notice(Event::Restored(&self.folder.weights()));
+        let weights = self.folder.weights();
+        if publish(checkpoint, &self.first_average(), &weights)? {
+            observer.notice(Event::Restored(&weights));
         }
         Ok(write_bytes(
             &self.folder.loss_curve(),
@@ -203,7 +207,12 @@ impl Run {
             if let Some(outcome) = outcome {
                 self.tell_all(observer)?;
                 self.save(observer)?;
+                self.collect(observer)?;
                 return Ok(outcome);
+            }
+            if self.saver.is_done() {
+                let saved = self.collect(observer);
+                self.tolerate(saved, observer)?;
             }
             self.trainer.advance()?;
             self.tell(steps, observer)?;
@@ -279,7 +288,8 @@ impl Run {
             self.tolerate(drawn, observer)?;
         }
         if is_last {
-            return self.save(observer);
+            self.save(observer)?;
+            return self.collect(observer);
         }
         if is_due(step, self.config.training.checkpoint_every.get()) {
             let saved = self.save(observer);
@@ -323,24 +333,39 @@ impl Run {
         Ok(())
     }
 
+    /// Begins to save what there is now, in the background, when the save before has ended.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let before = self.collect(observer);
+        self.tolerate(before, observer)?;
         self.refuse_a_full_disk(AT_SAVE)?;
         self.renew(observer)?;
+        let (metrics_bytes, metrics) = self.log.written()?;
         let state = State {
             step: self.trainer.steps_done(),
             skipped_in_row: self.trainer.skipped_in_row(),
-            metrics_bytes: self.log.sync()?,
+            metrics_bytes,
             seconds: self.clock.seconds(),
             recipe: self.config.to_toml(),
             changes: self.changes.clone(),
         };
-        let path = self
-            .checkpoints
-            .save(&state, |folder| self.trainer.write(folder))?;
-        self.folder.publish(&path, &self.first_average())?;
-        write_bytes(&self.folder.loss_curve(), self.loss_curve().as_bytes())?;
-        observer.notice(Event::Saved(&path));
+        self.saver.start(Save {
+            checkpoints: self.checkpoints.clone(),
+            state,
+            snapshot: self.trainer.snapshot(),
+            metrics,
+            weights: self.folder.weights(),
+            average: self.first_average(),
+            curve: (self.folder.loss_curve(), self.loss_curve()),
+        });
         self.list_skipped(observer);
+        Ok(())
+    }
+
+    /// Waits for the save under way, if there is one.
+    fn collect(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        if let Some(path) = self.saver.collect()? {
+            observer.notice(Event::Saved(&path));
+        }
         Ok(())
     }
 
@@ -384,7 +409,6 @@ fn is_of_writing(error: &TrainError) -> bool {
         error,
         TrainError::Io { .. }
             | TrainError::NoRoom { .. }
-            | TrainError::Unreadable { .. }
             | TrainError::Data(DataError::Write { .. })
             | TrainError::Torch(TorchError::Io { .. })
     )

@@ -60,20 +60,6 @@ impl RunDir {
         remove_leftovers(&self.root.join(SAMPLES))
     }
 
-    /// Makes the weights to sample from a copy of those of this average in a checkpoint; whether they were not.
-    pub(crate) fn publish(&self, checkpoint: &Path, average: &str) -> Result<bool, TrainError> {
-        let (name, weights) = (average_file(average), self.weights());
-        let there = fs::metadata(&weights).map_or(0, |metadata| metadata.len());
-        if let Some((bytes, sha256)) = manifest::recorded(checkpoint, &name)
-            && bytes == there
-            && fingerprint(&weights).is_ok_and(|(_, known)| known == sha256)
-        {
-            return Ok(false);
-        }
-        files::copy(&checkpoint.join(name), &weights)?;
-        Ok(true)
-    }
-
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -108,6 +94,24 @@ impl RunDir {
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(self.root.join(CHECKPOINTS))
     }
+}
+
+/// Makes the file `weights` a copy of those of this average in a checkpoint; whether it was not.
+pub(crate) fn publish(
+    checkpoint: &Path,
+    average: &str,
+    weights: &Path,
+) -> Result<bool, TrainError> {
+    let name = average_file(average);
+    let there = fs::metadata(weights).map_or(0, |metadata| metadata.len());
+    if let Some((bytes, sha256)) = manifest::recorded(checkpoint, &name)
+        && bytes == there
+        && fingerprint(weights).is_ok_and(|(_, known)| known == sha256)
+    {
+        return Ok(false);
+    }
+    files::copy(&checkpoint.join(name), weights)?;
+    Ok(true)
 }
 
 /// The file of a checkpoint with the weights of this average.

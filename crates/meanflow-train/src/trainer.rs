@@ -16,6 +16,7 @@ use crate::learner::Learner;
 use crate::pending::{self, Numbers, Pending, StepReport};
 use crate::recorded::Recorded;
 use crate::samples::{Samples, balanced};
+use crate::saver::Snapshot;
 
 /// Steps in a row whose loss may be not finite before the run gives up.
 const PATIENCE: u32 = 10;
@@ -229,15 +230,19 @@ impl Trainer {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
+        self.snapshot().write(folder)
+    }
+
+    /// A copy of all tensors on the host, which training does not change.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
         for (name, model, decay) in self.models() {
-            model.save(&folder.join(name), self.metadata(decay))?;
+            let metadata = model.described(self.metadata(decay));
+            snapshot.add(&name, &model.parameters().named(), metadata);
         }
-        weights::save(
-            &folder.join(OPTIMIZER),
-            &self.learner.optimizer.state(),
-            self.metadata(None),
-        )?;
-        Ok(())
+        let optimizer = self.learner.optimizer.state();
+        snapshot.add(OPTIMIZER, &optimizer, self.metadata(None));
+        snapshot
     }
 
     /// Reads back what [`Trainer::write`] wrote, after `step` steps.

@@ -268,6 +268,50 @@ fn files_that_are_taken_away_while_training_are_made_anew() {
     assert_eq!(run(root).unwrap(), Outcome::Finished);
 }
 
+/// Puts a file where the checkpoints should go, and takes it away later.
+struct Obstacle<'a> {
+    root: &'a Path,
+    failed: Vec<u64>,
+}
+
+impl Observer for Obstacle<'_> {
+    fn notice(&mut self, event: Event<'_>) {
+        let path = self.root.join("checkpoints");
+        match event {
+            Event::Stepped(record) if record.step == 2 => fs::write(path, "").unwrap(),
+            Event::Stepped(record) if record.step == 19 => fs::remove_file(path).unwrap(),
+            Event::SaveFailed { step, .. } => self.failed.push(step),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_save_that_fails_ends_the_run_or_warns_as_asked() {
+    for (policy, outcome) in [("stop", None), ("warn", Some(Outcome::Finished))] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let config = recipe(&[&format!("checkpoints={{ on_save_error = \"{policy}\" }}")]);
+        let stop = AtomicBool::new(false);
+        let mut obstacle = Obstacle {
+            root,
+            failed: Vec::new(),
+        };
+        let ended = train(config, root, Device::Cpu, &stop, &mut obstacle);
+        assert_eq!(ended.ok(), outcome);
+        // Those after 6 and 12 steps have ended when the obstacle goes, that after 18 may have begun.
+        let told = obstacle.failed.len();
+        assert!(
+            if policy == "warn" {
+                told >= 2
+            } else {
+                told == 0
+            },
+            "{told}"
+        );
+    }
+}
+
 #[test]
 fn the_loss_falls() {
     let config = recipe(&[

@@ -340,9 +340,7 @@ fn sizes_that_a_file_only_claims_are_refused() {
         ("mlp_ratio", "9223372036854775807.0"),
         ("depth", "4294967296"),
     ] {
-        let network = format!(
-            r#"network={{ kind = "dit", patch = 2, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }}"#
-        );
+        let network = r#"network={ kind = "dit", patch = 2, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }"#;
         let set = format!("network.{key}={value}");
         scene.fails(
             3,
@@ -352,7 +350,7 @@ fn sizes_that_a_file_only_claims_are_refused() {
                 "--set",
                 data,
                 "--set",
-                &network,
+                network,
                 "--set",
                 &set,
             ],
