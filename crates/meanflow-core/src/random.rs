@@ -33,6 +33,8 @@ pub enum Purpose {
     Dropout = 9,
     /// The subsets of samples that a metric is averaged over.
     Subsets = 10,
+    /// The latents that are drawn from the normal law which an encoder gave.
+    Posterior = 11,
 }
 
 /// A sequence of random numbers, fixed by a seed, a purpose and a step.

@@ -4,10 +4,10 @@
 //! by row, all red, then all green, then all blue. The format is
 //! <https://www.cs.toronto.edu/~kriz/cifar.html>'s; its pickled Python version is never read.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::file::open_regular;
 use crate::{DataError, Dataset};
 
 /// Shape of a picture.
@@ -99,7 +99,43 @@ pub fn read_directory(
         let bytes = read_exactly(&path, (rows * variant.row_bytes()) as u64)?;
         rows_read.append(variant, &path, &bytes)?;
     }
-    rows_read.finish(variant)
+    let names = class_names(directory, variant)?;
+    rows_read.finish(variant)?.with_class_names(names)
+}
+
+/// Longest file of names that is read.
+const MAX_NAMES: u64 = 1 << 16;
+
+/// The names of the classes, where their file lies beside the pictures as in the published archives.
+fn class_names(directory: &Path, variant: Variant) -> Result<Option<Vec<String>>, DataError> {
+    let path = directory.join(match variant {
+        Variant::Ten => "batches.meta.txt",
+        Variant::Hundred => "fine_label_names.txt",
+    });
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let (file, _) = open_regular(&path)?;
+    let mut text = String::new();
+    let read = file.take(MAX_NAMES).read_to_string(&mut text);
+    read.map_err(DataError::io(&path))?;
+    let names: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let (expected, got) = (variant.classes(), names.len());
+    if got == expected {
+        return Ok(Some(names));
+    }
+    Err(DataError::field(
+        &path,
+        0,
+        "names of classes",
+        expected,
+        got,
+    ))
 }
 
 /// The data set in the bytes of one file of any number of rows; `file` is its name in messages.
@@ -155,8 +191,7 @@ impl Rows {
 
 /// The whole of a file that is `expected` bytes long.
 fn read_exactly(path: &Path, expected: u64) -> Result<Vec<u8>, DataError> {
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let size = file.metadata().map_err(DataError::io(path))?.len();
+    let (file, size) = open_regular(path)?;
     let length = |got| DataError::Length {
         file: path.to_owned(),
         part: "rows",

@@ -3,6 +3,7 @@
 //! Legend: `N` samples, `C` channels, `H` height, `W` width.
 
 use crate::DataError;
+use crate::fingerprint::Fingerprint;
 use crate::picture::Pictures;
 
 /// A data set in memory: pictures as bytes, or vectors as they are.
@@ -11,6 +12,7 @@ pub struct Dataset {
     shape: Vec<usize>,
     classes: usize,
     labels: Vec<i64>,
+    class_names: Option<Vec<String>>,
     values: Values,
 }
 
@@ -100,8 +102,40 @@ impl Dataset {
             shape,
             classes,
             labels,
+            class_names: None,
             values,
         })
+    }
+
+    /// The same samples with names for their classes, if there are any.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] unless there is one name a class.
+    pub fn with_class_names(mut self, names: Option<Vec<String>>) -> Result<Self, DataError> {
+        if let Some(names) = names.as_ref().filter(|names| names.len() != self.classes) {
+            let what = "number of class names";
+            return Err(DataError::shape(what, self.classes, names.len()));
+        }
+        self.class_names = names;
+        Ok(self)
+    }
+
+    /// The names of the classes, where they have any.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.class_names.as_deref()
+    }
+
+    /// A hash of everything in it.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Fingerprint::new("samples");
+        hash.sizes(&self.shape);
+        hash.names(self.class_names());
+        hash.labels(&self.labels);
+        match &self.values {
+            Values::Bytes(bytes) => hash.bytes(bytes),
+            Values::Floats(floats) => hash.values(floats),
+        }
+        hash.finish()
     }
 
     /// Number of samples, at least one.

@@ -20,5 +20,6 @@ const LABELS: &[u8] = include_bytes!("../../../data/digits/labels-idx1-ubyte");
 pub fn load() -> Result<Dataset, DataError> {
     let images = Path::new("data/digits/images-idx3-ubyte");
     let labels = Path::new("data/digits/labels-idx1-ubyte");
-    idx::parse((images, IMAGES), (labels, LABELS))
+    let names = (0..10).map(|digit| digit.to_string()).collect();
+    idx::parse((images, IMAGES), (labels, LABELS))?.with_class_names(Some(names))
 }

@@ -77,6 +77,18 @@ pub enum DataError {
         /// What the decoder said.
         reason: String,
     },
+    /// Pictures have transparent pixels, and nothing says what shows behind them.
+    #[error(
+        "{}: transparent pixels, and nothing says what shows behind them{}; set `data.background` in a recipe, or `--background`, to \
+         \"white\", \"black\" or \"#rrggbb\", or to \"keep-rgb\" for the colours that are stored under them",
+        file.display(), counted(*of)
+    )]
+    Transparent {
+        /// The first such picture.
+        file: PathBuf,
+        /// How many pictures can have such pixels, of how many, where they were counted.
+        of: Option<(usize, usize)>,
+    },
     /// A picture that cannot be encoded.
     #[error("{}: {source}", file.display())]
     Encode {
@@ -144,4 +156,11 @@ impl DataError {
             got: got.to_string(),
         }
     }
+}
+
+/// How many pictures have an alpha channel.
+fn counted(of: Option<(usize, usize)>) -> String {
+    of.map_or_else(String::new, |(transparent, all)| {
+        format!(" ({transparent} of {all} pictures have an alpha channel)")
+    })
 }

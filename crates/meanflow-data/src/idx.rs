@@ -3,12 +3,13 @@
 //! An image file is `00 00 08 03`, three big-endian u32 (count, rows, columns) and the pixels; a label file is
 //! `00 00 08 01`, the count and one byte a label. The format is <http://yann.lecun.com/exdb/mnist/>'s.
 
-use std::fs::File;
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::file::{open_regular, refuse_bomb};
 use crate::{DataError, Dataset};
 
 /// Longest file that is read, gzipped or not; what a gzipped one inflates to has the same limit.
@@ -27,25 +28,61 @@ pub const NAMES: [(&str, &str); 2] = [
     ("images-idx3-ubyte", "labels-idx1-ubyte"),
 ];
 
-/// Reads the training pair of `directory`: the first of [`NAMES`] whose image file exists; plain before gzipped.
+/// Reads the training pair of `directory`: the first of [`NAMES`] whose image file exists; plain before gzipped. Where the
+/// names have a dot for the hyphen before `idx`, as unpackers and Kaggle write them, they are found too.
 ///
 /// # Errors
-/// As [`read_pair`]; when no image file exists, [`DataError::Io`] for the last name tried.
+/// As [`read_pair`]; when no image file exists, [`DataError::Field`] with the name that was looked for and those like it.
 pub fn read_directory(directory: &Path) -> Result<Dataset, DataError> {
     let pairs = NAMES.map(|(images, labels)| [images, labels].map(|name| find(directory, name)));
     let found = pairs.iter().find(|[images, _]| images.is_file());
-    let [images, labels] = found.unwrap_or(&pairs[pairs.len() - 1]);
+    let Some([images, labels]) = found else {
+        return Err(not_there(directory));
+    };
     read_pair(images, labels)
 }
 
-/// The file of this name, or the gzipped one if only that exists.
+/// Whether [`read_directory`] would find an image file.
+pub(crate) fn is_there(directory: &Path) -> bool {
+    NAMES
+        .iter()
+        .any(|(images, _)| find(directory, images).is_file())
+}
+
+/// The file of this name, with a hyphen or a dot before `idx`, or the gzipped one if only that exists.
 fn find(directory: &Path, name: &str) -> PathBuf {
-    let plain = directory.join(name);
-    let gzipped = directory.join(format!("{name}.gz"));
-    if !plain.is_file() && gzipped.is_file() {
-        return gzipped;
-    }
-    plain
+    let dotted = name.replace("-idx", ".idx");
+    let names = [name, &dotted];
+    let plain = names.map(str::to_owned);
+    let gzipped = names.map(|name| format!("{name}.gz"));
+    let paths = plain
+        .iter()
+        .chain(&gzipped)
+        .map(|name| directory.join(name));
+    let found = paths.into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| directory.join(name))
+}
+
+/// The error of a folder without any of the names.
+fn not_there(directory: &Path) -> DataError {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return DataError::io(&directory.join(NAMES[0].0))(error),
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let mut like: Vec<String> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .filter(|name| name.contains("idx") || name.contains("ubyte"))
+        .collect();
+    like.sort_unstable();
+    like.truncate(8);
+    let got = if like.is_empty() {
+        "no file like it".to_owned()
+    } else {
+        like.join(", ")
+    };
+    let expected = format!("{} or {}, plain or with .gz", NAMES[0].0, NAMES[1].0);
+    DataError::field(directory, 0, "files of MNIST's format", expected, got)
 }
 
 /// Reads one image file and its label file; a name that ends in `.gz` is inflated.
@@ -155,13 +192,15 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
         limit: MAX_BYTES,
         got,
     };
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let size = file.metadata().map_err(DataError::io(path))?.len();
+    let (file, size) = open_regular(path)?;
     if size > MAX_BYTES {
         return Err(limit(size.into()));
     }
     // A file that grows meanwhile, a device that never ends or gzip that inflates without end is cut by its header.
-    let mut reader: Box<dyn Read> = if path.extension().is_some_and(|end| end == "gz") {
+    let mut reader: Box<dyn Read> = if path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("gz"))
+    {
         Box::new(MultiGzDecoder::new(file.take(MAX_BYTES)))
     } else {
         Box::new(file)
@@ -176,6 +215,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     if promised > u128::from(MAX_BYTES) {
         return Err(limit(promised));
     }
+    refuse_bomb(path, size, promised)?;
     let missing = (promised as u64 + 1).saturating_sub(bytes.len() as u64);
     read(missing, &mut bytes)?;
     Ok(bytes)

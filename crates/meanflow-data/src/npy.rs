@@ -1,15 +1,15 @@
 //! NumPy's `.npy` arrays: a header of our own, read strictly.
 //!
-//! Five element types in C order and little-endian bytes; anything else (pickled objects above all) is refused.
+//! Bytes, integers and floating-point numbers in C order and little-endian bytes; anything else (pickled objects above all) is refused.
 //! The format is the one that NumPy documents as NEP 1, versions 1.0 to 3.0.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
 use half::f16;
 
-use crate::npy_header::{self, DType};
+use crate::file::{open_regular, refuse_bomb};
+use crate::npy_header::{self, DType, Integer};
 use crate::{DataError, write_atomically};
 
 /// An array in C order.
@@ -26,7 +26,7 @@ pub struct NpyArray {
 pub enum NpyData {
     /// `|u1`
     U8(Vec<u8>),
-    /// `<i8`
+    /// `<i8`, or any other integer type but `|u1`, widened.
     I64(Vec<i64>),
     /// `<f2`
     F16(Vec<f16>),
@@ -66,9 +66,8 @@ pub enum NpySlice<'a> {
 /// [`DataError::Io`]; [`DataError::Field`] for a header that is not strictly as described above;
 /// [`DataError::Length`] when bytes are missing or left over; [`DataError::Limit`] above `max_bytes`.
 pub fn read(path: &Path, max_bytes: u64) -> Result<NpyArray, DataError> {
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let size = file.metadata().map_err(DataError::io(path))?.len();
-    read_from(file, size, path, max_bytes)
+    let (file, size) = open_regular(path)?;
+    read_from(file, (size, size), path, max_bytes)
 }
 
 /// Writes a `.npy` file, whole or not at all.
@@ -105,10 +104,10 @@ pub fn write_chunks<E: From<DataError>>(
     })
 }
 
-/// Reads an array out of a stream of `size` bytes; `file` is its name in messages.
+/// Reads an array out of a stream of `size` bytes, inflated from `stored`; `file` is its name in messages.
 pub(crate) fn read_from(
     mut reader: impl Read,
-    size: u64,
+    (size, stored): (u64, u64),
     file: &Path,
     max_bytes: u64,
 ) -> Result<NpyArray, DataError> {
@@ -140,31 +139,63 @@ pub(crate) fn read_from(
     if size != header.length + payload {
         return length(size.saturating_sub(header.length));
     }
-    // `size` comes from the file too: the buffer grows with the bytes that really come, up to one too many.
-    let mut buffer = Vec::new();
-    reader
-        .take(payload + 1)
-        .read_to_end(&mut buffer)
-        .map_err(DataError::io(file))?;
+    refuse_bomb(file, stored, got)?;
+    let buffer = elements(reader, payload, file)?;
     if buffer.len() as u64 != payload {
         return length(buffer.len() as u64);
     }
     let shape = header.shape.iter().map(|&side| side as usize).collect();
-    Ok(NpyArray {
-        shape,
-        data: NpyData::from_bytes(header.dtype, buffer),
-    })
+    let data = NpyData::from_bytes(header.dtype, buffer).ok_or_else(|| {
+        DataError::field(file, header.length, "element", "below 2⁶³", "a larger one")
+    })?;
+    Ok(NpyArray { shape, data })
+}
+
+/// The bytes of all elements, up to one too many. The buffer takes no more pages than bytes really come.
+fn elements(reader: impl Read, payload: u64, file: &Path) -> Result<Vec<u8>, DataError> {
+    let mut buffer = Vec::new();
+    buffer
+        .try_reserve_exact(payload as usize + 1)
+        .map_err(|error| DataError::io(file)(error.into()))?;
+    reader
+        .take(payload + 1)
+        .read_to_end(&mut buffer)
+        .map_err(DataError::io(file))?;
+    Ok(buffer)
+}
+
+impl NpyArray {
+    /// The elements as labels, whatever integer type they have; none for floating-point numbers.
+    pub fn labels(&self) -> Option<Vec<i64>> {
+        match &self.data {
+            NpyData::U8(labels) => Some(labels.iter().map(|&label| label.into()).collect()),
+            NpyData::I64(labels) => Some(labels.clone()),
+            _ => None,
+        }
+    }
 }
 
 impl NpyData {
-    fn from_bytes(dtype: DType, bytes: Vec<u8>) -> Self {
-        match dtype {
+    /// The elements, integers widened; none for one that does not fit into 64 bits with a sign.
+    fn from_bytes(dtype: DType, bytes: Vec<u8>) -> Option<Self> {
+        Some(match dtype {
             DType::U8 => Self::U8(bytes),
             DType::I64 => Self::I64(words(&bytes, i64::from_le_bytes)),
             DType::F16 => Self::F16(words(&bytes, f16::from_le_bytes)),
             DType::F32 => Self::F32(words(&bytes, f32::from_le_bytes)),
             DType::F64 => Self::F64(words(&bytes, f64::from_le_bytes)),
-        }
+            DType::Integer(kind) => Self::I64(match kind {
+                Integer::I8 => words(&bytes, |word| i8::from_le_bytes(word).into()),
+                Integer::I16 => words(&bytes, |word| i16::from_le_bytes(word).into()),
+                Integer::I32 => words(&bytes, |word| i32::from_le_bytes(word).into()),
+                Integer::U16 => words(&bytes, |word| u16::from_le_bytes(word).into()),
+                Integer::U32 => words(&bytes, |word| u32::from_le_bytes(word).into()),
+                Integer::U64 => {
+                    let wide = words(&bytes, |word| i64::try_from(u64::from_le_bytes(word)));
+                    wide.into_iter().collect::<Result<_, _>>().ok()?
+                }
+            }),
+        })
     }
 }
 

@@ -21,6 +21,19 @@ pub(crate) enum DType {
     F16,
     F32,
     F64,
+    /// Another integer type, which is read and widened to `I64` but never written.
+    Integer(Integer),
+}
+
+/// Integer types that labels come in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Integer {
+    I8,
+    I16,
+    I32,
+    U16,
+    U32,
+    U64,
 }
 
 /// What a header says.
@@ -33,7 +46,19 @@ pub(crate) struct Header {
 }
 
 impl DType {
-    const ALL: [Self; 5] = [Self::U8, Self::I64, Self::F16, Self::F32, Self::F64];
+    const ALL: [Self; 11] = [
+        Self::U8,
+        Self::I64,
+        Self::F16,
+        Self::F32,
+        Self::F64,
+        Self::Integer(Integer::I8),
+        Self::Integer(Integer::I16),
+        Self::Integer(Integer::I32),
+        Self::Integer(Integer::U16),
+        Self::Integer(Integer::U32),
+        Self::Integer(Integer::U64),
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -42,16 +67,22 @@ impl DType {
             Self::F16 => "<f2",
             Self::F32 => "<f4",
             Self::F64 => "<f8",
+            Self::Integer(Integer::I8) => "|i1",
+            Self::Integer(Integer::I16) => "<i2",
+            Self::Integer(Integer::I32) => "<i4",
+            Self::Integer(Integer::U16) => "<u2",
+            Self::Integer(Integer::U32) => "<u4",
+            Self::Integer(Integer::U64) => "<u8",
         }
     }
 
     /// Bytes of one element.
     pub(crate) fn bytes(self) -> usize {
         match self {
-            Self::U8 => 1,
-            Self::F16 => 2,
-            Self::F32 => 4,
-            Self::I64 | Self::F64 => 8,
+            Self::U8 | Self::Integer(Integer::I8) => 1,
+            Self::F16 | Self::Integer(Integer::I16 | Integer::U16) => 2,
+            Self::F32 | Self::Integer(Integer::I32 | Integer::U32) => 4,
+            Self::I64 | Self::F64 | Self::Integer(Integer::U64) => 8,
         }
     }
 }
@@ -179,7 +210,7 @@ impl Parser<'_> {
                 dtype.replace(self.dtype()?).is_some()
             } else if self.accept("'fortran_order'") {
                 self.expect(":")?;
-                order.replace(self.expect("False")?).is_some()
+                order.replace(self.order()?).is_some()
             } else if self.accept("'shape'") {
                 self.expect(":")?;
                 shape.replace(self.shape()?).is_some()
@@ -203,13 +234,23 @@ impl Parser<'_> {
         Ok((dtype.ok_or(missing)?, shape.ok_or(missing)?))
     }
 
+    /// Rows one after the other, as in C.
+    fn order(&mut self) -> Result<(), Refused> {
+        let start = self.place;
+        if self.accept("True") {
+            let expected = "False: Fortran's order, column by column, is not read; save numpy.ascontiguousarray(array)";
+            return Err((start, expected));
+        }
+        self.expect("False")
+    }
+
     fn dtype(&mut self) -> Result<DType, Refused> {
         let found = DType::ALL
             .into_iter()
             .find(|dtype| self.accept(&format!("'{}'", dtype.name())));
         found.ok_or((
             self.place,
-            "'|u1', '<i8', '<f2', '<f4' or '<f8' (objects are never read)",
+            "an integer type, '<f2', '<f4' or '<f8', little-endian (objects are never read)",
         ))
     }
 

@@ -8,6 +8,7 @@ use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
+use crate::file::open_regular;
 use crate::npy::{self, NpyArray, NpySlice, NpyView};
 use crate::picture::Pictures;
 use crate::{DataError, write_atomically};
@@ -29,9 +30,9 @@ impl Npz {
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Archive`] for a broken zip file; [`DataError::Limit`] above [`MAX_ARRAYS`];
-    /// [`DataError::Field`] for a name twice, or for one that does not end in `.npy`.
+    /// [`DataError::Field`] for a name twice. Members that do not end in `.npy`, such as notes, are passed over.
     pub fn open(path: &Path, max_bytes: u64) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io(path))?;
+        let (file, _) = open_regular(path)?;
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken(path))?;
         if archive.len() > MAX_ARRAYS {
             let (limit, got) = (MAX_ARRAYS as u64, archive.len() as u128);
@@ -55,11 +56,7 @@ impl Npz {
         for index in 0..archive.len() {
             let member = archive.by_index_raw(index).map_err(broken(path))?;
             let name = member.name().map_err(broken(path))?;
-            let offset = member.header_start();
-            let array = name.strip_suffix(".npy").ok_or_else(|| {
-                DataError::field(path, offset, "name of an array", "a name in .npy", &name)
-            })?;
-            names.push(array.to_owned());
+            names.extend(name.strip_suffix(".npy").map(str::to_owned));
         }
         Ok(Self {
             file: path.to_owned(),
@@ -81,13 +78,10 @@ impl Npz {
     /// otherwise as [`npy::read`], the file being named `archive.npz/array.npy`.
     pub fn read(&mut self, name: &str) -> Result<NpyArray, DataError> {
         let label = self.file.join(format!("{name}.npy"));
-        let index = self.names.iter().position(|other| other == name);
-        let index = index
-            .ok_or(ZipError::FileNotFound)
-            .map_err(broken(&label))?;
-        let member = self.archive.by_index(index).map_err(broken(&label))?;
-        let size = member.size();
-        npy::read_from(member, size, &label, self.max_bytes)
+        let member = self.archive.by_name(&format!("{name}.npy"));
+        let member = member.map_err(broken(&label))?;
+        let sizes = (member.size(), member.compressed_size());
+        npy::read_from(member, sizes, &label, self.max_bytes)
     }
 }
 

@@ -11,8 +11,9 @@ use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::decode::{self, Channels};
+use crate::decode::{self, Channels, Reading};
 use crate::resize::center_crop;
+use crate::survey::WHOLE;
 use crate::{Collection, DataError, write_atomically};
 
 /// What is done to the pictures.
@@ -32,7 +33,7 @@ pub enum Packing {
 /// Pictures in one go, to be handed to threads.
 const PORTION: usize = 256;
 
-/// Writes `00000/img00000000.png`, … and `dataset.json`, stored and not deflated, whole or not at all; the same pictures
+/// Writes `00000/img00000000.png`, … and `dataset.json` with the labels and the names of the classes, stored and not deflated, whole or not at all; the same pictures
 /// give the same bytes. `done` is told how many more were packed since it was told last.
 ///
 /// # Errors
@@ -63,7 +64,11 @@ pub fn pack(
         }
         let labels = collection.labels();
         let labels = (!labels.is_empty()).then(|| names.iter().zip(labels).collect::<Vec<_>>());
-        let text = serde_json::json!({ "labels": labels }).to_string();
+        let mut text = serde_json::json!({ "labels": labels });
+        if let Some(names) = collection.class_names() {
+            text["class_names"] = names.into();
+        }
+        let text = text.to_string();
         add(&mut archive, path, "dataset.json", text.as_bytes())?;
         archive.finish().map(drop).map_err(broken(path))
     })
@@ -100,11 +105,12 @@ fn member(collection: &Collection, packing: Packing, index: usize) -> Result<Vec
     let (path, bytes) = (collection.path(index), collection.read(index)?);
     match packing {
         Packing::AsTheyAre => {
-            decode::decode(&path, &bytes, Channels::Color)?;
+            decode::decode(&path, &bytes, WHOLE)?;
             Ok(bytes)
         }
         Packing::Crop { size, channels } => {
-            let picture = decode::decode(&path, &bytes, channels)?;
+            let view = collection.view();
+            let picture = decode::decode(&path, &bytes, Reading { channels, view })?;
             center_crop(&picture, size)?.png(&path)
         }
     }

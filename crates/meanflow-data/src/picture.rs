@@ -218,8 +218,8 @@ impl Picture {
     }
 }
 
-/// `001000/001234.png` for 1234.
-fn numbered(number: u64) -> PathBuf {
+/// The place of picture N below the folder that [`Pictures::write_folders`] writes: `001000/001234.png` for 1234.
+pub fn numbered(number: u64) -> PathBuf {
     let folder = number - number % PICTURES_PER_FOLDER;
     PathBuf::from(format!("{folder:06}/{number:06}.png"))
 }

@@ -79,6 +79,8 @@ impl PictureSet {
             let index = (index + step) % count;
             let error = match self.decode(index) {
                 Ok(picture) => return Ok((index, picture)),
+                // A picture that is whole, about which nothing was decided.
+                Err(error @ DataError::Transparent { .. }) => return Err(error),
                 Err(error) => error,
             };
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,6 +113,18 @@ impl Source for PictureSet {
 
     fn len(&self) -> usize {
         self.collection.len()
+    }
+
+    fn class_names(&self) -> Option<&[String]> {
+        self.collection.class_names()
+    }
+
+    fn fingerprint(&self) -> Result<String, DataError> {
+        self.collection.fingerprint()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.collection.remarks().to_vec()
     }
 
     fn draw(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {

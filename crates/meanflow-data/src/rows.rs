@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use half::f16;
 
 use crate::DataError;
+use crate::file::open_regular;
 use crate::npy::words;
 use crate::npy_header::{self, DType, Header};
 use crate::read_at::read_at;
@@ -29,8 +30,7 @@ impl Rows {
     /// [`DataError::Io`]; [`DataError::Field`] for another element type, no axis or an axis of length 0;
     /// [`DataError::Length`] when bytes are missing or left over.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(DataError::io(path))?;
-        let size = file.metadata().map_err(DataError::io(path))?.len();
+        let (file, size) = open_regular(path)?;
         let header = npy_header::read(&mut &file, path)?;
         check(path, &header, size)?;
         let mut axes = header.shape.iter().map(|&side| side as usize);

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use crate::fingerprint::Fingerprint;
 use crate::latents::Facts;
 use crate::{DataError, Dataset, Examples};
 
@@ -22,6 +23,34 @@ pub trait Source: Debug + Send + Sync {
 
     /// Number of samples, at least one.
     fn len(&self) -> usize;
+
+    /// The names of the classes, where they have any.
+    fn class_names(&self) -> Option<&[String]> {
+        None
+    }
+
+    /// A hash that tells whether a run that goes on sees the data it was begun with, wherever they lie now.
+    ///
+    /// Unless a source knows better: of shape, classes and labels, and of 64 samples, evenly apart.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    fn fingerprint(&self) -> Result<String, DataError> {
+        const SOME: usize = 64;
+        let mut hash = Fingerprint::new("source");
+        hash.sizes(self.shape());
+        hash.sizes(&[self.classes(), self.len()]);
+        hash.names(self.class_names());
+        hash.labels(self.labels());
+        let indices: Vec<usize> = (0..self.len()).step_by(self.len().div_ceil(SOME)).collect();
+        hash.values(&self.draw(&indices, 0, 0)?.values);
+        Ok(hash.finish())
+    }
+
+    /// What a person should know of how the data were read, a sentence each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What the numbers are, where the samples are latents of a VAE.
     fn latents(&self) -> Option<&Facts> {
@@ -60,6 +89,14 @@ impl Source for Dataset {
 
     fn len(&self) -> usize {
         self.len()
+    }
+
+    fn class_names(&self) -> Option<&[String]> {
+        self.class_names()
+    }
+
+    fn fingerprint(&self) -> Result<String, DataError> {
+        Ok(self.fingerprint())
     }
 
     fn draw(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::decode::{self, Channels};
+use crate::decode::{self, Background, Channels, PictureInfo, Reading, View};
 use crate::{Collection, DataError};
 
 /// How far a look goes.
@@ -26,8 +26,39 @@ pub struct Survey {
     pub bytes: u64,
     /// `[height, width]` of the good pictures, with the number of them.
     pub sizes: BTreeMap<[usize; 2], usize>,
+    /// What is special about some of the good pictures.
+    pub kinds: Kinds,
     /// The others in their order, each with the reason.
     pub damaged: Vec<(PathBuf, String)>,
+}
+
+/// How many pictures are not plain: a network may see them otherwise than their owner does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Kinds {
+    /// Pictures that can be transparent: they have an alpha channel, or a colour that stands for it.
+    pub alpha: usize,
+    /// Pictures that their metadata want turned or mirrored.
+    pub turned: usize,
+    /// Pictures of sixteen bits a sample, of which eight are kept.
+    pub sixteen_bit: usize,
+    /// Pictures in the colours of a printer.
+    pub cmyk: usize,
+}
+
+impl Kinds {
+    fn see(&mut self, info: &PictureInfo) {
+        self.alpha += usize::from(info.has_alpha);
+        self.turned += usize::from(info.is_turned);
+        self.sixteen_bit += usize::from(info.is_sixteen_bit);
+        self.cmyk += usize::from(info.is_cmyk);
+    }
+
+    fn add(&mut self, other: Self) {
+        self.alpha += other.alpha;
+        self.turned += other.turned;
+        self.sixteen_bit += other.sixteen_bit;
+        self.cmyk += other.cmyk;
+    }
 }
 
 impl Survey {
@@ -57,6 +88,7 @@ impl Survey {
         Self {
             bytes: merged.bytes,
             sizes: merged.sizes,
+            kinds: merged.kinds,
             damaged: damaged
                 .map(|(index, reason)| (collection.path(index), reason))
                 .collect(),
@@ -64,37 +96,58 @@ impl Survey {
     }
 }
 
+/// How a picture is decoded to see whether it can be: what shows behind its pixels is another question.
+pub(crate) const WHOLE: Reading = Reading {
+    channels: Channels::Color,
+    view: View {
+        background: Some(Background::KeepRgb),
+        apply_orientation: false,
+    },
+};
+
 /// What one thread saw.
 #[derive(Default)]
 struct Seen {
     bytes: u64,
     sizes: BTreeMap<[usize; 2], usize>,
+    kinds: Kinds,
     damaged: BTreeMap<usize, String>,
 }
 
 impl Seen {
     fn look(&mut self, collection: &Collection, index: usize, depth: Depth) {
-        match self.size(collection, index, depth) {
-            Ok(size) => *self.sizes.entry(size).or_default() += 1,
+        match self.info(collection, index, depth) {
+            Ok(info) => {
+                let size = [info.height, info.width];
+                *self.sizes.entry(size).or_default() += 1;
+                self.kinds.see(&info);
+            }
             Err(error) => {
                 self.damaged.insert(index, error.to_string());
             }
         }
     }
 
-    fn size(
+    fn info(
         &mut self,
         collection: &Collection,
         index: usize,
         depth: Depth,
-    ) -> Result<[usize; 2], DataError> {
-        let (path, bytes) = (collection.path(index), collection.read(index)?);
-        self.bytes += bytes.len() as u64;
-        if depth == Depth::Header {
-            return decode::dimensions(&path, &bytes);
+    ) -> Result<PictureInfo, DataError> {
+        let path = collection.path(index);
+        self.bytes += collection.size(index)?;
+        if depth == Depth::Header
+            && let Ok(info) = decode::info(&path, &collection.read_start(index)?)
+        {
+            return Ok(info);
         }
-        let [height, width, _] = decode::decode(&path, &bytes, Channels::Color)?.shape();
-        Ok([height, width])
+        // Cameras put large metadata before the header; and a refusal should be that of the whole file.
+        let bytes = collection.read(index)?;
+        let info = decode::info(&path, &bytes)?;
+        if depth == Depth::Pixels {
+            decode::decode(&path, &bytes, WHOLE)?;
+        }
+        Ok(info)
     }
 
     fn add(&mut self, other: Self) {
@@ -102,6 +155,7 @@ impl Seen {
         for (size, count) in other.sizes {
             *self.sizes.entry(size).or_default() += count;
         }
+        self.kinds.add(other.kinds);
         self.damaged.extend(other.damaged);
     }
 }

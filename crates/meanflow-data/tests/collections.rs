@@ -103,7 +103,7 @@ fn a_flat_folder_has_no_classes_and_a_mixed_one_is_refused() {
     assert_eq!(names, ["a.PNG", "b.png", "c.jpeg"]);
     assert_eq!(
         (flat.classes(), flat.labels(), flat.ignored()),
-        (0, &[][..], 1)
+        (0, &[][..], 2)
     );
     fs::create_dir(root.join("class")).unwrap();
     let error = refusal(Collection::open_folder(root), root.to_str().unwrap()).to_string();

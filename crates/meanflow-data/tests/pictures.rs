@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use common::{fixtures, picture};
-use meanflow_data::decode::{self, Channels};
+use meanflow_data::decode::{self, Background, Channels, Reading, View};
 use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
 use meanflow_data::resize::{self, Filter};
@@ -21,7 +21,11 @@ fn distance(one: &Picture, other: &Picture) -> u8 {
 
 fn decoded(name: &str, channels: Channels) -> Result<Picture, DataError> {
     let path = fixtures().join("modes").join(name);
-    decode::decode(&path, &fs::read(&path).unwrap(), channels)
+    let view = View {
+        background: Some(Background::KeepRgb),
+        apply_orientation: false,
+    };
+    decode::decode(&path, &fs::read(&path).unwrap(), Reading { channels, view })
 }
 
 #[test]

@@ -95,6 +95,18 @@ impl Source for Augmented {
         self.data.len()
     }
 
+    fn class_names(&self) -> Option<&[String]> {
+        self.data.class_names()
+    }
+
+    fn fingerprint(&self) -> Result<String, DataError> {
+        self.data.fingerprint()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.data.remarks()
+    }
+
     fn latents(&self) -> Option<&Facts> {
         self.data.latents()
     }

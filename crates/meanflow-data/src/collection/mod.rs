@@ -1,22 +1,33 @@
 //! Encoded pictures with their classes, read in place from a folder, a zip archive or tar archives.
 //!
 //! Opening reads names, places and labels; nothing is decoded and nothing is ever unpacked to the disk. Pictures are
-//! the files that end in `.png`, `.jpg` or `.jpeg`, in any case; all others are passed over and counted.
+//! the files that end in `.png`, `.jpg` or `.jpeg`, in any case; all others are passed over and counted, and so are the
+//! names that begin with a dot and what macOS puts into `__MACOSX`.
 
+mod fingerprint;
 mod folder;
 mod tar;
+mod transparent;
 mod zip;
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::DeflateDecoder;
 
 use crate::DataError;
-use crate::decode::{self, Channels, MAX_FILE};
+use crate::decode::{self, Channels, MAX_FILE, Reading, View};
+use crate::file::open_regular;
 use crate::picture::Picture;
 use crate::read_at::read_at;
+
+pub use folder::Links;
+pub(crate) use tar::has_shards;
+
+/// Bytes at the start of a picture in which its header lies, with the chunk of transparency of a palette.
+const START: u64 = 1 << 16;
 
 /// An open collection of at least one picture.
 #[derive(Debug)]
@@ -29,7 +40,12 @@ pub struct Collection {
     labels: Vec<i64>,
     classes: usize,
     class_names: Option<Vec<String>>,
-    ignored: usize,
+    /// Endings of what was passed over, and how often.
+    others: BTreeMap<String, usize>,
+    remarks: Vec<String>,
+    /// Where classes are looked for in such a collection.
+    labels_are: &'static str,
+    view: View,
 }
 
 /// One encoded picture.
@@ -74,25 +90,51 @@ struct Found {
     /// One a picture, or none at all.
     labels: Vec<i64>,
     class_names: Option<Vec<String>>,
-    ignored: usize,
+    others: BTreeMap<String, usize>,
+    /// What a person should know of how it was read.
+    remarks: Vec<String>,
+}
+
+impl Found {
+    /// Passes over a file or member.
+    fn pass(&mut self, name: &str) {
+        let base = name.rsplit_once('/').map_or(name, |(_, base)| base);
+        let end = match base.rsplit_once('.') {
+            Some((stem, end)) if !stem.is_empty() && end.len() < 10 => format!(".{end}"),
+            _ => base.to_owned(),
+        };
+        *self.others.entry(end.to_ascii_lowercase()).or_default() += 1;
+    }
 }
 
 impl Collection {
-    /// Opens a folder of pictures.
+    /// Opens a folder of pictures, in which links may lead to what is inside of it.
     ///
-    /// With folders in it, each is a class: the classes are numbered by the order of their names, and have the
-    /// pictures below them at any depth. Without, its pictures have no class. The order of pictures is that of their
-    /// classes, then of their names, as torchvision's `ImageFolder` has it. Names that begin with a dot are passed over.
+    /// With folders in it, each is a class: the classes are numbered by the order of their names, or by their numbers
+    /// if all names are numbers, and have the pictures below them at any depth. Without, its pictures have no class.
+    /// The order of pictures is that of their classes, then of their names, as torchvision's `ImageFolder` has it.
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Field`] for no picture, a class without any, pictures beside the
-    /// classes, a name that is not UTF-8, or folders deeper than 16.
+    /// classes, a name that is not UTF-8, a link that leads out of the folder, a pipe or device, or folders deeper
+    /// than 16.
     pub fn open_folder(root: &Path) -> Result<Self, DataError> {
-        Self::new(root, folder::open(root)?)
+        Self::open_folder_by(root, Links::Inside)
+    }
+
+    /// As [`Collection::open_folder`], with links as they are allowed.
+    ///
+    /// # Errors
+    /// As [`Collection::open_folder`].
+    pub fn open_folder_by(root: &Path, links: Links) -> Result<Self, DataError> {
+        let labels_are = "a folder for each class";
+        Self::new(root, folder::open(root, links)?, labels_are)
     }
 
     /// Opens a zip archive of pictures in EDM's layout: `dataset.json` holds `{"labels": [["name", 3], …]}` with one
-    /// pair for every picture; without the file, or with `"labels": null`, there are no classes.
+    /// pair for every picture, named from where the file lies or from the top; with `"labels": null` there are no
+    /// classes. The names of the classes stand under `class_names`, if anywhere. Without `dataset.json` each folder is
+    /// a class, as in [`Collection::open_folder`], below the folder that all pictures are in.
     ///
     /// Pictures are in the order of their names. Their number of classes is the largest label plus one.
     ///
@@ -101,46 +143,45 @@ impl Collection {
     /// than deflate, a name twice, absolute or with `..`, members that overlap, and labels that are not as described;
     /// [`DataError::Limit`] for a picture above [`MAX_FILE`] or a member that inflates to more than 200 times its size.
     pub fn open_zip(path: &Path) -> Result<Self, DataError> {
-        Self::new(path, zip::open(path)?)
+        let labels_are = "`dataset.json` in the archive, or a folder for each class";
+        Self::new(path, zip::open(path)?, labels_are)
     }
 
     /// Opens a tar archive in WebDataset's layout, or a folder of them (`*.tar`, in the order of their names).
     ///
     /// A sample is the members in a row whose names agree up to the first dot behind the last slash: the picture
-    /// `KEY.png`, `KEY.jpg` or `KEY.jpeg` and its class `KEY.cls`, a number in text; either all have one or none. The
-    /// order is that of the archives. The number of classes is the largest label plus one.
+    /// `KEY.png`, `KEY.jpg` or `KEY.jpeg` and its class `KEY.cls`, a number in text; either all have one or none. More
+    /// parts may stand between (`KEY.image.jpg`, `KEY.label.cls`), and `.txt` behind `.cls`. The order is that of the
+    /// archives. The number of classes is the largest label plus one.
     ///
     /// # Errors
     /// [`DataError::Io`]; [`DataError::Field`] for a header that is damaged, a link, a device or a sparse file, a name
     /// that is absolute or has `..`, a key twice, two pictures in one sample, some samples without a class;
     /// [`DataError::Length`] for an archive that is cut short; [`DataError::Limit`] for a picture above [`MAX_FILE`].
     pub fn open_tar(path: &Path) -> Result<Self, DataError> {
-        Self::new(path, tar::open(path)?)
+        let labels_are = "`KEY.cls` beside each picture in the archive";
+        Self::new(path, tar::open(path)?, labels_are)
     }
 
-    /// Opens whatever a path leads to: a file by its ending, `.zip` or else a tar archive; a folder with `*.tar` in it as shards;
-    /// any other as a folder of pictures.
+    /// Opens pictures, whatever a path leads to, by the rules of [`crate::open()`].
     ///
     /// # Errors
-    /// As [`Collection::open_folder`], [`Collection::open_zip`] and [`Collection::open_tar`].
+    /// As [`crate::open()`], and [`DataError::Field`] for data that are no encoded pictures.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        let ends_in = |end: &str| {
-            path.extension()
-                .is_some_and(|it| it.eq_ignore_ascii_case(end))
-        };
-        if path.is_file() && ends_in("zip") {
-            Self::open_zip(path)
-        } else if path.is_file() || (path.is_dir() && tar::has_shards(path)?) {
-            Self::open_tar(path)
-        } else {
-            Self::open_folder(path)
+        match crate::open(path, Links::Inside)? {
+            crate::Opened::Pictures(pictures) => Ok(pictures),
+            crate::Opened::Samples(_) => {
+                let (expected, got) = ("PNG and JPEG files", "numbers that are samples already");
+                Err(DataError::field(path, 0, "pictures", expected, got))
+            }
         }
     }
 
-    fn new(root: &Path, found: Found) -> Result<Self, DataError> {
+    fn new(root: &Path, found: Found, labels_are: &'static str) -> Result<Self, DataError> {
         let file = root;
         if found.entries.is_empty() {
-            let (expected, got) = ("at least one .png, .jpg or .jpeg", "none");
+            let got = nothing_but(&found.others);
+            let expected = "at least one .png, .jpg or .jpeg";
             return Err(DataError::field(file, 0, "pictures", expected, got));
         }
         let most = i64::try_from(found.entries.len()).unwrap_or(i64::MAX);
@@ -155,15 +196,35 @@ impl Collection {
             .iter()
             .max()
             .map_or(0, |&label| label as usize + 1);
+        let named = found.class_names.as_ref().map_or(largest, Vec::len);
+        if named < largest {
+            let (field, expected) = ("class_names", format!("{largest} or more"));
+            return Err(DataError::field(file, 0, field, expected, named));
+        }
         Ok(Self {
             root: root.to_owned(),
-            classes: found.class_names.as_ref().map_or(largest, Vec::len),
+            classes: named,
             archives: found.archives,
             entries: found.entries,
             labels: found.labels,
             class_names: found.class_names,
-            ignored: found.ignored,
+            others: found.others,
+            remarks: found.remarks,
+            labels_are,
+            view: View::default(),
         })
+    }
+
+    /// The same pictures, looked at in this way by everything that decodes them.
+    #[must_use]
+    pub fn viewed(mut self, view: View) -> Self {
+        self.view = view;
+        self
+    }
+
+    /// How the pictures are looked at.
+    pub fn view(&self) -> View {
+        self.view
     }
 
     /// Number of pictures, at least one.
@@ -182,14 +243,29 @@ impl Collection {
         &self.labels
     }
 
-    /// The names of the classes, where folders have them.
+    /// Where classes are looked for in such a collection, for messages.
+    pub fn labels_are(&self) -> &'static str {
+        self.labels_are
+    }
+
+    /// What a person should know of how the collection was read, a sentence each.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// The names of the classes, where folders or the archive have them.
     pub fn class_names(&self) -> Option<&[String]> {
         self.class_names.as_deref()
     }
 
     /// Files or members that are no pictures and were passed over.
     pub fn ignored(&self) -> usize {
-        self.ignored
+        self.others.values().sum()
+    }
+
+    /// The endings of what was passed over, and how often each.
+    pub fn others(&self) -> &BTreeMap<String, usize> {
+        &self.others
     }
 
     /// The name of a picture below the folder, or in its archive.
@@ -239,6 +315,48 @@ impl Collection {
         }
     }
 
+    /// Bytes of an encoded picture, without reading it.
+    pub(crate) fn size(&self, index: usize) -> Result<u64, DataError> {
+        match self.entries[index].place {
+            Place::Part { stored, inside, .. } => Ok(inside.map_or(stored, |inside| inside.size)),
+            Place::File => {
+                let path = self.path(index);
+                let metadata = fs::metadata(&path).map_err(DataError::io(&path))?;
+                Ok(metadata.len())
+            }
+        }
+    }
+
+    /// The first bytes of an encoded picture, in which its header lies, or all.
+    pub(crate) fn read_start(&self, index: usize) -> Result<Vec<u8>, DataError> {
+        let path = self.path(index);
+        match self.entries[index].place {
+            Place::File => {
+                let mut bytes = Vec::new();
+                let (file, _) = open_regular(&path)?;
+                let read = file.take(START).read_to_end(&mut bytes);
+                read.map_err(DataError::io(&path))?;
+                Ok(bytes)
+            }
+            Place::Part {
+                archive,
+                offset,
+                stored,
+                inside:
+                    None
+                    | Some(Inside {
+                        deflated: false, ..
+                    }),
+            } => {
+                let mut bytes = vec![0; stored.min(START) as usize];
+                let read = read_at(&self.archives[archive].1, &mut bytes, offset);
+                read.map_err(DataError::io(&path))?;
+                Ok(bytes)
+            }
+            Place::Part { .. } => self.read(index),
+        }
+    }
+
     /// The decoded picture, at its own size.
     ///
     /// # Errors
@@ -247,7 +365,9 @@ impl Collection {
     /// # Panics
     /// When the index is not below [`Collection::len`].
     pub fn decode(&self, index: usize, channels: Channels) -> Result<Picture, DataError> {
-        decode::decode(&self.path(index), &self.read(index)?, channels)
+        let view = self.view;
+        let reading = Reading { channels, view };
+        decode::decode(&self.path(index), &self.read(index)?, reading)
     }
 }
 
@@ -285,8 +405,7 @@ impl Inside {
 
 /// The whole of a file of at most [`MAX_FILE`] bytes.
 fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let size = file.metadata().map_err(DataError::io(path))?.len();
+    let (file, size) = open_regular(path)?;
     within_file_limit(path, size)?;
     let mut bytes = Vec::with_capacity(size as usize);
     // A file that grows meanwhile is cut, and then is no picture.
@@ -315,6 +434,27 @@ fn is_picture(name: &str) -> bool {
     ["png", "jpg", "jpeg"]
         .iter()
         .any(|picture| end.eq_ignore_ascii_case(picture))
+}
+
+/// Whether a name is hidden, or made by macOS beside a file: in an archive of pictures nobody means such members.
+fn is_hidden(name: &str) -> bool {
+    let mut parts = name.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.any(|part| part.starts_with('.') || part == "__MACOSX")
+}
+
+/// What was found where no picture was.
+fn nothing_but(others: &BTreeMap<String, usize>) -> String {
+    let mut listed: Vec<_> = others.iter().collect();
+    listed.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let listed: Vec<String> = listed
+        .iter()
+        .take(5)
+        .map(|(end, count)| format!("{count} × {end}"))
+        .collect();
+    if listed.is_empty() {
+        return "none".to_owned();
+    }
+    format!("none, but other files: {}", listed.join(", "))
 }
 
 /// Refuses the name of a member that leads out of its archive, or could on some system.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use super::{Entry, Found, Place, is_picture, refuse_escape, within_file_limit};
+use super::{Entry, Found, Place, is_hidden, is_picture, refuse_escape, within_file_limit};
 use crate::DataError;
+use crate::file::open_regular;
 use crate::read_at::read_at;
 
 /// Archives are made of blocks of this length.
@@ -21,16 +22,26 @@ const MAX_LABEL: u64 = 32;
 pub(super) fn open(path: &Path) -> Result<Found, DataError> {
     let mut index = Index::default();
     for path in archives(path)? {
-        let file = File::open(&path).map_err(DataError::io(&path))?;
-        Scan::new(&path, &file)?.run(&mut index)?;
+        let (file, length) = open_regular(&path)?;
+        let scan = Scan {
+            path: &path,
+            file: &file,
+            length,
+        };
+        scan.run(&mut index)?;
         index.finish(&path)?;
         index.found.archives.push((path, file));
+    }
+    if let Some(name) = index.near_miss.filter(|_| index.found.labels.is_empty()) {
+        index.found.remarks.push(format!(
+            "no classes were found: they are read from `KEY.cls` beside each picture, and {name} was passed over"
+        ));
     }
     Ok(index.found)
 }
 
 /// Whether there are archives in a folder.
-pub(super) fn has_shards(folder: &Path) -> Result<bool, DataError> {
+pub(crate) fn has_shards(folder: &Path) -> Result<bool, DataError> {
     Ok(!archives(folder)?.is_empty())
 }
 
@@ -41,12 +52,21 @@ fn archives(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut archives = Vec::new();
     for entry in fs::read_dir(path).map_err(DataError::io(path))? {
         let file = entry.map_err(DataError::io(path))?.path();
-        if file.extension().is_some_and(|end| end == "tar") {
+        if is_archive(&file) {
             archives.push(file);
         }
     }
     archives.sort_unstable();
     Ok(archives)
+}
+
+/// Whether a file in a folder of shards is one: by its ending, in any case; hidden ones are not.
+fn is_archive(file: &Path) -> bool {
+    let hidden = file
+        .file_name()
+        .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    let end = file.extension();
+    !hidden && end.is_some_and(|end| end.eq_ignore_ascii_case("tar")) && file.is_file()
 }
 
 /// What all archives hold, sample by sample.
@@ -56,6 +76,8 @@ struct Index {
     keys: HashSet<String>,
     sample: Sample,
     unlabeled: Option<String>,
+    /// A member that looks like a label and was passed over.
+    near_miss: Option<String>,
 }
 
 /// The sample whose members are being read.
@@ -69,6 +91,10 @@ struct Sample {
 impl Index {
     /// Takes a member in.
     fn add(&mut self, scan: &Scan<'_>, name: String, at: u64, size: u64) -> Result<(), DataError> {
+        if is_hidden(&name) {
+            self.found.pass(&name);
+            return Ok(());
+        }
         let (folder, base) = name.rsplit_once('/').map_or(("", &*name), |(f, b)| (f, b));
         let (stem, end) = base.split_once('.').unwrap_or((base, ""));
         let key = format!("{folder}/{stem}");
@@ -88,14 +114,24 @@ impl Index {
                 inside: None,
             };
             self.sample.picture = Some(Entry { name, place });
-        } else if end.eq_ignore_ascii_case("cls") {
+        } else if is_label(end) {
+            if self.sample.label.is_some() {
+                return Err(scan.refuse(at, "sample", "one .cls", &name));
+            }
             let text = scan.bytes(at, size, MAX_LABEL, "size of a label in bytes")?;
             let text = String::from_utf8_lossy(&text);
             let label = text.trim().parse();
             let label = label.map_err(|_| scan.refuse(at, "label", "a number in text", &text))?;
             self.sample.label = Some(label);
         } else {
-            self.found.ignored += 1;
+            if self.near_miss.is_none()
+                && ["cls", "class", "label", "json"]
+                    .iter()
+                    .any(|word| end.contains(word))
+            {
+                self.near_miss = Some(name.clone());
+            }
+            self.found.pass(&name);
         }
         Ok(())
     }
@@ -133,6 +169,13 @@ impl Index {
     }
 }
 
+/// Whether a member with this ending, all behind the key, is a class: `cls`, with any parts before and `.txt` behind.
+fn is_label(end: &str) -> bool {
+    let end = end.to_ascii_lowercase();
+    let end = end.strip_suffix(".txt").unwrap_or(&end);
+    end.rsplit('.').next() == Some("cls")
+}
+
 /// One archive while its headers are read.
 struct Scan<'a> {
     path: &'a Path,
@@ -140,12 +183,7 @@ struct Scan<'a> {
     length: u64,
 }
 
-impl<'a> Scan<'a> {
-    fn new(path: &'a Path, file: &'a File) -> Result<Self, DataError> {
-        let length = file.metadata().map_err(DataError::io(path))?.len();
-        Ok(Self { path, file, length })
-    }
-
+impl Scan<'_> {
     /// Goes from header to header until the block of zeros that ends an archive.
     fn run(&self, index: &mut Index) -> Result<(), DataError> {
         let mut at = 0;

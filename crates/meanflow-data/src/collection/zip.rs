@@ -1,6 +1,6 @@
 //! A zip archive of pictures with `dataset.json`, as EDM's tools write it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -10,8 +10,10 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::{Entry, Found, Inside, Place, is_picture, refuse_escape, within_file_limit};
+use super::folder::sort_classes;
+use super::{Entry, Found, Inside, Place, is_hidden, is_picture, refuse_escape, within_file_limit};
 use crate::DataError;
+use crate::file::open_regular;
 
 /// Where labels stand.
 const LABELS: &str = "dataset.json";
@@ -23,6 +25,8 @@ const MAX_RATIO: u64 = 200;
 #[derive(Deserialize)]
 struct Labels {
     labels: Option<Vec<(String, i64)>>,
+    #[serde(default)]
+    class_names: Option<Vec<String>>,
 }
 
 pub(super) fn open(path: &Path) -> Result<Found, DataError> {
@@ -30,8 +34,7 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
         file: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(DataError::io(path))?;
-    let length = file.metadata().map_err(DataError::io(path))?.len();
+    let (file, length) = open_regular(path)?;
     let reader = file.try_clone().map_err(DataError::io(path))?;
     let mut archive = ZipArchive::new(BufReader::new(reader)).map_err(broken)?;
     if archive.has_duplicate_names() {
@@ -40,7 +43,7 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
     }
     let mut found = Found::default();
     let mut ranges = Vec::new();
-    let mut labels = None;
+    let mut labels: Option<(usize, String)> = None;
     for index in 0..archive.len() {
         let member = archive.by_index_raw(index).map_err(broken)?;
         let name = member.name().map_err(broken)?.into_owned();
@@ -48,26 +51,73 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
         if member.is_dir() {
             continue;
         }
-        if name == LABELS {
-            labels = Some(index);
+        if is_hidden(&name) {
+            found.pass(&name);
+        } else if name.rsplit('/').next() == Some(LABELS) {
+            if let Some((_, other)) = labels.replace((index, name.clone())) {
+                let (field, got) = ("labels", format!("{other} and {name}"));
+                return Err(DataError::field(path, 0, field, "one dataset.json", got));
+            }
+        } else if is_picture(&name) {
+            let (place, range) = place(path, &name, &member, length)?;
+            ranges.push(range);
+            found.entries.push(Entry { name, place });
+        } else {
+            found.pass(&name);
         }
-        let wanted = is_picture(&name);
-        if !wanted {
-            found.ignored += usize::from(name != LABELS);
-            continue;
-        }
-        let (place, range) = place(path, &name, &member, length)?;
-        ranges.push(range);
-        found.entries.push(Entry { name, place });
     }
     refuse_overlap(path, ranges)?;
     found.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    if let Some(index) = labels {
-        let member = archive.by_index(index).map_err(broken)?;
-        found.labels = read_labels(path, member, &found.entries)?;
+    match labels {
+        Some((index, name)) => {
+            let member = archive.by_index(index).map_err(broken)?;
+            read_labels(path, &name, member, &mut found)?;
+        }
+        None => label_by_folders(&mut found),
     }
     found.archives.push((path.to_owned(), file));
     Ok(found)
+}
+
+/// Without labels each folder below the one that all pictures are in is a class, if every picture is in one.
+fn label_by_folders(found: &mut Found) {
+    let names: Vec<&str> = found.entries.iter().map(|entry| &*entry.name).collect();
+    let common = common_folder(&names);
+    let class = |name: &&str| {
+        name[common..]
+            .split_once('/')
+            .map(|(class, _)| class.to_owned())
+    };
+    let classes: BTreeSet<Option<String>> = names.iter().map(class).collect();
+    let Some(classes) = classes.into_iter().collect::<Option<Vec<String>>>() else {
+        if names.iter().any(|name| class(name).is_some()) {
+            let text = "no classes were found: there is no dataset.json, and some pictures lie beside the folders";
+            found.remarks.push(text.to_owned());
+        }
+        return;
+    };
+    let mut classes = classes;
+    sort_classes(&mut classes, &mut found.remarks);
+    let label = |name: &&str| {
+        let class = class(name);
+        let place = classes.iter().position(|one| Some(one) == class.as_ref());
+        place.unwrap_or(0) as i64
+    };
+    found.labels = names.iter().map(label).collect();
+    found.class_names = Some(classes);
+}
+
+/// Length of the folders, the last slash included, that all names begin with.
+fn common_folder(names: &[&str]) -> usize {
+    let Some(first) = names.first() else {
+        return 0;
+    };
+    let shared = |common: usize, name: &&str| {
+        let same = first.bytes().zip(name.bytes()).take(common);
+        let same = same.take_while(|(a, b)| a == b).count();
+        first[..same].rfind('/').map_or(0, |slash| slash + 1)
+    };
+    names.iter().fold(first.len(), shared)
 }
 
 /// Where the picture lies, and the bytes that the member takes, header included.
@@ -141,47 +191,63 @@ fn refuse_overlap(path: &Path, mut ranges: Vec<(u64, u64)>) -> Result<(), DataEr
     Err(DataError::field(path, pair[1].0, "members", expected, got))
 }
 
-/// One label for each picture, in their order; none if the file says so.
+/// Reads one label for each picture, in their order, or none if the file says so, and the names of classes.
 fn read_labels(
     path: &Path,
+    name: &str,
     member: ZipFile<'_, BufReader<File>>,
-    entries: &[Entry],
-) -> Result<Vec<i64>, DataError> {
-    let file = path.join(LABELS);
-    let (stored, size) = (member.compressed_size(), member.size());
-    if size > MAX_LABELS {
-        return Err(DataError::Limit {
-            file,
-            what: "file size in bytes",
-            limit: MAX_LABELS,
-            got: size.into(),
-        });
-    }
-    refuse_ratio(&file, stored, size)?;
-    let mut text = Vec::new();
-    member
-        .take(size + 1)
-        .read_to_end(&mut text)
-        .map_err(DataError::io(&file))?;
+    found: &mut Found,
+) -> Result<(), DataError> {
+    let file = path.join(name);
+    let text = read_text(&file, member)?;
     let refused = |expected: &str, got: String| DataError::field(&file, 0, "labels", expected, got);
     let expected = "{\"labels\": [[\"name\", number], …]} or {\"labels\": null}";
     let parsed: Labels =
         serde_json::from_slice(&text).map_err(|error| refused(expected, error.to_string()))?;
     let Some(pairs) = parsed.labels else {
-        return Ok(Vec::new());
+        return Ok(());
     };
-    let labels: HashMap<&str, i64> = pairs
+    let folder = name.strip_suffix(LABELS).unwrap_or_default();
+    let mut labels: HashMap<&str, i64> = pairs
         .iter()
         .map(|(name, label)| (&**name, *label))
         .collect();
-    let label = |entry: &Entry| {
-        let label = labels.get(entry.name.as_str()).copied();
-        label.ok_or_else(|| {
-            refused(
-                "a label for every picture",
-                format!("none for {}", entry.name),
-            )
-        })
-    };
-    entries.iter().map(label).collect()
+    for entry in &found.entries {
+        let name = entry.name.as_str();
+        // Names begin where the file lies, or at the top of the archive.
+        let own = name
+            .strip_prefix(folder)
+            .and_then(|name| labels.remove(name));
+        let label = own
+            .or_else(|| labels.remove(name))
+            .ok_or_else(|| refused("a label for every picture", format!("none for {name}")))?;
+        found.labels.push(label);
+    }
+    if let Some(first) = labels.keys().min() {
+        let count = labels.len();
+        let text = format!(
+            "{name} names {count} files that are no pictures of the archive, such as {first}"
+        );
+        found.remarks.push(text);
+    }
+    found.class_names = parsed.class_names;
+    Ok(())
+}
+
+/// The text of a member that is no bomb.
+fn read_text(file: &Path, member: ZipFile<'_, BufReader<File>>) -> Result<Vec<u8>, DataError> {
+    let (stored, size) = (member.compressed_size(), member.size());
+    if size > MAX_LABELS {
+        return Err(DataError::Limit {
+            file: file.to_owned(),
+            what: "file size in bytes",
+            limit: MAX_LABELS,
+            got: size.into(),
+        });
+    }
+    refuse_ratio(file, stored, size)?;
+    let mut text = Vec::new();
+    let read = member.take(size + 1).read_to_end(&mut text);
+    read.map_err(DataError::io(file))?;
+    Ok(text)
 }

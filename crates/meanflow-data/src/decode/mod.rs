@@ -1,23 +1,31 @@
 //! PNG and JPEG files into pictures, with limits that hold before anything is decoded.
 //!
 //! The format is seen from the first bytes, not from the name. Eight bits a channel come out: of sixteen the upper
-//! eight are kept, palettes and fewer bits are expanded, transparency is dropped, as Pillow's `convert("RGB")` does.
-//! An orientation in the metadata is not applied, as torchvision does not.
+//! eight are kept, palettes and fewer bits are expanded, as Pillow's `convert("RGB")` does. Transparent pixels are laid
+//! over a background, before anything else is done to the picture; without one they are an error. An orientation in the
+//! metadata is applied where that is asked for.
 
 use std::io::Cursor;
 use std::path::Path;
 
 use image::codecs::png::PngDecoder;
-use image::{DynamicImage, ImageDecoder, Limits};
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageDecoder, Limits, RgbImage};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::{DataError, Picture};
 
+mod alpha;
+mod format;
 mod header;
+mod jpeg;
+mod png;
+mod view;
 
 use header::Header;
+pub use view::{Background, Reading, View};
 
 /// Longest side that is decoded.
 pub const MAX_SIDE: u32 = 16_384;
@@ -49,28 +57,65 @@ impl Channels {
     }
 }
 
-/// Decodes a PNG file (of an animated one the first frame) or a JPEG file; `file` is its name in messages.
+/// What a file says about its picture before it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PictureInfo {
+    /// Rows, as they are stored.
+    pub height: usize,
+    /// Columns, as they are stored.
+    pub width: usize,
+    /// Whether pixels can be transparent.
+    pub has_alpha: bool,
+    /// Whether a sample has more than eight bits, of which the upper eight are kept.
+    pub is_sixteen_bit: bool,
+    /// Whether the colours are those of a printer.
+    pub is_cmyk: bool,
+    /// Whether the metadata want the picture turned or mirrored.
+    pub is_turned: bool,
+}
+
+/// Decodes a PNG file (of an animated one the first frame) or a JPEG file (of several pictures the first), as
+/// [`Channels`] or a whole [`Reading`] say; `file` is its name in messages.
 ///
-/// A JPEG file has no check sums: damage to its pixels that is still a picture is not seen.
+/// A JPEG file is read as libjpeg reads it: stray bytes between its segments are skipped. It has no check sums: damage to its
+/// pixels that is still a picture is not seen.
 ///
 /// # Errors
-/// [`DataError::Field`] for another format; [`DataError::Limit`] above [`MAX_SIDE`], [`MAX_PIXELS`], [`MAX_BYTES`] or
-/// [`MAX_FILE`], before anything is decoded; [`DataError::Decode`] for a damaged file, one that is cut short included.
-pub fn decode(file: &Path, bytes: &[u8], channels: Channels) -> Result<Picture, DataError> {
+/// [`DataError::Field`] for another format, which is named; [`DataError::Limit`] above [`MAX_SIDE`], [`MAX_PIXELS`],
+/// [`MAX_BYTES`] or [`MAX_FILE`], before anything is decoded; [`DataError::Transparent`] for transparent pixels without a
+/// background; [`DataError::Decode`] for a damaged file, one that is cut short included.
+pub fn decode(
+    file: &Path,
+    bytes: &[u8],
+    reading: impl Into<Reading>,
+) -> Result<Picture, DataError> {
+    let Reading { channels, view } = reading.into();
     within(file, "file size in bytes", MAX_FILE, bytes.len() as u128)?;
     let header = Header::read(file, bytes)?;
     check(file, &header)?;
-    let color = if header.is_png {
-        decode_png(file, bytes)?
+    let pixels = if header.is_png {
+        decode_png(file, bytes, view.background)?
     } else {
         decode_jpeg(file, bytes)?
     };
-    let color = color.into_rgb(channels);
-    let [height, width] = [header.height, header.width].map(|side| side as usize);
-    Picture::new([height, width, channels.count()], color).map_err(|_| DataError::Decode {
+    let (mut height, mut width) = (header.height, header.width);
+    let damaged = || DataError::Decode {
         file: file.to_owned(),
-        reason: format!("the pixels are not the {width}×{height} of the header"),
-    })
+        reason: format!(
+            "the pixels are not the {}×{} of the header",
+            header.width, header.height
+        ),
+    };
+    let pixels = if view.apply_orientation && header.orientation != Orientation::NoTransforms {
+        let mut picture = pixels.into_image(width, height).ok_or_else(damaged)?;
+        picture.apply_orientation(header.orientation);
+        (height, width) = (picture.height(), picture.width());
+        Pixels::of(picture)
+    } else {
+        pixels
+    };
+    let shape = [height as usize, width as usize, channels.count()];
+    Picture::new(shape, pixels.into_channels(channels)).map_err(|_| damaged())
 }
 
 /// `[height, width]` as the header says, which is all that is read.
@@ -78,9 +123,24 @@ pub fn decode(file: &Path, bytes: &[u8], channels: Channels) -> Result<Picture, 
 /// # Errors
 /// As [`decode`], as far as the header shows it.
 pub fn dimensions(file: &Path, bytes: &[u8]) -> Result<[usize; 2], DataError> {
+    info(file, bytes).map(|info| [info.height, info.width])
+}
+
+/// What the header says, which is all that is read.
+///
+/// # Errors
+/// As [`decode`], as far as the header shows it.
+pub fn info(file: &Path, bytes: &[u8]) -> Result<PictureInfo, DataError> {
     let header = Header::read(file, bytes)?;
     check(file, &header)?;
-    Ok([header.height, header.width].map(|side| side as usize))
+    Ok(PictureInfo {
+        height: header.height as usize,
+        width: header.width as usize,
+        has_alpha: header.has_alpha,
+        is_sixteen_bit: header.is_sixteen_bit,
+        is_cmyk: header.is_cmyk,
+        is_turned: header.orientation != Orientation::NoTransforms,
+    })
 }
 
 /// Refuses what would take too much.
@@ -113,7 +173,23 @@ enum Pixels {
 }
 
 impl Pixels {
-    fn into_rgb(self, channels: Channels) -> Vec<u8> {
+    /// For turning; none if there are more or fewer pixels.
+    fn into_image(self, width: u32, height: u32) -> Option<DynamicImage> {
+        match self {
+            Self::Grey(grey) => GrayImage::from_raw(width, height, grey).map(DynamicImage::from),
+            Self::Rgb(rgb) => RgbImage::from_raw(width, height, rgb).map(DynamicImage::from),
+        }
+    }
+
+    /// The pixels of what [`Pixels::into_image`] made.
+    fn of(picture: DynamicImage) -> Self {
+        match picture {
+            DynamicImage::ImageLuma8(grey) => Self::Grey(grey.into_raw()),
+            other => Self::Rgb(other.into_rgb8().into_raw()),
+        }
+    }
+
+    fn into_channels(self, channels: Channels) -> Vec<u8> {
         match (self, channels) {
             (Self::Grey(grey), Channels::Grey) => grey,
             (Self::Rgb(rgb), Channels::Color) => rgb,
@@ -131,11 +207,16 @@ fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16) as u8
 }
 
-fn decode_png(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
+fn decode_png(
+    file: &Path,
+    bytes: &[u8],
+    background: Option<Background>,
+) -> Result<Pixels, DataError> {
     let decoded = || {
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(MAX_BYTES);
-        let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits.clone())?;
+        let clean = png::clean(bytes);
+        let mut decoder = PngDecoder::with_limits(Cursor::new(&clean), limits.clone())?;
         decoder.set_limits(limits)?;
         DynamicImage::from_decoder(decoder)
     };
@@ -146,13 +227,13 @@ fn decode_png(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     let upper = |words: Vec<u16>| words.iter().map(|word| (word >> 8) as u8).collect();
     Ok(match picture {
         DynamicImage::ImageLuma8(grey) => Pixels::Grey(grey.into_raw()),
-        DynamicImage::ImageLumaA8(pixels) => Pixels::Grey(every::<2, 1, u8>(&pixels)),
         DynamicImage::ImageRgb8(rgb) => Pixels::Rgb(rgb.into_raw()),
-        DynamicImage::ImageRgba8(pixels) => Pixels::Rgb(every::<4, 3, u8>(&pixels)),
         DynamicImage::ImageLuma16(grey) => Pixels::Grey(upper(grey.into_raw())),
-        DynamicImage::ImageLumaA16(pixels) => Pixels::Grey(upper(every::<2, 1, u16>(&pixels))),
         DynamicImage::ImageRgb16(rgb) => Pixels::Rgb(upper(rgb.into_raw())),
-        DynamicImage::ImageRgba16(pixels) => Pixels::Rgb(upper(every::<4, 3, u16>(&pixels))),
+        DynamicImage::ImageLumaA8(pixels) => alpha::grey(file, &pixels, background)?,
+        DynamicImage::ImageRgba8(pixels) => alpha::color(file, &pixels, background)?,
+        DynamicImage::ImageLumaA16(pixels) => alpha::grey(file, &pixels, background)?,
+        DynamicImage::ImageRgba16(pixels) => alpha::color(file, &pixels, background)?,
         other => {
             return Err(DataError::Decode {
                 file: file.to_owned(),
@@ -162,27 +243,18 @@ fn decode_png(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     })
 }
 
-/// The first `K` of every `N` values.
-fn every<const N: usize, const K: usize, T: Copy>(values: &[T]) -> Vec<T> {
-    let (pixels, _) = values.as_chunks::<N>();
-    pixels
-        .iter()
-        .flat_map(|pixel| &pixel[..K])
-        .copied()
-        .collect()
-}
-
 fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
     let refused = |reason: String| DataError::Decode {
         file: file.to_owned(),
         reason,
     };
+    let clean = jpeg::clean(file, bytes)?;
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(MAX_SIDE as usize)
         .set_max_height(MAX_SIDE as usize)
         .jpeg_set_max_scans(MAX_SCANS);
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(Cursor::new(&clean[..]), options);
     decoder
         .decode_headers()
         .map_err(|error| refused(error.to_string()))?;

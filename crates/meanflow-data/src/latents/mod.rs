@@ -4,7 +4,7 @@
 //! - `moments.npy`, `[N, 2·C, H, W]`: mean, then logarithm of the variance, of the encoder's normal law; or, without
 //!   it, `means.npy`, `[N, C, H, W]`: the means alone; `<f2` or `<f4`;
 //! - `moments_flip.npy` (or `means_flip.npy`), if wanted: the same of the mirrored pictures;
-//! - `labels.npy`, `[N]`, `<i8`, unless there are no classes;
+//! - `labels.npy`, `[N]`, of any integer type, unless there are no classes;
 //! - `latents.toml`: what the numbers are, [`Facts`];
 //!
 //! or all of it is one file, `latents.safetensors`, or of another name when it is opened itself: tensors `moments` or `means`,
@@ -14,13 +14,16 @@
 
 mod tensors;
 
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use meanflow_core::random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-use crate::npy::{self, NpyData};
+use crate::file::open_regular;
+use crate::fingerprint::Fingerprint;
+use crate::npy;
+use crate::npy_header;
 use crate::rows::Rows;
 use crate::{DataError, Examples, Source, write_bytes};
 
@@ -41,6 +44,14 @@ pub const MOMENTS_FLIP: &str = "moments_flip.npy";
 pub const LABELS: &str = "labels.npy";
 /// What the numbers are.
 const FACTS: &str = "latents.toml";
+/// All of it in one file.
+const TENSORS: &str = "latents.safetensors";
+/// Scales that latents of variance about 1 can need: beyond them their numbers are something else.
+const SCALES: std::ops::RangeInclusive<f64> = 1e-6..=1e6;
+/// Most classes where nobody says how many: larger labels are something else.
+const MOST_CLASSES: usize = 1_000_000;
+/// Most samples whose numbers go into a fingerprint.
+const SOME: usize = 256;
 
 /// `latents.toml`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -81,7 +92,7 @@ pub struct Latents {
 }
 
 impl Latents {
-    /// Opens a folder or a safetensors file; with `flip` every row of a draw is mirrored or not, with even odds. The labels are read, all
+    /// Opens a folder or a safetensors file of latents in so many classes; with `flip` every row of a draw is mirrored or not, with even odds. The labels are read, all
     /// else stays on the disk.
     ///
     /// # Errors
@@ -89,18 +100,31 @@ impl Latents {
     /// than described above, for a label outside `0..classes` and for unusable facts; [`DataError::Length`] for a file
     /// whose length is not what its header says.
     pub fn open(folder: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
-        let tensors = folder.join("latents.safetensors");
-        if folder.is_file() {
-            return Self::open_tensors(folder, classes, flip);
+        Self::open_with(folder, Some(classes), flip)
+    }
+
+    /// As [`Latents::open`] without flips, of whatever classes the labels say: the largest plus one, or none without labels.
+    ///
+    /// # Errors
+    /// As [`Latents::open`].
+    pub fn open_as_found(folder: &Path) -> Result<Self, DataError> {
+        Self::open_with(folder, None, false)
+    }
+
+    fn open_with(folder: &Path, classes: Option<usize>, flip: bool) -> Result<Self, DataError> {
+        let tensors = folder.join(TENSORS);
+        if folder.is_dir() && !tensors.exists() {
+            return Self::open_arrays(folder, classes, flip);
         }
-        if tensors.is_file() {
-            return Self::open_tensors(&tensors, classes, flip);
-        }
-        Self::open_arrays(folder, classes, flip)
+        Self::open_tensors(
+            if folder.is_dir() { &tensors } else { folder },
+            classes,
+            flip,
+        )
     }
 
     /// Opens the arrays in a folder.
-    fn open_arrays(folder: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
+    fn open_arrays(folder: &Path, classes: Option<usize>, flip: bool) -> Result<Self, DataError> {
         let facts = read_facts(&folder.join(FACTS))?;
         let moments = folder.join(MOMENTS);
         let has_variances = moments.is_file();
@@ -110,30 +134,35 @@ impl Latents {
             folder.join("means.npy")
         };
         let first = Rows::open(&path)?;
-        let labels = if classes == 0 {
-            Vec::new()
+        let labels_path = folder.join(LABELS);
+        let has_labels = classes.map_or(labels_path.is_file(), |classes| classes > 0);
+        let labels = if has_labels {
+            read_labels(&labels_path, first.count(), classes)?
         } else {
-            read_labels(&folder.join(LABELS), first.count(), classes)?
+            Vec::new()
         };
         let second = flip.then(|| Rows::open(&mirrored(&path))).transpose()?;
+        let classes = classes.unwrap_or_else(|| largest(&labels));
         Self::new((first, second), has_variances, (classes, labels), facts)
     }
 
     /// Opens the tensors of a safetensors file.
-    fn open_tensors(path: &Path, classes: usize, flip: bool) -> Result<Self, DataError> {
+    fn open_tensors(path: &Path, classes: Option<usize>, flip: bool) -> Result<Self, DataError> {
         let file = Tensors::open(path)?;
         let facts = file.facts()?;
         let has_variances = file.has("moments");
         let name = if has_variances { "moments" } else { "means" };
         let first = file.rows(name)?;
-        let labels = if classes == 0 {
-            Vec::new()
-        } else {
+        let has_labels = classes.map_or(file.has("labels"), |classes| classes > 0);
+        let labels = if has_labels {
             file.labels(first.count(), classes)?
+        } else {
+            Vec::new()
         };
         let second = flip
             .then(|| file.rows(&format!("{name}_flip")))
             .transpose()?;
+        let classes = classes.unwrap_or_else(|| largest(&labels));
         Self::new((first, second), has_variances, (classes, labels), facts)
     }
 
@@ -203,8 +232,23 @@ impl Source for Latents {
         Some(&self.facts)
     }
 
+    fn fingerprint(&self) -> Result<String, DataError> {
+        let mut hash = Fingerprint::new("latents");
+        hash.sizes(&self.shape);
+        hash.sizes(&[self.len(), self.classes, self.files.len()]);
+        hash.text(&self.facts.vae);
+        hash.numbers(&[self.facts.scale, self.facts.shift].map(f64::to_bits));
+        hash.labels(&self.labels);
+        for index in (0..self.len()).step_by(self.len().div_ceil(SOME)) {
+            for file in &self.files {
+                hash.values(&file.row(index)?);
+            }
+        }
+        Ok(hash.finish())
+    }
+
     fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut stream = Stream::new(seed, Purpose::Augment, step);
+        let mut stream = Stream::new(seed, Purpose::Posterior, step);
         let files: Vec<&Rows> = indices
             .iter()
             .map(|_| &self.files[stream.below(self.files.len() as u64) as usize])
@@ -217,6 +261,10 @@ impl Source for Latents {
         for ((values, file), &index) in values.chunks_exact_mut(size).zip(files).zip(indices) {
             assert!(index < self.len(), "sample {index} of {}", self.len());
             self.sample(&file.row(index)?, values);
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let expected = "a finite number once it is scaled";
+                return Err(DataError::field(file.path(), 0, "latent", expected, value));
+            }
         }
         let labels = if self.classes == 0 { &[] } else { indices };
         Ok(Examples {
@@ -262,33 +310,47 @@ fn refuse_difference(plain: &Rows, rows: &Rows) -> Result<(), DataError> {
     Err(DataError::field(rows.path(), 0, "shape", expected, got))
 }
 
-fn read_labels(path: &Path, count: usize, classes: usize) -> Result<Vec<i64>, DataError> {
+/// Whether there are latents in a folder.
+pub(crate) fn is_there(folder: &Path) -> bool {
+    [FACTS, TENSORS]
+        .iter()
+        .any(|name| folder.join(name).is_file())
+}
+
+/// As many classes as the largest label needs.
+fn largest(labels: &[i64]) -> usize {
+    labels.iter().max().map_or(0, |&label| label as usize + 1)
+}
+
+fn read_labels(path: &Path, count: usize, classes: Option<usize>) -> Result<Vec<i64>, DataError> {
     let array = npy::read(path, 8 * count as u64)?;
-    let NpyData::I64(labels) = array.data else {
-        let (field, expected, got) = ("element type", "'<i8'", "another");
+    let Some(labels) = array.labels() else {
+        let (field, expected, got) = ("element type", "integers", "floating-point numbers");
         return Err(DataError::field(path, 0, field, expected, got));
     };
     if array.shape != [count] {
         let (expected, got) = (format!("[{count}]"), format!("{:?}", array.shape));
         return Err(DataError::field(path, 0, "shape", expected, got));
     }
-    let Some(place) = unknown(&labels, classes) else {
+    let Some((place, end)) = unknown(&labels, classes) else {
         return Ok(labels);
     };
-    let size = fs::metadata(path).map_err(DataError::io(path))?.len();
-    let offset = size.saturating_sub(8 * (count - place) as u64);
-    let (expected, got) = (format!("0..{classes}"), labels[place]);
+    let header = npy_header::read(&mut open_regular(path)?.0, path)?;
+    let offset = header.length + (place * header.dtype.bytes()) as u64;
+    let (expected, got) = (format!("0..{end}"), labels[place]);
     Err(DataError::field(path, offset, "label", expected, got))
 }
 
-/// Where a label stands that is not in `0..classes`.
-fn unknown(labels: &[i64], classes: usize) -> Option<usize> {
-    let known = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
-    labels.iter().position(|&label| !known(label))
+/// Where a label stands that is not in `0..classes`, or, of unknown classes, is more than a class; and the end of that range.
+fn unknown(labels: &[i64], classes: Option<usize>) -> Option<(usize, usize)> {
+    let end = classes.unwrap_or(MOST_CLASSES);
+    let known = |label: i64| usize::try_from(label).is_ok_and(|label| label < end);
+    let place = labels.iter().position(|&label| !known(label))?;
+    Some((place, end))
 }
 
 fn read_facts(path: &Path) -> Result<Facts, DataError> {
-    let size = fs::metadata(path).map_err(DataError::io(path))?.len();
+    let (file, size) = open_regular(path)?;
     if size > MAX_FACTS {
         return Err(DataError::Limit {
             file: path.to_owned(),
@@ -297,18 +359,26 @@ fn read_facts(path: &Path) -> Result<Facts, DataError> {
             got: size.into(),
         });
     }
-    let text = fs::read_to_string(path).map_err(DataError::io(path))?;
+    let mut text = String::new();
+    let read = file.take(MAX_FACTS).read_to_string(&mut text);
+    read.map_err(DataError::io(path))?;
     let refused = |error: &toml::de::Error| {
         let offset = error.span().map_or(0, |span| span.start) as u64;
         let expected = "vae = \"name\" and scale = number";
         DataError::field(path, offset, "text", expected, error.message())
     };
     let facts: Facts = toml::from_str(&text).map_err(|error| refused(&error))?;
-    if facts.scale.is_finite() && facts.scale > 0.0 && facts.shift.is_finite() {
-        return Ok(facts);
-    }
     let place = text.find("scale").unwrap_or(0) as u64;
-    let expected = "a number above 0, and a finite shift";
-    let got = format!("{} and {}", facts.scale, facts.shift);
+    refuse_facts(path, place, &facts)?;
+    Ok(facts)
+}
+
+/// Refuses a scale or shift that no latents have.
+fn refuse_facts(path: &Path, place: u64, facts: &Facts) -> Result<(), DataError> {
+    if SCALES.contains(&facts.scale) && facts.shift.abs() <= *SCALES.end() {
+        return Ok(());
+    }
+    let expected = "a number from 1e-6 to 1e6, and a shift of at most 1e6";
+    let got = format!("{:e} and {:e}", facts.scale, facts.shift);
     Err(DataError::field(path, place, "scale", expected, got))
 }

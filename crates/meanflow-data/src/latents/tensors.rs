@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use super::{Facts, unknown};
+use super::{Facts, refuse_facts, unknown};
 use crate::DataError;
+use crate::file::open_regular;
 use crate::npy::words;
 use crate::npy_header::DType;
 use crate::read_at::read_at;
@@ -29,8 +30,7 @@ impl Tensors {
     /// Opens a file; header and length must agree to the byte.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         let io = || DataError::io(path);
-        let mut file = File::open(path).map_err(io())?;
-        let size = file.metadata().map_err(io())?.len();
+        let (mut file, size) = open_regular(path)?;
         let length = |part, expected, got| DataError::Length {
             file: path.to_owned(),
             part,
@@ -91,32 +91,22 @@ impl Tensors {
             DataError::field(&self.path, 8, field, expected, got)
         };
         let vae = value("vae").ok_or_else(|| refuse("vae in the metadata", "a name", None))?;
-        let number = |key, field, expected, fits: fn(&f64) -> bool| {
+        let number = |key, field| {
             let number = value(key).and_then(|text| text.parse().ok());
-            number
-                .filter(fits)
-                .ok_or_else(|| refuse(field, expected, value(key)))
+            number.ok_or_else(|| refuse(field, "a number", value(key)))
         };
         let shift = match value("shift") {
             None => 0.0,
-            Some(_) => number(
-                "shift",
-                "shift in the metadata",
-                "a finite number",
-                |shift| shift.is_finite(),
-            )?,
+            Some(_) => number("shift", "shift in the metadata")?,
         };
-        Ok(Facts {
+        let facts = Facts {
             vae: vae.clone(),
-            scale: number(
-                "scale",
-                "scale in the metadata",
-                "a number above 0",
-                |scale| scale.is_finite() && *scale > 0.0,
-            )?,
+            scale: number("scale", "scale in the metadata")?,
             shift,
             vae_sha256: value("vae_sha256").cloned(),
-        })
+        };
+        refuse_facts(&self.path, 8, &facts)?;
+        Ok(facts)
     }
 
     /// The rows of a tensor of `F16` or `F32`.
@@ -132,31 +122,47 @@ impl Tensors {
         Rows::part(&self.path.join(name), file, (dtype, &info.shape), start)
     }
 
-    /// `labels`, `[count]` of `I64`, each in `0..classes`.
-    pub(super) fn labels(&self, count: usize, classes: usize) -> Result<Vec<i64>, DataError> {
+    /// `labels`, `[count]` of any integer type, each in `0..classes` where it is known how many there are.
+    pub(super) fn labels(
+        &self,
+        count: usize,
+        classes: Option<usize>,
+    ) -> Result<Vec<i64>, DataError> {
         let info = self.info("labels")?;
         let path = self.path.join("labels");
         let start = self.start + info.data_offsets.0 as u64;
-        if info.dtype != Dtype::I64 || info.shape != [count] {
-            let expected = format!("I64 of shape [{count}]");
-            let got = format!("{:?} of shape {:?}", info.dtype, info.shape);
-            return Err(DataError::field(&path, start, "labels", expected, got));
+        if info.shape != [count] {
+            let got = format!("{:?}", info.shape);
+            let expected = format!("[{count}]");
+            return Err(DataError::field(
+                &path,
+                start,
+                "shape of labels",
+                expected,
+                got,
+            ));
         }
-        let mut bytes = vec![0; 8 * count];
+        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
         read_at(&self.file, &mut bytes, start).map_err(DataError::io(&path))?;
-        let labels = words(&bytes, i64::from_le_bytes);
-        let Some(place) = unknown(&labels, classes) else {
+        let labels: Vec<i64> = match info.dtype {
+            Dtype::I64 => words(&bytes, i64::from_le_bytes),
+            Dtype::I32 => words(&bytes, |word| i32::from_le_bytes(word).into()),
+            Dtype::I16 => words(&bytes, |word| i16::from_le_bytes(word).into()),
+            Dtype::I8 => words(&bytes, |word| i8::from_le_bytes(word).into()),
+            Dtype::U32 => words(&bytes, |word| u32::from_le_bytes(word).into()),
+            Dtype::U16 => words(&bytes, |word| u16::from_le_bytes(word).into()),
+            Dtype::U8 => words(&bytes, |word| u8::from_le_bytes(word).into()),
+            other => {
+                let got = format!("{other:?}");
+                return Err(DataError::field(&path, start, "labels", "integers", got));
+            }
+        };
+        let Some((place, end)) = unknown(&labels, classes) else {
             return Ok(labels);
         };
-        let expected = format!("0..{classes}");
-        let at = start + 8 * place as u64;
-        Err(DataError::field(
-            &path,
-            at,
-            "label",
-            expected,
-            labels[place],
-        ))
+        let offset = start + (place * (bytes.len() / count)) as u64;
+        let (expected, got) = (format!("0..{end}"), labels[place]);
+        Err(DataError::field(&path, offset, "label", expected, got))
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, DataError> {

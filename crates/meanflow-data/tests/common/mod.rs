@@ -7,6 +7,7 @@ use meanflow_data::npz::Npz;
 use meanflow_data::{DataError, Picture};
 
 /// The folder that `fixtures/make.py` fills.
+#[allow(dead_code, reason = "not every test file needs it")]
 pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
@@ -29,4 +30,14 @@ pub(crate) fn refusal<T>(result: Result<T, DataError>, name: &str) -> DataError 
     let text = error.to_string();
     assert!(text.split(": ").next().unwrap().ends_with(name), "{text}");
     error
+}
+
+/// A chunk of a PNG file.
+#[allow(dead_code, reason = "not every test file needs it")]
+pub(crate) fn png_chunk(name: &[u8; 4], contents: &[u8]) -> Vec<u8> {
+    let named = [&name[..], contents].concat();
+    let mut chunk = (contents.len() as u32).to_be_bytes().to_vec();
+    chunk.extend(&named);
+    chunk.extend(crc32fast::hash(&named).to_be_bytes());
+    chunk
 }

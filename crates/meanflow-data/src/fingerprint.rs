@@ -1,0 +1,61 @@
+//! A hash that tells two data sets apart.
+
+use sha2::{Digest, Sha256};
+
+/// What was hashed until now; every part is preceded by its length, so that no two sequences of parts are the same.
+pub(crate) struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// A hash of data of a kind.
+    pub(crate) fn new(kind: &str) -> Self {
+        let mut hash = Self(Sha256::new());
+        hash.text(kind);
+        hash
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    pub(crate) fn numbers(&mut self, numbers: &[u64]) {
+        self.0.update((numbers.len() as u64).to_le_bytes());
+        numbers
+            .iter()
+            .for_each(|number| self.0.update(number.to_le_bytes()));
+    }
+
+    pub(crate) fn sizes(&mut self, sizes: &[usize]) {
+        self.numbers(&sizes.iter().map(|&size| size as u64).collect::<Vec<_>>());
+    }
+
+    pub(crate) fn labels(&mut self, labels: &[i64]) {
+        self.0.update((labels.len() as u64).to_le_bytes());
+        labels
+            .iter()
+            .for_each(|label| self.0.update(label.to_le_bytes()));
+    }
+
+    pub(crate) fn values(&mut self, values: &[f32]) {
+        self.0.update((values.len() as u64).to_le_bytes());
+        values
+            .iter()
+            .for_each(|value| self.0.update(value.to_bits().to_le_bytes()));
+    }
+
+    pub(crate) fn names(&mut self, names: Option<&[String]>) {
+        let names = names.unwrap_or_default();
+        self.sizes(&[names.len()]);
+        names.iter().for_each(|name| self.text(name));
+    }
+
+    /// The hash in lower-case hexadecimal.
+    pub(crate) fn finish(self) -> String {
+        let hash = self.0.finalize();
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,523 @@
+//! Archives and labels as other systems write them: nothing is lost in silence, and nothing taken for what it is not.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use common::{fixtures, refusal};
+use meanflow_data::latents::Latents;
+use meanflow_data::npy::{self, NpyData};
+use meanflow_data::npz::Npz;
+use meanflow_data::pack::{Packing, pack};
+use meanflow_data::renumber::{Renumbered, empty_classes};
+use meanflow_data::{Collection, DataError, Dataset, Links, Opened, Picture, Source, idx, open};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+fn zipped(path: &Path, members: &[(&str, &[u8])]) {
+    let mut archive = ZipWriter::new(fs::File::create(path).unwrap());
+    for (name, data) in members {
+        archive
+            .start_file(*name, SimpleFileOptions::default())
+            .unwrap();
+        archive.write_all(data).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+fn tarred(path: &Path, members: &[(&str, &[u8])]) {
+    let mut archive = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, data) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(data.len() as u64);
+        archive.append_data(&mut header, name, *data).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// A grey picture of 2×2 pixels.
+fn png(value: u8) -> Vec<u8> {
+    Picture::new([2, 2, 1], vec![value; 4])
+        .unwrap()
+        .to_png()
+        .unwrap()
+}
+
+fn zip_of(members: &[(&str, &[u8])]) -> Result<Collection, DataError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.zip");
+    zipped(&path, members);
+    Collection::open_zip(&path)
+}
+
+fn tar_of(members: &[(&str, &[u8])]) -> Result<Collection, DataError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    tarred(&path, members);
+    Collection::open_tar(&path)
+}
+
+#[test]
+fn what_macos_adds_is_passed_over_and_counted() {
+    let (picture, twin) = (png(1), b"\0\x05\x16\x07".to_vec());
+    let labels = br#"{"labels": [["a.png", 0]]}"#;
+    let members: [&[(&str, &[u8])]; 4] = [
+        &[("a.png", &picture), ("__MACOSX/._a.png", &twin)],
+        &[
+            ("a.png", &picture),
+            ("__MACOSX/._a.png", &twin),
+            ("dataset.json", labels),
+        ],
+        &[("x/a.png", &picture), ("x/._a.png", &twin)],
+        &[("x/a.png", &picture), ("x/.DS_Store", &twin)],
+    ];
+    for members in members {
+        for archive in [zip_of(members).unwrap(), tar_of(&members[..2]).unwrap()] {
+            assert_eq!((archive.len(), archive.ignored()), (1, 1), "{members:?}");
+        }
+    }
+    assert_eq!(zip_of(members[1]).unwrap().labels(), [0]);
+}
+
+#[test]
+fn labels_are_found_from_the_top_and_from_their_folder() {
+    let picture = png(1);
+    let with = |json: &str, name: &str| {
+        zip_of(&[
+            ("d/a.png", &picture),
+            ("d/b.png", &picture),
+            (name, json.as_bytes()),
+        ])
+    };
+    let from_folder = r#"{"labels": [["b.png", 1], ["a.png", 0]]}"#;
+    let from_top = r#"{"labels": [["d/b.png", 1], ["d/a.png", 0]]}"#;
+    for (json, name) in [
+        (from_folder, "d/dataset.json"),
+        (from_top, "d/dataset.json"),
+        (from_top, "dataset.json"),
+    ] {
+        let archive = with(json, name).unwrap();
+        assert_eq!(
+            (archive.labels(), archive.ignored()),
+            (&[0, 1][..], 0),
+            "{name}"
+        );
+        assert!(archive.remarks().is_empty());
+    }
+    let stray = r#"{"labels": [["b.png", 1], ["a.png", 0], ["c.png", 7], ["e.png", 7]]}"#;
+    let archive = with(stray, "d/dataset.json").unwrap();
+    assert_eq!(archive.classes(), 2);
+    let remarks = archive.remarks().join("\n");
+    assert!(
+        remarks.contains("2 files") && remarks.contains("c.png"),
+        "{remarks}"
+    );
+    refusal(
+        with(r#"{"labels": [["a.png", 0]]}"#, "d/dataset.json"),
+        "dataset.json",
+    );
+    let two = zip_of(&[
+        ("a.png", &picture),
+        ("dataset.json", b"{}"),
+        ("d/dataset.json", b"{}"),
+    ]);
+    assert!(two.unwrap_err().to_string().contains("d/dataset.json"));
+}
+
+#[test]
+fn folders_in_an_archive_are_classes_where_there_are_no_labels() {
+    let picture = png(1);
+    let of = |names: &[&str]| {
+        let members: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &picture[..])).collect();
+        zip_of(&members).unwrap()
+    };
+    let names = |archive: &Collection| archive.class_names().map(|names| names.join(" "));
+    let archive = of(&["top/dog/1.png", "top/cat/1.png", "top/cat/x/2.png"]);
+    assert_eq!(
+        (archive.labels(), names(&archive)),
+        (&[0, 0, 1][..], Some("cat dog".to_owned()))
+    );
+    let mixed = of(&["1.png", "cat/1.png"]);
+    assert_eq!((mixed.classes(), mixed.remarks().len()), (0, 1));
+    let flat = of(&["top/1.png", "top/2.png"]);
+    assert_eq!((flat.classes(), flat.remarks().len()), (0, 0));
+}
+
+#[test]
+fn folders_that_are_numbers_are_sorted_as_numbers_and_others_as_torchvision_does() {
+    let order = |names: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join("1.png"), png(1)).unwrap();
+        }
+        let opened = Collection::open_folder(folder.path()).unwrap();
+        (
+            opened.class_names().unwrap().join(" "),
+            opened.remarks().len(),
+        )
+    };
+    let numbers: Vec<String> = (0..12).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    assert_eq!(order(&names), ("0 1 2 3 4 5 6 7 8 9 10 11".to_owned(), 1));
+    assert_eq!(order(&["00", "01", "10"]), ("00 01 10".to_owned(), 0));
+    assert_eq!(order(&["10", "9", "a"]), ("10 9 a".to_owned(), 0));
+    assert_eq!(
+        order(&["class10", "class9", "Class8"]),
+        ("Class8 class10 class9".to_owned(), 0)
+    );
+}
+
+#[test]
+fn a_label_may_have_parts_before_its_ending() {
+    let picture = png(1);
+    let labels = |inner: &str, end: &str| {
+        let members = [
+            (format!("k0.{inner}png"), picture.clone()),
+            (format!("k0.{end}"), b"1".to_vec()),
+            (format!("k1.{inner}png"), picture.clone()),
+            (format!("k1.{end}"), b"0\n".to_vec()),
+        ];
+        let members: Vec<_> = members
+            .iter()
+            .map(|(name, data)| (&**name, &data[..]))
+            .collect();
+        tar_of(&members).unwrap()
+    };
+    for (inner, end) in [
+        ("", "cls"),
+        ("image.", "label.cls"),
+        ("", "cls.txt"),
+        ("", "CLS"),
+    ] {
+        assert_eq!(labels(inner, end).labels(), [1, 0], "{end}");
+    }
+    let missed = labels("", "label");
+    assert_eq!(missed.classes(), 0);
+    assert!(missed.remarks()[0].contains("KEY.cls") && missed.remarks()[0].contains("k0.label"));
+    let two = tar_of(&[("k.png", &picture), ("k.a.cls", b"1"), ("k.b.cls", b"2")]);
+    assert!(two.unwrap_err().to_string().contains("one .cls"));
+}
+
+#[test]
+fn names_of_classes_go_through_a_packed_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["b, c", "ä"] {
+        let class = folder.path().join("in").join(name);
+        fs::create_dir_all(&class).unwrap();
+        fs::write(class.join("1.png"), png(3)).unwrap();
+    }
+    let pictures = Collection::open(&folder.path().join("in")).unwrap();
+    let archive = folder.path().join("out.ZIP");
+    pack(&pictures, Packing::AsTheyAre, &archive, |_| ()).unwrap();
+    let packed = Collection::open(&archive).unwrap();
+    assert_eq!(packed.class_names(), pictures.class_names());
+    assert_eq!(packed.labels(), [0, 1]);
+}
+
+#[test]
+fn files_of_mnist_are_found_with_dots_and_named_where_they_are_not() {
+    let fixture = fixtures().join("idx");
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &str, to: &str| fs::copy(fixture.join(from), folder.path().join(to)).unwrap();
+    copy("train-labels-idx1-ubyte.gz", "train-labels.idx1-ubyte.gz");
+    copy(
+        "train-images-idx3-ubyte.gz",
+        "emnist-train-images-idx3-ubyte.gz",
+    );
+    let error = idx::read_directory(folder.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("train-images-idx3-ubyte") && error.contains("emnist-train-images"),
+        "{error}"
+    );
+    copy("train-images-idx3-ubyte.gz", "train-images.idx3-ubyte.gz");
+    let found = idx::read_directory(folder.path()).unwrap();
+    let plain = idx::read_directory(&fixture).unwrap();
+    assert_eq!(found.fingerprint(), plain.fingerprint());
+    assert!(matches!(
+        open(folder.path(), Links::Inside),
+        Ok(Opened::Samples(_))
+    ));
+}
+
+/// A `.npy` array of two labels, 1 and 200 or as much of it as fits.
+fn labels_of(dtype: &str, bytes: &[u8]) -> Result<npy::NpyArray, DataError> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (2,), }}");
+    while (text.len() + 11) % 64 != 0 {
+        text.push(' ');
+    }
+    let start = [
+        b"\x93NUMPY\x01\0",
+        &(text.len() as u16 + 1).to_le_bytes()[..],
+    ]
+    .concat();
+    let path = folder.path().join("labels.npy");
+    fs::write(&path, [&start, text.as_bytes(), b"\n", bytes].concat()).unwrap();
+    npy::read(&path, 1 << 10)
+}
+
+#[test]
+fn labels_of_any_integer_type_are_labels() {
+    let cases: [(&str, Vec<u8>, [i64; 2]); 8] = [
+        ("|u1", vec![1, 200], [1, 200]),
+        ("|i1", vec![1, 200], [1, -56]),
+        ("<i2", [1_i16, -2].map(i16::to_le_bytes).concat(), [1, -2]),
+        (
+            "<u2",
+            [1_u16, 60_000].map(u16::to_le_bytes).concat(),
+            [1, 60_000],
+        ),
+        (
+            "<i4",
+            [1_i32, -70_000].map(i32::to_le_bytes).concat(),
+            [1, -70_000],
+        ),
+        (
+            "<u4",
+            [1_u32, u32::MAX].map(u32::to_le_bytes).concat(),
+            [1, u32::MAX.into()],
+        ),
+        (
+            "<i8",
+            [1_i64, i64::MIN].map(i64::to_le_bytes).concat(),
+            [1, i64::MIN],
+        ),
+        ("<u8", [1_u64, 7].map(u64::to_le_bytes).concat(), [1, 7]),
+    ];
+    for (dtype, bytes, expected) in cases {
+        assert_eq!(
+            labels_of(dtype, &bytes).unwrap().labels().unwrap(),
+            expected,
+            "{dtype}"
+        );
+    }
+    let large = [1_u64, u64::MAX].map(u64::to_le_bytes).concat();
+    assert!(
+        labels_of("<u8", &large)
+            .unwrap_err()
+            .to_string()
+            .contains("2⁶³")
+    );
+    assert!(
+        labels_of(">i4", &[0; 8])
+            .unwrap_err()
+            .to_string()
+            .contains("little-endian")
+    );
+    let floats = labels_of("<f4", &[0; 8]).unwrap();
+    assert!(matches!(floats.data, NpyData::F32(_)) && floats.labels().is_none());
+}
+
+#[test]
+fn fortran_order_is_refused_in_words_of_numpy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npy");
+    let text = "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }\n";
+    let start = [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..]].concat();
+    fs::write(&path, [&start, text.as_bytes(), &[0; 4]].concat()).unwrap();
+    let error = refusal(npy::read(&path, 1 << 10), "a.npy").to_string();
+    assert!(
+        error.contains("Fortran") && error.contains("ascontiguousarray"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_archive_of_arrays_may_hold_notes_but_no_bomb() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npz");
+    let header = |count: usize| {
+        let text = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}\n");
+        [
+            b"\x93NUMPY\x01\0",
+            &(text.len() as u16).to_le_bytes()[..],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    zipped(
+        &path,
+        &[
+            ("note.json", b"{}"),
+            ("x.npy", &[header(3), vec![1, 2, 3]].concat()),
+        ],
+    );
+    let mut archive = Npz::open(&path, 1 << 30).unwrap();
+    assert_eq!(archive.names(), ["x"]);
+    assert_eq!(archive.read("x").unwrap().labels().unwrap(), [1, 2, 3]);
+    // 80 MiB of zeros, in 80 kB.
+    let zeros = 80 << 20;
+    zipped(
+        &path,
+        &[("x.npy", &[header(zeros), vec![0; zeros]].concat())],
+    );
+    let error = Npz::open(&path, 1 << 30).unwrap().read("x").unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DataError::Limit {
+                what: "inflated size in bytes",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// The same in MNIST's format.
+#[test]
+fn a_gzipped_file_of_mnist_may_be_no_bomb() {
+    let folder = tempfile::tempdir().unwrap();
+    let zeros = 80 << 20;
+    let sizes = [80_u32 << 10, 32, 32].map(u32::to_be_bytes).concat();
+    let mut deflate = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    deflate
+        .write_all(&[&[0, 0, 8, 3][..], &sizes, &vec![0; zeros]].concat())
+        .unwrap();
+    let images = folder.path().join("train-images-idx3-ubyte.gz");
+    fs::write(&images, deflate.finish().unwrap()).unwrap();
+    let error = idx::read_pair(&images, &images).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DataError::Limit {
+                what: "inflated size in bytes",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn latents_are_opened_with_whatever_classes_they_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, shape: &[usize], data| {
+        npy::write(&folder.path().join(name), npy::NpyView { shape, data }).unwrap();
+    };
+    write("means.npy", &[3, 1, 2, 2], npy::NpySlice::F32(&[0.5; 12]));
+    let facts = |text: &str| fs::write(folder.path().join("latents.toml"), text).unwrap();
+    facts("vae = \"x\"\nscale = 0.5\n");
+    assert_eq!(Latents::open_as_found(folder.path()).unwrap().classes(), 0);
+    write("labels.npy", &[3], npy::NpySlice::U8(&[0, 4, 1]));
+    let found = Latents::open_as_found(folder.path()).unwrap();
+    assert_eq!((found.classes(), found.labels()), (5, &[0, 4, 1][..]));
+    assert_eq!(
+        Latents::open(folder.path(), 5, false).unwrap().labels(),
+        [0, 4, 1]
+    );
+    assert!(matches!(
+        open(folder.path(), Links::Inside),
+        Ok(Opened::Samples(_))
+    ));
+    for scale in ["1e300", "1e-30", "0.0", "-1.0", "inf", "nan"] {
+        facts(&format!("vae = \"x\"\nscale = {scale}\n"));
+        refusal(Latents::open_as_found(folder.path()), "latents.toml");
+    }
+}
+
+#[test]
+fn classes_without_samples_are_found_and_can_be_left_out() {
+    let bytes = (0..5).collect::<Vec<u8>>();
+    let data = Dataset::from_pictures(bytes, [1, 1, 1], vec![4, 1, 1, 4, 2], 6).unwrap();
+    assert_eq!(empty_classes(&data), [0, 3, 5]);
+    let renumbered = Renumbered::new(Box::new(data.clone()));
+    assert_eq!(
+        (renumbered.classes(), renumbered.labels()),
+        (3, &[2, 0, 0, 2, 1][..])
+    );
+    assert_eq!(renumbered.class_names().unwrap(), ["1", "2", "4"]);
+    assert_eq!(empty_classes(&renumbered), [0_usize; 0]);
+    let drawn = renumbered.draw(&[4, 0], 0, 0).unwrap();
+    let plain = data.batch(&[4, 0]);
+    assert_eq!((drawn.labels, drawn.values), (vec![1, 2], plain.values));
+    assert!(renumbered.remarks()[0].contains("0 is 1, 1 is 2, 2 is 4"));
+}
+
+/// The fingerprints of a folder, a zip and a tar archive of these grey pictures.
+fn fingerprints(pictures: &[(&str, u8)]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value) in pictures {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png(*value)).unwrap();
+    }
+    let mut found = vec![
+        Collection::open_folder(folder.path())
+            .unwrap()
+            .fingerprint()
+            .unwrap(),
+    ];
+    for (end, write) in [
+        ("zip", zipped as fn(&Path, &[(&str, &[u8])])),
+        ("tar", tarred),
+    ] {
+        let path = folder.path().join(format!("a.{end}"));
+        let files: Vec<_> = pictures
+            .iter()
+            .map(|(name, value)| (*name, png(*value)))
+            .collect();
+        let members: Vec<_> = files
+            .iter()
+            .map(|(name, data)| (*name, &data[..]))
+            .collect();
+        write(&path, &members);
+        found.push(Collection::open(&path).unwrap().fingerprint().unwrap());
+    }
+    found
+}
+
+/// The law of a fingerprint: it is that of the data, not of their place, and every change is another one.
+#[test]
+fn a_fingerprint_is_of_the_data_and_not_of_their_place() {
+    let plain = fingerprints(&[("a/1.png", 7), ("b/2.png", 9)]);
+    assert_eq!(plain, fingerprints(&[("a/1.png", 7), ("b/2.png", 9)]));
+    let changes: [&[(&str, u8)]; 4] = [
+        &[("a/1.png", 7), ("b/2.png", 8)],
+        &[("a/1.png", 7), ("b/3.png", 9)],
+        &[("a/1.png", 7), ("c/2.png", 9)],
+        &[("a/1.png", 7), ("b/2.png", 9), ("b/3.png", 9)],
+    ];
+    for change in changes {
+        let other = fingerprints(change);
+        assert!(
+            plain.iter().zip(&other).all(|(one, other)| one != other),
+            "{change:?}"
+        );
+    }
+    let samples = |labels, value| {
+        Dataset::from_pictures(vec![1, value], [1, 1, 1], labels, 2)
+            .unwrap()
+            .fingerprint()
+    };
+    assert_ne!(samples(vec![0, 1], 2), samples(vec![1, 0], 2));
+    assert_ne!(samples(vec![0, 1], 2), samples(vec![0, 1], 3));
+}
+
+#[test]
+fn one_function_opens_whatever_a_path_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    tarred(&root.join("SHARD.TAR"), &[("a.png", &png(1))]);
+    assert!(matches!(open(root, Links::Inside), Ok(Opened::Pictures(found)) if found.len() == 1));
+    assert!(matches!(
+        open(&root.join("SHARD.TAR"), Links::Inside),
+        Ok(Opened::Pictures(_))
+    ));
+    assert!(matches!(
+        open(Path::new("digits"), Links::Inside),
+        Ok(Opened::Samples(_))
+    ));
+    let fixture = fixtures().join("moments.safetensors");
+    let Opened::Samples(latents) = open(&fixture, Links::Inside).unwrap() else {
+        panic!("latents are samples")
+    };
+    assert!(latents.latents().is_some());
+    fs::write(root.join("a.tar.gz"), "x").unwrap();
+    let error = refusal(open(&root.join("a.tar.gz"), Links::Inside), "a.tar.gz").to_string();
+    assert!(error.contains("unpacked"), "{error}");
+    refusal(open(&root.join("nothing"), Links::Inside), "nothing");
+}
