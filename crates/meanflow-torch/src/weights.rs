@@ -260,6 +260,11 @@ fn open(path: &Path) -> Result<Opened, TorchError> {
         path: path.to_owned(),
         source,
     };
+    // Looked at first: opening a pipe waits for its writer already.
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        let text = "expected a safetensors file, got a folder, a pipe or a device";
+        return Err(file_error(path, text.to_owned()));
+    }
     let mut file = File::open(path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
     let mut length = [0; 8];
