@@ -1,7 +1,7 @@
 //! The command line, as it is typed.
 
 use std::convert::Infallible;
-use std::num::{NonZeroUsize, ParseIntError};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use meanflow_train::Resume;
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
 use crate::commands::pictures::{Pack, Stats, Verify};
+use crate::commands::show::Show;
 use crate::route::Route;
 use crate::seeds::Seeds;
 
@@ -97,7 +98,8 @@ pub(crate) struct Sample {
     /// Seeds and ranges of seeds, both ends included, such as 0-63,100
     #[arg(long)]
     pub(crate) seeds: Seeds,
-    /// A class, `none`, `balanced` (seed s has class s mod classes) or `data` (the label of sample s of the training data)
+    /// `balanced` (seed s has class s mod classes), `data` (the label of sample s of the training data), `none`, or classes by name or
+    /// number with commas between, such as cat,dog or 1,2,3: seed s has the one at place s mod their count; a name counts before a number
     #[arg(long, value_name = "CLASS", default_value = "balanced")]
     pub(crate) class: Class,
     #[command(flatten)]
@@ -140,7 +142,7 @@ pub(crate) struct Interpolate {
     /// Number of samples, both ends included
     #[arg(long, value_name = "N", default_value = "9")]
     pub(crate) count: NonZeroUsize,
-    /// The class of all samples, or `none`
+    /// The class of all samples, by name or number, or `none`
     #[arg(long, value_name = "CLASS", default_value = "none")]
     pub(crate) class: Class,
     #[command(flatten)]
@@ -358,6 +360,7 @@ pub(crate) enum DataWhat {
     Verify(Verify),
     Stats(Stats),
     Pack(Pack),
+    Show(Show),
 }
 
 #[derive(Debug, clap::Args)]
@@ -404,23 +407,24 @@ impl FromStr for ResumeFrom {
 }
 
 /// Which class a sample is asked to have.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Class {
     Balanced,
     Data,
     Without,
-    Only(i64),
+    /// Names or numbers: seed s has the one at place s, from the start again after the last.
+    Listed(Vec<String>),
 }
 
 impl FromStr for Class {
-    type Err = ParseIntError;
+    type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+    fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(match text {
             "balanced" => Self::Balanced,
             "data" => Self::Data,
             "none" => Self::Without,
-            number => Self::Only(number.parse()?),
+            listed => Self::Listed(listed.split(',').map(str::to_owned).collect()),
         })
     }
 }

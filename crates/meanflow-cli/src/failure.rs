@@ -24,6 +24,11 @@ const DEVICE: u8 = 8;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// Data that were looked at and cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Damaged(pub(crate) String);
+
 /// Prints the error with its causes and, where one is known, a way out; returns the exit code.
 pub(crate) fn report(error: &Error) -> u8 {
     let mut text = error.to_string();
@@ -66,6 +71,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if error.is::<ConfigError>() {
         return Some(CONFIG);
     }
+    if error.is::<Damaged>() {
+        return Some(DATA);
+    }
     error.downcast_ref::<DataError>().map(code_of_data)
 }
 
@@ -73,6 +81,7 @@ fn code_of_train(error: &TrainError) -> Option<u8> {
     match error {
         TrainError::Config(_) | TrainError::Changed { .. } => Some(CONFIG),
         TrainError::Data(error) => Some(code_of_data(error)),
+        TrainError::DataChanged { .. } => Some(DATA),
         TrainError::Torch(error) => code_of_torch(error),
         TrainError::InUse { .. }
         | TrainError::NotARun { .. }
@@ -123,6 +132,11 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         Some(TrainError::Changed { .. }) => {
             return Some(
                 "undo the changes to go on with this run, accept them with --allow-changes KEY,…, or begin another run with --out DIR",
+            );
+        }
+        Some(TrainError::DataChanged { .. }) => {
+            return Some(
+                "put the data back as they were to go on with this run, accept them with --allow-changes data, or begin another run with --out DIR",
             );
         }
         Some(TrainError::InUse { .. }) => {

@@ -123,6 +123,7 @@ impl Observer for Progress {
                 ));
                 self.start(step, steps);
             }
+            Event::Remark(text) => self.say(&format!("note: {text}")),
             Event::Rejected { path, reason } => {
                 self.say(&format!(
                     "warning: {} is damaged and passed over: {reason}",

@@ -8,7 +8,7 @@ use crate::config::{RateConfig, TrainConfig};
 
 /// Keys that decide when something is written or drawn or waited for, how fast, or how memory is saved, and nothing about
 /// the weights.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 10] = [
     "checkpoints",
     "compute.checkpoint_blocks",
     "compute.deferred",
@@ -17,6 +17,9 @@ const HARMLESS: [&str; 8] = [
     "training.log_every",
     "training.workers",
     "samples",
+    // Where the data lie, not what they are: a run knows them by their hash.
+    "data.path",
+    "data.follow_links",
 ];
 
 /// One line for every key that differs between the recipe a run was begun with and the present one, among those

@@ -36,6 +36,9 @@ pub struct State {
     pub seconds: f64,
     /// The resolved recipe, as text.
     pub recipe: String,
+    /// The hash of the data, as [`DataRecord`](crate::DataRecord) has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
     /// Changes of the recipe on the way, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<RecipeChange>,
@@ -296,6 +299,7 @@ mod tests {
             seconds: 0.1 + 0.2,
             recipe: "seed = 1".into(),
             changes: Vec::new(),
+            data: Some("0f".into()),
         }
     }
 

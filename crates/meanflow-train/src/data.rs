@@ -10,15 +10,17 @@ use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::latents::Latents;
+use meanflow_data::renumber::{Renumbered, empty_classes};
 use meanflow_data::{
-    BadPictures, Collection, DataError, Dataset, EpochOrder, Examples, PictureSet, Prefetch,
+    BadPictures, Collection, DataError, Dataset, EpochOrder, Examples, Links, PictureSet, Prefetch,
     Source, digits, idx, toy,
 };
 use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
 
 use crate::TrainError;
 use crate::config::{
-    CifarConfig, DataConfig, Expected, LatentsConfig, PicturesConfig, Share, TrainConfig,
+    CifarConfig, DataConfig, EmptyClasses, Expected, LatentsConfig, PicturesConfig, Share,
+    TrainConfig,
 };
 
 /// What a recipe's data is made of, known without reading it where the recipe or the format says it.
@@ -36,19 +38,83 @@ impl DataConfig {
     /// Opens or makes the data set.
     ///
     /// # Errors
-    /// With the file that is missing or damaged, or that does not hold what the recipe says.
+    /// With the file that is missing or damaged, or that does not hold what the recipe says; with the pictures that
+    /// can be transparent and the classes that no sample has, where the recipe does not say what to do with them.
     pub fn load(&self, seed: u64) -> Result<Box<dyn Source>, TrainError> {
-        Ok(match self {
+        let data: Box<dyn Source> = match self {
             Self::Digits { .. } => Box::new(digits::load()?),
             Self::Idx { path, expect, .. } => Box::new(pictures(path, expect.as_ref())?),
             Self::Cifar10(config) => Box::new(cifar(config, Variant::Ten)?),
             Self::Cifar100(config) => Box::new(cifar(config, Variant::Hundred)?),
-            Self::Folder(config) => Box::new(config.set(Collection::open_folder(&config.path)?)?),
-            Self::Zip(config) => Box::new(config.set(Collection::open_zip(&config.path)?)?),
-            Self::Tar(config) => Box::new(config.set(Collection::open_tar(&config.path)?)?),
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => {
+                let pictures = self.collection().expect("these kinds are collections")?;
+                Box::new(config.set(pictures)?)
+            }
             Self::Latents(config) => Box::new(latents(config)?),
             Self::Checkerboard { size } => Box::new(toy::checkerboard(size.get(), seed)?),
-        })
+        };
+        self.settle_classes(data)
+    }
+
+    /// The encoded pictures that the recipe names, looked at as it says; none for data of another kind.
+    pub fn collection(&self) -> Option<Result<Collection, DataError>> {
+        let (config, opened) = match self {
+            Self::Folder(config) => {
+                let links = if config.follow_links {
+                    Links::Follow
+                } else {
+                    Links::Inside
+                };
+                (config, Collection::open_folder_by(&config.path, links))
+            }
+            Self::Zip(config) => (config, Collection::open_zip(&config.path)),
+            Self::Tar(config) => (config, Collection::open_tar(&config.path)),
+            _ => return None,
+        };
+        Some(opened.map(|pictures| pictures.viewed(config.view())))
+    }
+
+    /// Refuses, keeps or leaves out classes that no sample has, as the recipe says.
+    fn settle_classes(&self, data: Box<dyn Source>) -> Result<Box<dyn Source>, TrainError> {
+        let may_say = matches!(self, Self::Idx { .. } | Self::Zip(_) | Self::Tar(_));
+        if !self.is_conditional() || !may_say {
+            return Ok(data);
+        }
+        let empty = empty_classes(&*data);
+        match self.empty_classes() {
+            _ if empty.is_empty() => Ok(data),
+            Some(EmptyClasses::Keep) => Ok(data),
+            Some(EmptyClasses::Renumber) => Ok(Box::new(Renumbered::new(data))),
+            None => {
+                let (classes, count) = (data.classes(), empty.len());
+                let error = DataError::Shape {
+                    what: "classes",
+                    expected: "a sample of every class, or data.empty_classes = \"renumber\" (without them) or \"keep\"".to_owned(),
+                    got: format!("{count} of {classes} classes without samples: {}", listed(&empty)),
+                };
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What a person should know of the data, a sentence each.
+    pub fn remarks(&self, data: &dyn Source) -> Vec<String> {
+        let mut remarks = data.remarks();
+        if self.is_conditional() {
+            let empty = empty_classes(data);
+            if !empty.is_empty() {
+                let classes = listed(&empty);
+                remarks.push(format!(
+                    "no sample has class {classes}: samples of it will be noise"
+                ));
+            }
+        } else if data.classes() > 0 {
+            let classes = data.classes();
+            remarks.push(format!(
+                "the data have {classes} classes, which the network is not given (data.conditional)"
+            ));
+        }
+        remarks
     }
 
     /// Shape, classes and number of the samples; reads files only where these are written nowhere else.
@@ -61,6 +127,7 @@ impl DataConfig {
             classes: variant.classes(),
             samples: cifar::TRAINING_PICTURES,
         };
+        let renumbered = self.empty_classes() == Some(EmptyClasses::Renumber);
         Ok(match self {
             Self::Cifar10(_) => cifar(Variant::Ten),
             Self::Cifar100(_) => cifar(Variant::Hundred),
@@ -68,14 +135,23 @@ impl DataConfig {
             Self::Idx {
                 expect: Some(expected),
                 ..
-            } => expected.facts(),
+            } if !renumbered => expected.facts(),
             _ => DataFacts::of(&*self.load(seed)?),
         })
     }
 }
 
+/// The first of some classes.
+fn listed(classes: &[usize]) -> String {
+    const SHOWN: usize = 10;
+    let shown: Vec<String> = classes.iter().take(SHOWN).map(usize::to_string).collect();
+    let more = if classes.len() > SHOWN { ", …" } else { "" };
+    shown.join(", ") + more
+}
+
 impl DataFacts {
-    fn of(data: &dyn Source) -> Self {
+    /// Those of data that are open.
+    pub fn of(data: &dyn Source) -> Self {
         Self {
             shape: data.shape().to_vec(),
             classes: data.classes(),
@@ -101,9 +177,18 @@ impl PicturesConfig {
             return Err(DataError::Shape {
                 what: "classes of the pictures",
                 expected: "at least one, for a network that is given the class".to_owned(),
-                got: format!("none in {}", self.path.display()),
+                got: format!(
+                    "none in {}; classes are read from {}{}",
+                    self.path.display(),
+                    pictures.labels_are(),
+                    pictures
+                        .remarks()
+                        .first()
+                        .map_or_else(String::new, |text| format!(" ({text})"))
+                ),
             });
         }
+        pictures.refuse_transparent()?;
         let bad = self
             .skip_damaged
             .map_or(BadPictures::Refuse, |share| BadPictures::Skip(share.get()));

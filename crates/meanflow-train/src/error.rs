@@ -110,6 +110,19 @@ pub enum TrainError {
         /// How many were drawn.
         of: usize,
     },
+    /// The data are not those that the run was begun with.
+    #[error(
+        "{}: the run was begun with other data: names, sizes, labels or contents of the samples differ (hash {}…, now {}…)",
+        path.display(), &before[..before.len().min(12)], &now[..now.len().min(12)]
+    )]
+    DataChanged {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The hash of the data that the run was begun with.
+        before: String,
+        /// That of the present data.
+        now: String,
+    },
     /// Loss or gradient were not finite, over and over.
     #[error(
         "the loss or its gradient was not finite in {skipped} steps in a row, the last of them step {step}"

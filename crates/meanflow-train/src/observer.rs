@@ -19,6 +19,8 @@ pub enum Event<'a> {
         /// Samples of the data set.
         samples: usize,
     },
+    /// Something that a person should know of the data, in a sentence.
+    Remark(&'a str),
     /// A newer checkpoint was damaged and is passed over.
     Rejected {
         /// Its folder.

@@ -17,6 +17,7 @@ use crate::files::{create_folder, free_space};
 use crate::metrics::MetricsLog;
 use crate::observer::{Event, Observer};
 use crate::options::{Resume, RunOptions};
+use crate::record::{self, DataRecord};
 use crate::run_dir::{RunDir, publish};
 use crate::samples::comparison;
 use crate::saver::{Save, Saver};
@@ -63,8 +64,16 @@ pub fn train_with(
     let end = options.max_time.map(|time| (Instant::now(), time));
     let data = config.data.load(config.seed)?;
     let samples = data.len();
+    for remark in config.data.remarks(&*data) {
+        observer.notice(Event::Remark(&remark));
+    }
+    let record = DataRecord::of(&*data)?;
+    let picture = record::picture(&*data, config.seed)?;
     let trainer = Trainer::new(config.clone(), data, device)?;
-    let mut run = Run::open(config, root, trainer, options, observer)?;
+    let mut run = Run::open(config, root, (trainer, record), options, observer)?;
+    if let Some(picture) = picture {
+        picture.write_png(&run.folder.data_picture())?;
+    }
     let (step, steps) = (run.trainer.steps_done(), run.config.training.steps.get());
     observer.notice(Event::Started {
         step,
@@ -95,6 +104,8 @@ struct Run {
     clock: Clock,
     changes: Vec<RecipeChange>,
     saver: Saver,
+    /// The hash of the data.
+    data: String,
     /// The damaged samples that the observer was told of.
     listed: BTreeSet<PathBuf>,
 }
@@ -103,7 +114,7 @@ impl Run {
     fn open(
         config: TrainConfig,
         root: &Path,
-        mut trainer: Trainer,
+        (mut trainer, record): (Trainer, DataRecord),
         options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
@@ -116,6 +127,9 @@ impl Run {
         let (mut bytes, mut seconds, mut changes) = (0, 0.0, Vec::new());
         if let Some(Checkpoint { path, state }) = &found.checkpoint {
             changes = accepted_changes(&config, path, state, options, observer)?;
+            if !options.allows("data") {
+                record.refuse_other(path, state.data.as_deref())?;
+            }
             trainer.read(path, state.step, state.skipped_in_row)?;
             seconds = state.seconds;
             if is_own {
@@ -128,6 +142,7 @@ impl Run {
         }
         folder.tidy()?;
         write_bytes(&folder.config(), config.to_toml().as_bytes())?;
+        record.write(folder.root())?;
         let (log, losses) = MetricsLog::open(&folder.metrics(), bytes)?;
         if !losses.is_empty() {
             let what = losses.to_string();
@@ -144,6 +159,7 @@ impl Run {
             clock,
             changes,
             saver: Saver::default(),
+            data: record.fingerprint,
             listed: BTreeSet::new(),
         };
         if let Some(checkpoint) = found.checkpoint.filter(|_| is_own) {
@@ -347,6 +363,7 @@ impl Run {
             seconds: self.clock.seconds(),
             recipe: self.config.to_toml(),
             changes: self.changes.clone(),
+            data: Some(self.data.clone()),
         };
         self.saver.start(Save {
             checkpoints: self.checkpoints.clone(),

@@ -85,6 +85,11 @@ impl RunDir {
         self.root.join("loss.svg")
     }
 
+    /// The picture of the data, as the network sees them.
+    pub fn data_picture(&self) -> PathBuf {
+        self.root.join("data.png")
+    }
+
     /// The picture of samples after `step` steps.
     pub fn samples(&self, step: u64) -> PathBuf {
         self.root.join(SAMPLES).join(format!("step-{step:06}.png"))

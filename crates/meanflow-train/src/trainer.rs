@@ -14,6 +14,7 @@ use crate::config::TrainConfig;
 use crate::data::Batches;
 use crate::learner::Learner;
 use crate::pending::{self, Numbers, Pending, StepReport};
+use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
 use crate::recorded::Recorded;
 use crate::samples::{Samples, balanced};
 use crate::saver::Snapshot;
@@ -27,6 +28,8 @@ pub struct Trainer {
     config: TrainConfig,
     batches: Batches,
     latents: Option<Facts>,
+    /// Of the classes that the network is given.
+    class_names: Option<Vec<String>>,
     learner: Learner,
     /// With `compute.graph`.
     recorded: Option<Recorded>,
@@ -52,6 +55,10 @@ impl Trainer {
         device::allow_tf32(config.compute.tf32);
         Ok(Self {
             latents: data.latents().cloned(),
+            class_names: data
+                .class_names()
+                .filter(|_| config.is_conditional())
+                .map(<[String]>::to_vec),
             batches: Batches::new(&config, data, device),
             learner,
             recorded: config.compute.graph.then(|| Recorded::new(device)),
@@ -285,9 +292,13 @@ impl Trainer {
         let mut metadata = BTreeMap::from([
             ("format".to_owned(), "meanflow".to_owned()),
             ("step".to_owned(), self.step.to_string()),
-            (RECIPE_KEY.to_owned(), self.config.to_toml()),
+            (RECIPE_KEY.to_owned(), self.config.shareable().to_toml()),
         ]);
         metadata.extend(decay.map(|decay| ("ema_decay".to_owned(), decay)));
+        metadata.extend(self.class_names.as_ref().map(|names| {
+            let json = serde_json::to_string(names).expect("names are representable in JSON");
+            (CLASS_NAMES_KEY.to_owned(), json)
+        }));
         metadata.extend(self.latents.as_ref().map(|facts| {
             let json = serde_json::to_string(facts).expect("facts are representable in JSON");
             (LATENTS_KEY.to_owned(), json)
@@ -296,8 +307,4 @@ impl Trainer {
     }
 }
 
-/// The key of a weights file's metadata under which the resolved recipe stands as TOML.
-pub const RECIPE_KEY: &str = "recipe";
-/// The key under which stands, as JSON, what the latents are that the model was trained on: [`Facts`].
-pub const LATENTS_KEY: &str = "latents";
 const OPTIMIZER: &str = "optimizer.safetensors";

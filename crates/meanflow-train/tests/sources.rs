@@ -118,7 +118,7 @@ fn data_that_is_missing_or_different_is_named() {
 fn idx_files_hold_what_the_recipe_expects() {
     const IDX: &str = r#"
 network = { kind = "dit", patch = 2, width = 8, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
-data = { kind = "idx", path = "FOLDER", conditional = true, expect = { shape = [1, 2, 4], classes = 3, samples = 2 } }
+data = { kind = "idx", path = "FOLDER", conditional = true, empty_classes = "keep", expect = { shape = [1, 2, 4], classes = 3, samples = 2 } }
 "#;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

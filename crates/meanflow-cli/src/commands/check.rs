@@ -8,7 +8,7 @@ use meanflow_torch::device_check::{self, Goldens, Verdict};
 use meanflow_torch::engine::Point;
 use meanflow_torch::golden::{self, Setting};
 use meanflow_torch::{Batch, Condition, Device, Engine, Kind, Model, Rows, Tensor};
-use meanflow_train::{RECIPE_KEY, TrainConfig, Trainer, weights_of};
+use meanflow_train::{TrainConfig, Trainer, recipe_of, weights_of};
 use tch::no_grad;
 
 use crate::args::{Check, CheckWhat, DeviceCheck, Golden};
@@ -180,12 +180,13 @@ fn subject(args: &Check, target: &Path, device: Device) -> anyhow::Result<(Train
     }
     let path = weights_of(target);
     let (model, metadata) = load_model(&path, device, &args.reading)?;
-    let recipe = metadata.get(RECIPE_KEY).ok_or_else(|| {
+    let recipe = recipe_of(&path, &metadata)?.ok_or_else(|| {
         Usage(
             "these weights do not say what they were trained on: check a recipe instead".to_owned(),
         )
     })?;
-    Ok((TrainConfig::parse(&path, recipe, &args.overrides)?, model))
+    let recipe = TrainConfig::parse(&path, &recipe.to_toml(), &args.overrides)?;
+    Ok((recipe, model))
 }
 
 /// A network as published starts at zero, where all routes agree: every parameter is drawn, so that every layer counts.

@@ -8,7 +8,8 @@ use std::path::Path;
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::npy::{NpySlice, NpyView};
 use meanflow_data::npz::{self, Compression};
-use meanflow_data::{DataError, Pictures};
+use meanflow_data::picture::numbered;
+use meanflow_data::{DataError, Pictures, write_bytes};
 use meanflow_train::{LATENTS_KEY, Samples};
 
 use crate::failure::Usage;
@@ -122,6 +123,33 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Writes `samples.csv` beside the pictures of a folder: seed, file, number and name of the class of each.
+pub(crate) fn write_index(
+    folder: &Path,
+    seeds: &[u64],
+    labels: &[i64],
+    names: Option<&[String]>,
+) -> Result<(), DataError> {
+    let mut text = "seed,file,class,class_name\n".to_owned();
+    for (place, &seed) in seeds.iter().enumerate() {
+        let label = labels.get(place).copied();
+        let name = label.and_then(|label| names?.get(usize::try_from(label).ok()?));
+        let name = name.map_or_else(String::new, |name| quoted(name));
+        let label = label.map_or_else(String::new, |label| label.to_string());
+        let file = numbered(seed);
+        text += &format!("{seed},{},{label},{name}\n", file.display());
+    }
+    write_bytes(&folder.join("samples.csv"), text.as_bytes())
+}
+
+/// A field of a CSV file, in quotes where it needs them.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
 }
 
 /// Whether the samples have the channels of pictures.

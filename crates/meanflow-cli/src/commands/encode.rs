@@ -5,15 +5,15 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
 use meanflow_data::decode::Channels;
-use meanflow_data::{BadPictures, Collection, PictureSet, Source, idx};
+use meanflow_data::{BadPictures, DataError, PictureSet, Source};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_train::latents::{encode, facts_of};
 use serde_json::json;
 
 use crate::args::Compute;
-use crate::commands::{named_data, open_device};
+use crate::commands::named_data::{self, Look, Named};
+use crate::commands::open_device;
 use crate::failure::Usage;
 use crate::output::say;
 use crate::progress::Count;
@@ -34,6 +34,8 @@ pub(crate) struct Encode {
     /// Read PNG and JPEG files, each cut to its centre square of N×N pixels as ADM does
     #[arg(long, value_name = "N")]
     size: Option<NonZeroUsize>,
+    #[command(flatten)]
+    look: Look,
     /// A VAE as diffusers writes it: a folder, or its weights (.safetensors) with config.json beside them
     #[arg(long, value_name = "DIR|FILE")]
     vae: PathBuf,
@@ -64,10 +66,7 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let weights = VaeFiles::of(&args.vae).weights;
     let name = args.name.clone().unwrap_or_else(|| name_of(&weights));
     let facts = facts_of(&vae, &name, &weights)?;
-    let data = match args.size {
-        Some(size) => pictures(&args.data, size)?,
-        None => named(&args.data)?,
-    };
+    let data = open(args)?;
     let start = Instant::now();
     let passes = if args.flip { 2 } else { 1 };
     let progress = Count::new(passes * data.len());
@@ -99,23 +98,28 @@ fn name_of(weights: &Path) -> String {
     )
 }
 
-/// Pictures of a recipe or a folder.
-fn named(data: &Path) -> anyhow::Result<Box<dyn Source>> {
-    if let Some(found) = named_data::open(data)? {
-        return Ok(found);
+/// Pictures of a recipe or of files, cut to one size where they are encoded.
+fn open(args: &Encode) -> anyhow::Result<Box<dyn Source>> {
+    let path = &args.data;
+    match (named_data::open(path, &args.look)?, args.size) {
+        (Named::Samples(samples), None) => Ok(samples),
+        (Named::Samples(samples), Some(_)) => {
+            let (shown, shape) = (path.display(), samples.shape());
+            let text = format!("--size: {shown} has samples of one shape already, {shape:?}");
+            Err(Usage(text).into())
+        }
+        (Named::Pictures(pictures), Some(size)) => {
+            pictures.refuse_transparent()?;
+            let set = PictureSet::new(pictures, size.get(), Channels::Color, BadPictures::Refuse)?;
+            Ok(Box::new(set))
+        }
+        (Named::Pictures(_), None) => {
+            let error = DataError::Shape {
+                what: "pictures to encode",
+                expected: "--size, which they are cut to".to_owned(),
+                got: format!("none for those in {}", path.display()),
+            };
+            Err(error.into())
+        }
     }
-    let context = || {
-        format!(
-            "{} is no recipe, has none of CIFAR's files (other pictures need --size), and",
-            data.display()
-        )
-    };
-    Ok(Box::new(idx::read_directory(data).with_context(context)?))
-}
-
-/// Pictures of any sizes, cut to one.
-fn pictures(data: &Path, size: NonZeroUsize) -> anyhow::Result<Box<dyn Source>> {
-    let collection = Collection::open(data)?;
-    let set = PictureSet::new(collection, size.get(), Channels::Color, BadPictures::Refuse)?;
-    Ok(Box::new(set))
 }

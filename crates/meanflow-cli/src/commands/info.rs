@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use meanflow_torch::weights::{self, TensorInfo, WeightsHeader};
-use meanflow_train::{RECIPE_KEY, fingerprint, weights_of};
+use meanflow_train::{CLASS_NAMES_KEY, RECIPE_KEY, class_names_of, fingerprint, weights_of};
 use serde_json::json;
 
 use crate::args::Info;
@@ -30,7 +30,8 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
             .collect();
         let report = json!({
             "file": path, "bytes": bytes, "sha256": sha256, "parameters": count(&header.tensors),
-            "content": content, "metadata": header.metadata, "tensors": tensors,
+            "content": content, "class_names": class_names_of(&header.metadata), "metadata": header.metadata,
+            "tensors": tensors,
         });
         say(format_args!("{report:#}"));
     } else {
@@ -67,7 +68,11 @@ fn text(header: &WeightsHeader) -> String {
         .map(|(dtype, tensors)| format!("{tensors} × {dtype}"))
         .collect();
     text += &format!("types       {}\n", types.join(", "));
-    for (key, value) in header.metadata.iter().filter(|(key, _)| *key != RECIPE_KEY) {
+    if let Some(names) = class_names_of(&header.metadata) {
+        text += &format!("classes     {}\n", listed(&names));
+    }
+    let is_shown = |key: &str| ![RECIPE_KEY, CLASS_NAMES_KEY].contains(&key);
+    for (key, value) in header.metadata.iter().filter(|(key, _)| is_shown(key)) {
         let shown: String = value.chars().take(LONGEST).collect();
         let rest = if shown.len() < value.len() { "…" } else { "" };
         text += &format!("{key:<11} {shown}{rest}\n");
@@ -79,6 +84,19 @@ fn text(header: &WeightsHeader) -> String {
         );
     }
     text
+}
+
+/// The first names with their numbers, and how many there are.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<String> = (0..names.len().min(20))
+        .map(|class| format!("{class} {}", names[class]))
+        .collect();
+    let more = if shown.len() < names.len() {
+        ", …"
+    } else {
+        ""
+    };
+    format!("{}: {}{more}", names.len(), shown.join(", "))
 }
 
 fn count(tensors: &[TensorInfo]) -> i64 {

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use meanflow_train::{Samples, weights_of};
+use meanflow_train::{Samples, class_names_of, weights_of};
 
 use crate::args::{Class, Interpolate};
+use crate::commands::classes;
 use crate::commands::destination::Output;
 use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
@@ -22,7 +23,8 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
     };
     let device = open_device(&args.compute)?;
     let (model, metadata) = load_model(&weights_of(&args.model), device, &args.reading)?;
-    let class = class(args.class, model.config().classes)?;
+    let names = class_names_of(&metadata);
+    let class = class(&args.class, model.config().classes, names.as_deref())?;
     let (grid, solver) = args.route.resolve();
     let start = Instant::now();
     let count = args.count.get();
@@ -43,16 +45,18 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
 }
 
 /// The one class of all samples; none for a model without classes.
-fn class(class: Class, classes: i64) -> Result<Option<i64>, Usage> {
+fn class(class: &Class, classes: i64, names: Option<&[String]>) -> Result<Option<i64>, Usage> {
     match class {
         Class::Without => Ok((classes > 0).then_some(classes)),
-        Class::Only(label) if (0..classes).contains(&label) => Ok(Some(label)),
         _ if classes == 0 => Err(Usage(
             "--class: expected none, this model has no classes".to_owned(),
         )),
-        _ => Err(Usage(format!(
-            "--class: expected none or 0 to {}",
-            classes - 1
-        ))),
+        Class::Listed(words) if words.len() == 1 => {
+            Ok(classes::numbers(words, classes, names)?.pop())
+        }
+        _ => {
+            let text = "--class: expected none or one class, by its name or number";
+            Err(Usage(text.to_owned()))
+        }
     }
 }

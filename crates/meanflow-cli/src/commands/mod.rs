@@ -1,6 +1,7 @@
 //! The commands, one file each. Each returns its exit code.
 
 mod check;
+mod classes;
 mod convert;
 mod decode;
 mod destination;
@@ -8,10 +9,11 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
 mod interpolate;
-mod named_data;
+pub(crate) mod named_data;
 pub(crate) mod pictures;
 mod sample;
 mod samples;
+pub(crate) mod show;
 mod train;
 mod validate;
 
@@ -40,6 +42,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             DataWhat::Verify(args) => pictures::verify(args),
             DataWhat::Stats(args) => pictures::stats(args),
             DataWhat::Pack(args) => pictures::run_pack(args),
+            DataWhat::Show(args) => show::run(args),
         },
     }
 }

@@ -1,41 +1,64 @@
-//! Data that a path names by what is there: a recipe, MNIST's, CIFAR's or latents' files, or the digits inside of the program.
+//! Data that a path names: a recipe, or whatever [`meanflow_data::open()`] opens, and how its pictures are looked at.
 
 use std::path::Path;
 
-use meanflow_data::cifar::{self, Part, Variant};
-use meanflow_data::latents::Latents;
-use meanflow_data::{Source, digits, idx};
+use meanflow_data::decode::{Background, View};
+use meanflow_data::{Collection, Links, Opened, Source};
 use meanflow_train::TrainConfig;
 
-/// Opens it without augmentation; none if the path names nothing of that.
-pub(super) fn open(path: &Path) -> anyhow::Result<Option<Box<dyn Source>>> {
-    if path == Path::new("digits") {
-        return Ok(Some(Box::new(digits::load()?)));
-    }
-    if path.extension().is_some_and(|end| end == "toml") {
-        let config = TrainConfig::read(path, &[])?;
-        return Ok(Some(config.data.plain().load(config.seed)?));
-    }
-    for variant in [Variant::Ten, Variant::Hundred] {
-        let (files, _) = variant.files(Part::Train);
-        if path.join(files[0]).is_file() {
-            let data = cifar::read_directory(path, variant, Part::Train)?;
-            return Ok(Some(Box::new(data)));
-        }
-    }
-    if path.join("latents.toml").is_file() {
-        let any = usize::try_from(i64::MAX)?;
-        return Ok(Some(Box::new(Latents::open(path, any, false)?)));
-    }
-    if has_idx(path) {
-        return Ok(Some(Box::new(idx::read_directory(path)?)));
-    }
-    Ok(None)
+/// How pictures are looked at.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Look {
+    /// What shows behind transparent pixels: white, black, #rrggbb, or keep-rgb for the colours stored under them
+    #[arg(long, value_name = "COLOR")]
+    pub(crate) background: Option<Background>,
+    /// Turn and mirror pictures as their Exif metadata say
+    #[arg(long)]
+    pub(crate) apply_orientation: bool,
+    /// Follow links that lead out of a folder of pictures
+    #[arg(long)]
+    pub(crate) follow_links: bool,
 }
 
-fn has_idx(path: &Path) -> bool {
-    let is_there = |name: String| path.join(name).is_file();
-    idx::NAMES
-        .iter()
-        .any(|(images, _)| is_there((*images).to_owned()) || is_there(format!("{images}.gz")))
+impl Look {
+    /// The same for the library.
+    pub(super) fn view(&self) -> View {
+        View {
+            background: self.background,
+            apply_orientation: self.apply_orientation,
+        }
+    }
+}
+
+/// What a path names.
+pub(super) enum Named {
+    /// Encoded pictures of any sizes.
+    Pictures(Collection),
+    /// Samples of one shape, without augmentation.
+    Samples(Box<dyn Source>),
+}
+
+/// The recipe that a path names, by its ending.
+pub(super) fn recipe(path: &Path) -> anyhow::Result<Option<TrainConfig>> {
+    let end = path.extension().unwrap_or_default();
+    if !end.eq_ignore_ascii_case("toml") {
+        return Ok(None);
+    }
+    Ok(Some(TrainConfig::read(path, &[])?))
+}
+
+/// Opens it; of a recipe the samples without augmentation.
+pub(super) fn open(path: &Path, look: &Look) -> anyhow::Result<Named> {
+    if let Some(config) = recipe(path)? {
+        return Ok(Named::Samples(config.data.plain().load(config.seed)?));
+    }
+    let links = if look.follow_links {
+        Links::Follow
+    } else {
+        Links::Inside
+    };
+    Ok(match meanflow_data::open(path, links)? {
+        Opened::Pictures(pictures) => Named::Pictures(pictures.viewed(look.view())),
+        Opened::Samples(samples) => Named::Samples(samples),
+    })
 }

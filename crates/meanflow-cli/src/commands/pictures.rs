@@ -1,6 +1,5 @@
 //! `meanflow data verify`, `stats` and `pack`: a look at pictures, and a copy of them in one file.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,14 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use meanflow_data::Collection;
-use meanflow_data::decode::Channels;
+use meanflow_data::decode::View;
 use meanflow_data::pack::{Packing, pack};
-use meanflow_data::survey::{Depth, Survey};
+use meanflow_data::survey::{Depth, Kinds, Survey};
 use serde_json::{Value, json};
 
-use crate::commands::{named_data, samples};
+use crate::commands::named_data::{self, Look, Named};
+use crate::commands::samples;
 use crate::failure::{DATA, Usage};
-use crate::output::say;
+use crate::output::{note, say};
 use crate::progress::Count;
 
 /// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones. Of a recipe's data, MNIST's or
@@ -29,7 +29,7 @@ pub(crate) struct Verify {
     pictures: Pictures,
 }
 
-/// Count the pictures of every class and size, from their headers alone; of other data the samples of every class, with mean and deviation
+/// Count the pictures of every class and size, and those that are transparent, turned, of 16 bits or CMYK, from their headers alone; of other data the samples of every class, with mean and deviation
 /// of every channel.
 ///
 /// The exit code is 4 if a header cannot be read.
@@ -46,6 +46,8 @@ struct Pictures {
     /// verify and stats also a recipe, a folder with MNIST's, CIFAR's or latents' files, or `digits`
     #[arg(value_name = "PATH")]
     path: PathBuf,
+    #[command(flatten)]
+    look: Look,
     /// Report on standard output as JSON
     #[arg(long)]
     json: bool,
@@ -73,7 +75,7 @@ pub(crate) struct Pack {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Colors {
+pub(super) enum Colors {
     Grey,
     Color,
 }
@@ -94,22 +96,23 @@ pub(crate) fn run_pack(args: &Pack) -> anyhow::Result<u8> {
         ))
         .into());
     }
-    if named_data::open(&args.pictures.path)?.is_some() {
+    let Named::Pictures(collection) = named_data::open(&args.pictures.path, &args.pictures.look)?
+    else {
         let path = args.pictures.path.display();
         let text = format!(
             "{path}: expected PNG and JPEG files; recipes read other data as they are, in few files already"
         );
         return Err(Usage(text).into());
+    };
+    if args.size.is_some() {
+        collection.refuse_transparent()?;
     }
     let packing = args.size.map_or(Packing::AsTheyAre, |size| {
-        let channels = match args.colors {
-            Colors::Grey => Channels::Grey,
-            Colors::Color => Channels::Color,
-        };
+        let channels = args.colors.channels();
         let size = size.get();
         Packing::Crop { size, channels }
     });
-    let collection = Collection::open(&args.pictures.path)?;
+    say_remarks(collection.remarks());
     let progress = Count::new(collection.len());
     pack(&collection, packing, &args.out, |more| progress.add(more))?;
     progress.finish();
@@ -133,10 +136,11 @@ fn size_of(path: &Path) -> anyhow::Result<u64> {
 }
 
 fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
-    if let Some(data) = named_data::open(&args.path)? {
-        return samples::report(&args.path, &*data, args.json);
-    }
-    let collection = Collection::open(&args.path)?;
+    let collection = match named_data::open(&args.path, &args.look)? {
+        Named::Samples(data) => return samples::report(&args.path, &*data, args.json),
+        Named::Pictures(collection) => collection,
+    };
+    say_remarks(collection.remarks());
     let progress = Count::new(collection.len());
     let survey = Survey::of(&collection, depth, |more| progress.add(more));
     progress.finish();
@@ -160,6 +164,8 @@ fn as_json(args: &Pictures, collection: &Collection, survey: &Survey) -> Value {
     let damaged = damaged.map(|(path, reason)| json!({"file": path, "reason": reason}));
     json!({
         "path": args.path, "pictures": collection.len(), "bytes": survey.bytes, "ignored": collection.ignored(),
+        "others": collection.others(), "remarks": collection.remarks(), "alpha": survey.kinds.alpha,
+        "oriented": survey.kinds.turned, "sixteen_bit": survey.kinds.sixteen_bit, "cmyk": survey.kinds.cmyk,
         "classes": classes, "sizes": sizes.collect::<Vec<_>>(), "damaged": damaged.collect::<Vec<_>>(),
     })
 }
@@ -171,7 +177,19 @@ fn as_text(args: &Pictures, collection: &Collection, survey: &Survey) -> String 
     let path = args.path.display();
     let (pictures, ignored) = (collection.len(), collection.ignored());
     let bytes = survey.bytes;
-    let mut text = format!("{path}: {pictures} pictures, {bytes} bytes, {ignored} other files\n");
+    let others: Vec<String> = collection
+        .others()
+        .iter()
+        .take(LINES)
+        .map(|(end, count)| format!("{count} × {end}"))
+        .collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", others.join(", "))
+    };
+    let mut text =
+        format!("{path}: {pictures} pictures, {bytes} bytes, {ignored} other files{others}\n");
     let classes = classes(collection);
     text += &format!("classes     {}\n", classes.len());
     for (label, name, pictures) in classes.iter().take(LINES) {
@@ -185,6 +203,11 @@ fn as_text(args: &Pictures, collection: &Collection, survey: &Survey) -> String 
         text += &format!("  {height}×{width}  {pictures}\n");
     }
     text += &rest(sizes.len());
+    for (_, pictures, what) in kinds(&survey.kinds, collection.view()) {
+        if pictures > 0 {
+            text += &format!("special     {pictures} {what}\n");
+        }
+    }
     text += &format!("damaged     {}\n", survey.damaged.len());
     for (_, reason) in &survey.damaged {
         text += &format!("  {reason}\n");
@@ -201,16 +224,46 @@ pub(super) fn rest(lines: usize) -> String {
     format!("  … and {more} more\n")
 }
 
-/// Every class that has pictures, with its name, if it has one, and their number.
-fn classes(collection: &Collection) -> Vec<(i64, Option<&str>, usize)> {
-    let mut counts = BTreeMap::<i64, usize>::new();
-    for &label in collection.labels() {
-        *counts.entry(label).or_default() += 1;
+/// Every class with its name, if it has one, and the number of its pictures.
+fn classes(collection: &Collection) -> Vec<(usize, Option<&str>, usize)> {
+    let (count, names) = (collection.classes(), collection.class_names());
+    samples::classes(count, collection.labels(), names)
+}
+
+/// Tells what a person should know of how data were read.
+pub(super) fn say_remarks(remarks: &[String]) {
+    for remark in remarks {
+        note(format_args!("note: {remark}"));
     }
-    let names = collection.class_names();
-    let name = |label: i64| names?.get(usize::try_from(label).ok()?).map(String::as_str);
-    let counts = counts.into_iter();
-    counts
-        .map(|(label, pictures)| (label, name(label), pictures))
-        .collect()
+}
+
+/// How many pictures are not plain, with what becomes of them.
+pub(super) fn kinds(kinds: &Kinds, view: View) -> [(&'static str, usize, String); 4] {
+    let background = match view.background {
+        Some(background) => format!("laid over {background}"),
+        None => "nothing says what shows behind them: data.background".to_owned(),
+    };
+    let turned = if view.apply_orientation {
+        "turned by their Exif orientation"
+    } else {
+        "not turned by their Exif orientation: data.apply_orientation"
+    };
+    [
+        (
+            "alpha",
+            kinds.alpha,
+            format!("transparent or with an alpha channel, {background}"),
+        ),
+        ("oriented", kinds.turned, turned.to_owned()),
+        (
+            "sixteen_bit",
+            kinds.sixteen_bit,
+            "of 16 bits a sample, of which the upper 8 are kept".to_owned(),
+        ),
+        (
+            "cmyk",
+            kinds.cmyk,
+            "in CMYK, turned into RGB without a profile".to_owned(),
+        ),
+    ]
 }

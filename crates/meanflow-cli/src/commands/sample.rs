@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use meanflow_torch::Model;
-use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, balanced, weights_within};
+use meanflow_train::{Samples, balanced, class_names_of, recipe_of, weights_within};
 
 use crate::args::{Class, Sample};
+use crate::commands::classes;
 use crate::commands::decode::Decoding;
-use crate::commands::destination::Output;
+use crate::commands::destination::{Output, write_index};
 use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
 use crate::failure::Usage;
@@ -22,7 +23,7 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let weights = weights_within(&args.model, args.checkpoint, args.ema.as_deref())?;
     let (model, metadata) = load_model(&weights, device, &args.reading)?;
     let seeds = &args.seeds.0;
-    let labels = labels(args.class, seeds, &model, &metadata)?;
+    let labels = labels(&args.class, seeds, &model, (&weights, &metadata))?;
     let (grid, solver) = args.route.resolve();
     let (labels, start) = (labels.as_deref(), Instant::now());
     let (effort, shape) = match &args.vae {
@@ -41,16 +42,25 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
             (effort, samples.shape)
         }
     };
+    if output == Output::Folder {
+        let names = class_names_of(&metadata);
+        write_index(
+            &args.out,
+            seeds,
+            labels.unwrap_or_default(),
+            names.as_deref(),
+        )?;
+    }
     effort.report(&args.out, &shape, args.json);
     Ok(0)
 }
 
 /// The class of every seed; none for a model without classes.
 fn labels(
-    class: Class,
+    class: &Class,
     seeds: &[u64],
     model: &Model,
-    metadata: &BTreeMap<String, String>,
+    (weights, metadata): (&Path, &BTreeMap<String, String>),
 ) -> anyhow::Result<Option<Vec<i64>>> {
     let classes = model.config().classes;
     if classes == 0 {
@@ -62,24 +72,25 @@ fn labels(
     Ok(Some(match class {
         Class::Balanced => balanced(seeds, classes).unwrap_or_default(),
         Class::Without => vec![classes; seeds.len()],
-        Class::Data => labels_of_data(seeds, metadata)?,
-        Class::Only(label) if (0..classes).contains(&label) => vec![label; seeds.len()],
-        Class::Only(label) => {
-            return Err(Usage(format!(
-                "--class: expected 0 to {}, got {label}",
-                classes - 1
-            ))
-            .into());
+        Class::Data => labels_of_data(seeds, weights, metadata)?,
+        Class::Listed(words) => {
+            let names = class_names_of(metadata);
+            let listed = classes::numbers(words, classes, names.as_deref())?;
+            let place = |seed: &u64| listed[(seed % listed.len() as u64) as usize];
+            seeds.iter().map(place).collect()
         }
     }))
 }
 
 /// Seed `s` has the label of sample `s` of the training data, from the start again after the last.
-fn labels_of_data(seeds: &[u64], metadata: &BTreeMap<String, String>) -> anyhow::Result<Vec<i64>> {
-    let recipe = metadata.get(RECIPE_KEY).ok_or_else(|| {
+fn labels_of_data(
+    seeds: &[u64],
+    weights: &Path,
+    metadata: &BTreeMap<String, String>,
+) -> anyhow::Result<Vec<i64>> {
+    let config = recipe_of(weights, metadata)?.ok_or_else(|| {
         Usage("--class data: these weights do not say what they were trained on".to_owned())
     })?;
-    let config = TrainConfig::parse(Path::new("the recipe in the weights file"), recipe, &[])?;
     let data = config
         .data
         .load(config.seed)

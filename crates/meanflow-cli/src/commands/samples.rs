@@ -1,12 +1,11 @@
 //! `meanflow data verify` and `stats` of samples that are numbers in files, not pictures to be decoded.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use meanflow_data::Source;
 use serde_json::json;
 
-use crate::commands::pictures::{LINES, rest};
+use crate::commands::pictures::{LINES, rest, say_remarks};
 use crate::output::say;
 use crate::progress::Count;
 
@@ -34,10 +33,8 @@ pub(super) fn report(path: &Path, data: &dyn Source, as_json: bool) -> anyhow::R
         progress.add(indices.len());
     }
     progress.finish();
-    let mut classes = BTreeMap::<i64, usize>::new();
-    for &label in data.labels() {
-        *classes.entry(label).or_default() += 1;
-    }
+    say_remarks(&data.remarks());
+    let classes = classes(data.classes(), data.labels(), data.class_names());
     if as_json {
         say(format_args!(
             "{:#}",
@@ -47,6 +44,26 @@ pub(super) fn report(path: &Path, data: &dyn Source, as_json: bool) -> anyhow::R
         say(text_of(path, data, &classes, &channels).trim_end());
     }
     Ok(0)
+}
+
+/// A class: its number, its name, if it has one, and how many samples it has.
+pub(super) type Class<'a> = (usize, Option<&'a str>, usize);
+
+/// Every class, those without samples too: a network could be asked for them.
+pub(super) fn classes<'a>(
+    classes: usize,
+    labels: &[i64],
+    names: Option<&'a [String]>,
+) -> Vec<Class<'a>> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        counts[label as usize] += 1;
+    }
+    let name = |label: usize| names?.get(label).map(String::as_str);
+    let counts = counts.into_iter().enumerate();
+    counts
+        .map(|(label, count)| (label, name(label), count))
+        .collect()
 }
 
 /// Takes in samples of this shape.
@@ -89,11 +106,12 @@ impl Channel {
 fn json_of(
     path: &Path,
     data: &dyn Source,
-    classes: &BTreeMap<i64, usize>,
+    classes: &[Class<'_>],
     channels: &[Channel],
 ) -> serde_json::Value {
     let classes = classes.iter();
-    let classes = classes.map(|(label, samples)| json!({"label": label, "samples": samples}));
+    let classes = classes
+        .map(|(label, name, samples)| json!({"label": label, "name": name, "samples": samples}));
     let channels = channels.iter().map(|channel| {
         let deviation = channel.deviation();
         json!({"mean": channel.mean, "deviation": deviation, "least": channel.range[0], "greatest": channel.range[1]})
@@ -104,12 +122,7 @@ fn json_of(
     })
 }
 
-fn text_of(
-    path: &Path,
-    data: &dyn Source,
-    classes: &BTreeMap<i64, usize>,
-    channels: &[Channel],
-) -> String {
+fn text_of(path: &Path, data: &dyn Source, classes: &[Class<'_>], channels: &[Channel]) -> String {
     let (path, samples, shape) = (path.display(), data.len(), data.shape());
     let what = match data.latents() {
         Some(facts) => format!("latents of {}", facts.vae),
@@ -119,8 +132,8 @@ fn text_of(
         "{path}: {samples} {what}, shape {shape:?}\nclasses     {}\n",
         classes.len()
     );
-    for (label, samples) in classes.iter().take(LINES) {
-        text += &format!("  {label}  {samples}\n");
+    for (label, name, samples) in classes.iter().take(LINES) {
+        text += &format!("  {label} {}  {samples}\n", name.unwrap_or_default());
     }
     text += &rest(classes.len());
     text += "channels    as a network sees them\n";

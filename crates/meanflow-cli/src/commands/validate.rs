@@ -1,18 +1,34 @@
-//! `meanflow validate`: a recipe, checked, and what follows from it. Data that the recipe describes is not asked for.
+//! `meanflow validate`: a recipe and its data, checked, and what follows from them. Data that are not there are not asked for where
+//! the recipe or the format describes them.
+
+use std::num::NonZeroUsize;
 
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_data::EpochOrder;
+use meanflow_data::survey::{Depth, Survey};
 use meanflow_torch::ModelConfig;
 use meanflow_torch::networks::NetworkConfig;
-use meanflow_train::{Memory, TrainConfig};
+use meanflow_train::{DataFacts, Memory, TrainConfig};
 use serde_json::{Value, json};
 
 use crate::args::Validate;
+use crate::commands::pictures::kinds;
+use crate::failure::Damaged;
 use crate::output::say;
+use crate::progress::Count;
 
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
-    let facts = facts(&config)?;
+    let look = look(&config)?;
+    let mut facts = facts(&config, &look.facts)?;
+    facts.push(("data", json!(look.text)));
     if args.json {
+        facts.extend(
+            look.kinds
+                .iter()
+                .map(|(name, count, _)| (*name, json!(count))),
+        );
+        facts.push(("remarks", json!(look.remarks)));
         let facts: serde_json::Map<String, Value> = facts
             .into_iter()
             .map(|(name, value)| (name.into(), value))
@@ -20,14 +36,84 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
         say(format_args!("{:#}", Value::Object(facts)));
         return Ok(0);
     }
+    facts.push(("remarks", json!(look.remarks.len())));
     for (name, value) in facts {
-        say(format_args!("{name:<22} {value}"));
+        match value {
+            Value::String(text) => say(format_args!("{name:<22} {text}")),
+            value => say(format_args!("{name:<22} {value}")),
+        }
+    }
+    for (_, count, what) in look.kinds.iter().filter(|(_, count, _)| *count > 0) {
+        say(format_args!("note: {count} pictures {what}"));
+    }
+    for remark in look.remarks {
+        say(format_args!("note: {remark}"));
     }
     Ok(0)
 }
 
-fn facts(config: &TrainConfig) -> anyhow::Result<Vec<(&'static str, Value)>> {
-    let data = config.data.facts(config.seed)?;
+/// What is known of the data.
+struct Look {
+    facts: DataFacts,
+    /// Whether they were looked at.
+    text: String,
+    remarks: Vec<String>,
+    /// Pictures that are not plain: name, number, and what becomes of them.
+    kinds: Vec<(&'static str, usize, String)>,
+}
+
+/// Opens the data where they are; where they are not, what the recipe or the format says has to do.
+fn look(config: &TrainConfig) -> anyhow::Result<Look> {
+    if let Some(path) = config.data.path().filter(|path| !path.exists()) {
+        let facts = config.data.facts(config.seed)?;
+        let text = format!("not looked at ({} does not exist)", path.display());
+        let (remarks, kinds) = (Vec::new(), Vec::new());
+        return Ok(Look {
+            facts,
+            text,
+            remarks,
+            kinds,
+        });
+    }
+    let data = config.data.load(config.seed)?;
+    let facts = DataFacts::of(&*data);
+    // The first batch: what is wrong with every sample shows.
+    let all = NonZeroUsize::new(data.len()).unwrap_or(NonZeroUsize::MIN);
+    let batch = config.training.batch.min(all);
+    data.draw(
+        &EpochOrder::new(all, batch, config.seed).batch_at(0),
+        config.seed,
+        0,
+    )?;
+    let remarks = config.data.remarks(&*data);
+    let (mut text, mut found) = ("looked at".to_owned(), Vec::new());
+    if let Some(pictures) = config.data.collection() {
+        let pictures = pictures?;
+        let progress = Count::new(pictures.len());
+        let survey = Survey::of(&pictures, Depth::Header, |more| progress.add(more));
+        progress.finish();
+        let count = survey.damaged.len();
+        let allowed = config.data.skip_damaged() * pictures.len() as f64;
+        if let Some((_, reason)) = survey.damaged.first().filter(|_| count as f64 > allowed) {
+            let text = format!("{count} pictures cannot be read, the first of them: {reason}");
+            return Err(Damaged(text).into());
+        }
+        text = format!(
+            "looked at: {} pictures of {} sizes",
+            pictures.len(),
+            survey.sizes.len()
+        );
+        found = kinds(&survey.kinds, pictures.view()).to_vec();
+    }
+    Ok(Look {
+        facts,
+        text,
+        remarks,
+        kinds: found,
+    })
+}
+
+fn facts(config: &TrainConfig, data: &DataFacts) -> anyhow::Result<Vec<(&'static str, Value)>> {
     let model = config.model(&data.shape, data.classes)?;
     let batch = config.training.batch.get();
     let jumps = config

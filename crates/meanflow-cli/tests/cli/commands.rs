@@ -38,6 +38,8 @@ fn a_run_leaves_what_the_help_says() {
         ".lock",
         "checkpoints",
         "config.toml",
+        "data.json",
+        "data.png",
         "loss.svg",
         "metrics.jsonl",
         "model.safetensors",

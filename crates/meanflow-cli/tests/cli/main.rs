@@ -3,6 +3,7 @@
 mod bad_input;
 mod check;
 mod commands;
+mod data;
 mod eval;
 mod latents;
 mod pictures;

@@ -1,10 +1,10 @@
 //! `[data]`: where samples come from.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use meanflow_data::augment;
-use meanflow_data::decode::Channels;
+use meanflow_data::decode::{Background, Channels, View};
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub enum DataConfig {
         /// What the files must hold, so that the recipe can be checked without them; they may hold anything without the key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expect: Option<Expected>,
+        /// What happens to classes that no sample has; without the key they are an error for a network that is given the class.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        empty_classes: Option<EmptyClasses>,
     },
     /// The training part of CIFAR-10 in its binary version.
     Cifar10(CifarConfig),
@@ -98,6 +101,62 @@ pub struct PicturesConfig {
     /// key the first damaged one is an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_damaged: Option<Share>,
+    /// What shows behind transparent pixels. Without the key files with an alpha channel are an error, which counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<BackgroundName>,
+    /// Whether pictures are turned and mirrored as their Exif metadata say, before they are cut.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub apply_orientation: bool,
+    /// Whether links in a folder may lead out of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub follow_links: bool,
+    /// What happens to classes that no picture has; without the key they are an error for a network that is given the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_classes: Option<EmptyClasses>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// What happens to classes that no sample has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmptyClasses {
+    /// They stay classes of the network, which never sees one.
+    Keep,
+    /// The others are numbered anew, in their order, and named by the numbers they had.
+    Renumber,
+}
+
+/// A [`Background`] by its name: `white`, `black`, `#rrggbb` or `keep-rgb`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackgroundName(pub Background);
+
+impl TryFrom<String> for BackgroundName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse().map(Self)
+    }
+}
+
+impl From<BackgroundName> for String {
+    fn from(name: BackgroundName) -> Self {
+        name.0.to_string()
+    }
+}
+
+impl PicturesConfig {
+    /// How every picture is looked at.
+    pub fn view(&self) -> View {
+        View {
+            background: self.background.map(|name| name.0),
+            apply_orientation: self.apply_orientation,
+        }
+    }
 }
 
 /// 1 for grey pictures, 3 for colour.
@@ -157,6 +216,47 @@ impl DataConfig {
             Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => config.conditional,
             Self::Latents(config) => config.conditional,
             Self::Checkerboard { .. } => false,
+        }
+    }
+
+    /// Where the files are; none for data that are inside of the program or made by it.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Digits { .. } | Self::Checkerboard { .. } => None,
+            Self::Idx { path, .. } => Some(path),
+            Self::Cifar10(config) | Self::Cifar100(config) => Some(&config.path),
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => Some(&config.path),
+            Self::Latents(config) => Some(&config.path),
+        }
+    }
+
+    /// The same data elsewhere; nothing changes for those that are not in files.
+    pub fn move_to(&mut self, place: PathBuf) {
+        match self {
+            Self::Digits { .. } | Self::Checkerboard { .. } => {}
+            Self::Idx { path, .. } => *path = place,
+            Self::Cifar10(config) | Self::Cifar100(config) => config.path = place,
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => config.path = place,
+            Self::Latents(config) => config.path = place,
+        }
+    }
+
+    /// The share of the samples that may be damaged.
+    pub fn skip_damaged(&self) -> f64 {
+        match self {
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => {
+                config.skip_damaged.map_or(0.0, Share::get)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// What happens to classes that no sample has, where that can be said.
+    pub(crate) fn empty_classes(&self) -> Option<EmptyClasses> {
+        match self {
+            Self::Idx { empty_classes, .. } => *empty_classes,
+            Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => config.empty_classes,
+            _ => None,
         }
     }
 

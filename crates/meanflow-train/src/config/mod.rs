@@ -16,6 +16,8 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 use meanflow_cfg::{Guidance, LabelDrop};
@@ -27,7 +29,10 @@ use serde::{Deserialize, Serialize};
 
 pub use checkpoints::{CheckpointsConfig, OnSaveError};
 pub use compute::ComputeConfig;
-pub use data::{ChannelCount, CifarConfig, DataConfig, Expected, LatentsConfig, PicturesConfig};
+pub use data::{
+    BackgroundName, ChannelCount, CifarConfig, DataConfig, EmptyClasses, Expected, LatentsConfig,
+    PicturesConfig,
+};
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
 pub use sections::{
@@ -77,6 +82,32 @@ pub struct TrainConfig {
     pub samples: SamplesConfig,
 }
 
+/// Longest recipe that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The text of a regular file that is no longer than a recipe can be: a pipe would wait for ever, a device never ends.
+fn read_text(path: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() {
+            "a folder"
+        } else {
+            "a pipe or a device"
+        };
+        let text = format!("expected a recipe, which is a TOML file, got {kind}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let mut text = String::new();
+    let read = fs::File::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES {
+        let text = format!("expected a recipe of at most {MAX_BYTES} bytes, got a longer file");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(text)
+}
+
 fn is_default<T: Default + PartialEq>(section: &T) -> bool {
     *section == T::default()
 }
@@ -87,7 +118,7 @@ impl TrainConfig {
     /// # Errors
     /// [`ConfigError`], with the place of the key that is wrong.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = read_text(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;

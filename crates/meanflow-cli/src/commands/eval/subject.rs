@@ -1,6 +1,5 @@
 //! What is evaluated: a model that draws, or pictures drawn before.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::Source;
 use meanflow_torch::sampler::Solver;
 use meanflow_torch::{Device, Model, Tensor};
-use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, weights_of};
+use meanflow_train::{Samples, TrainConfig, recipe_of, weights_of};
 
 use super::pictures;
 use super::protocol::Identity;
@@ -65,7 +64,7 @@ impl Subject {
         let (model, metadata) = load_model(&weights, device, reading)?;
         Ok(Self::Model(Box::new(Drawer {
             model,
-            recipe: recipe(&metadata)?,
+            recipe: recipe_of(&weights, &metadata)?,
             identity: super::identity(&weights)?,
         })))
     }
@@ -180,12 +179,4 @@ fn is_grey(path: &Path) -> bool {
             .chunks(3)
             .all(|p| p[0] == p[1] && p[1] == p[2])
     })
-}
-
-fn recipe(metadata: &BTreeMap<String, String>) -> anyhow::Result<Option<TrainConfig>> {
-    let parse = |text| TrainConfig::parse(Path::new("the recipe in the weights file"), text, &[]);
-    Ok(metadata
-        .get(RECIPE_KEY)
-        .map(|text| parse(text))
-        .transpose()?)
 }
