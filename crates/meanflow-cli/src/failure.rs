@@ -3,7 +3,7 @@
 use anyhow::Error;
 use meanflow_data::DataError;
 use meanflow_eval::EvalError;
-use meanflow_torch::TorchError;
+use meanflow_torch::{LibtorchError, TorchError};
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
 use crate::output::note;
@@ -60,6 +60,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<EvalError>() {
         return code_of_eval(error);
     }
+    if error.is::<LibtorchError>() {
+        return Some(DEVICE);
+    }
     if error.is::<Usage>() {
         return Some(USAGE);
     }
@@ -95,7 +98,7 @@ fn code_of_data(error: &DataError) -> u8 {
 
 fn code_of_torch(error: &TorchError) -> Option<u8> {
     match error {
-        TorchError::Libtorch { .. } | TorchError::Device { .. } => Some(DEVICE),
+        TorchError::Libtorch(_) => Some(DEVICE),
         TorchError::Config { .. } | TorchError::Shape { .. } => Some(CONFIG),
         TorchError::Weights { .. } | TorchError::File { .. } => Some(WEIGHTS),
         TorchError::Io {

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use meanflow_libtorch::write_bytes;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TorchError;
 use crate::content::{self, ContentHash, UNKNOWN, with_hash};
-use crate::shim::host::write_bytes;
 
 /// A header beyond this is not one of ours: 100,000 tensors need less.
 const MAX_HEADER: u64 = 16 << 20;
@@ -425,7 +425,7 @@ fn fill(opened: &mut Opened, name: &str, tensor: &Tensor) -> Result<io::Result<(
         opened.file.read_exact(bytes)
     };
     if tensor.device() == Device::Cpu && tensor.is_contiguous() {
-        return write_bytes(tensor, read);
+        return Ok(write_bytes(tensor, read)?);
     }
     let staged = Tensor::empty(tensor.size(), (tensor.kind(), Device::Cpu));
     let result = write_bytes(&staged, &mut read)?;

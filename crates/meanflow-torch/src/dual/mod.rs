@@ -11,10 +11,11 @@ mod transformer;
 
 use std::borrow::Borrow;
 
+use meanflow_libtorch::operations;
 use tch::{Kind, Tensor, no_grad};
 
+use crate::TorchError;
 use crate::kernels::{self, kernel};
-use crate::{TorchError, shim};
 
 /// A primal `[B, …]` on the tape and its tangent `[k, …]` off it.
 ///
@@ -190,7 +191,7 @@ impl Dual {
             no_grad(|| {
                 let rows = [head(&self.primal, dx), head(&mean, dx), head(&rstd, dx)];
                 // The Jacobian is symmetric, so the backward kernel is also the forward derivative.
-                shim::layer_norm_backward(&dx.contiguous(), &rows[0], &rows[1], &rows[2])
+                operations::layer_norm_backward(&dx.contiguous(), &rows[0], &rows[1], &rows[2])
                     .expect("the shapes are those of the forward pass")
             })
         });

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{shim, with_primitives_only};
-use crate::{Dual, TorchError, jvp};
+use super::{libtorch, with_primitives_only};
+use crate::{Dual, LibtorchError, jvp};
 
 /// Rounding through one operation, relative to the largest number: a few units in the last place of sums of up to
 /// 40 · 40 terms.
@@ -180,13 +180,13 @@ fn gelu_of_large_numbers() {
 }
 
 /// Every kernel on `x [rows, 3, 24]`, among them products of few rows and of many.
-fn all_kernels(x: &Tensor) -> Result<Vec<Tensor>, TorchError> {
+fn all_kernels(x: &Tensor) -> Result<Vec<Tensor>, LibtorchError> {
     let matrix = Tensor::linspace(-1.0, 1.0, 24 * 24, (x.kind(), x.device())).reshape([24, 24]);
     let modulation = x.narrow(1, 0, 1);
     let normalized = super::norm_modulate(x, &modulation, &modulation, 1e-6)?;
     let attended = super::self_attention(x, 2)?;
     Ok(vec![
-        shim::linear(x, &matrix, None)?,
+        libtorch::linear(x, &matrix, None)?,
         super::gelu(x)?,
         super::add_gated(x, &modulation, x)?,
         normalized.value,
@@ -226,7 +226,7 @@ fn a_product_of_other_widths_is_refused() {
     for rows in [1, 8, 100] {
         let [x, weight] =
             [[rows, 5], [3, 4]].map(|size| Tensor::ones(size, (Kind::Float, Device::Cpu)));
-        assert!(shim::linear(&x, &weight, None).is_err(), "{rows} rows");
+        assert!(libtorch::linear(&x, &weight, None).is_err(), "{rows} rows");
     }
 }
 

@@ -1,10 +1,18 @@
 //! Where to compute.
 
-use std::path::PathBuf;
+use std::ffi::{CString, c_char};
+use std::path::{Path, PathBuf};
 
 use tch::{Cuda, Device};
 
-use crate::{TorchError, shim};
+use crate::LibtorchError;
+use crate::call::check;
+
+unsafe extern "C" {
+    fn mf_set_tf32(allowed: bool);
+    fn mf_tf32() -> bool;
+    fn mf_load_library(path: *const c_char) -> *mut c_char;
+}
 
 /// The device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` for CUDA where there is one.
 ///
@@ -14,8 +22,8 @@ use crate::{TorchError, shim};
 ///
 /// # Errors
 /// If the name is none of these or the device is not there.
-pub fn open(name: &str) -> Result<Device, TorchError> {
-    let refused = |problem: String| TorchError::Device {
+pub fn open(name: &str) -> Result<Device, LibtorchError> {
+    let refused = |problem: String| LibtorchError::Device {
         device: name.to_owned(),
         problem,
     };
@@ -49,12 +57,14 @@ pub fn open(name: &str) -> Result<Device, TorchError> {
 /// Whether matrix products and convolutions of f32 on a CUDA device may round their factors to TF32's 10 bits, which its
 /// tensor cores multiply several times faster. It holds for the whole process, and for no other device.
 pub fn allow_tf32(allowed: bool) {
-    shim::set_tf32(allowed);
+    // SAFETY: sets flags of libtorch's context.
+    unsafe { mf_set_tf32(allowed) }
 }
 
 /// Whether [`allow_tf32`] allowed it, for products and convolutions alike.
 pub fn tf32_allowed() -> bool {
-    shim::tf32()
+    // SAFETY: reads flags of libtorch's context.
+    unsafe { mf_tf32() }
 }
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
@@ -73,12 +83,21 @@ fn load_cuda() -> Result<(), String> {
     candidates.push(PathBuf::from(CUDA_LIBRARY));
     let mut reasons = Vec::new();
     for candidate in candidates {
-        match shim::load_library(&candidate) {
+        match load_library(&candidate) {
             Ok(()) => return Ok(()),
             Err(error) => reasons.push(format!("  {error}")),
         }
     }
     Err(reasons.join("\n"))
+}
+
+/// Loads a shared library with global symbols.
+fn load_library(path: &Path) -> Result<(), LibtorchError> {
+    let operation = "load library";
+    let name = CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|error| LibtorchError::call(operation, error))?;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    check(operation, unsafe { mf_load_library(name.as_ptr()) })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The kernels of `shim/kernels`, behind safe signatures. Tensors are on the CPU, in f32 or f64.
+//! Operations of our own on the CPU, the kernels of `cpp/kernels`. Tensors are on the CPU, in f32 or f64.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -6,8 +6,8 @@ use std::ptr;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::check;
-use crate::TorchError;
+use crate::LibtorchError;
+use crate::call::check;
 
 unsafe extern "C" {
     fn mf_linear(
@@ -70,11 +70,7 @@ fn optional(tensor: Option<&Tensor>) -> *const C_tensor {
 }
 
 /// `x Wᵀ + b` over the last dimension by oneDNN, f32, on the tape; weight `[out, in]`, bias `[out]`.
-pub(crate) fn linear(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-) -> Result<Tensor, TorchError> {
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call; a missing bias is null.
     let message = unsafe {
@@ -90,7 +86,7 @@ pub(crate) fn linear(
 }
 
 /// GELU in its tanh form, on the tape.
-pub(crate) fn gelu(x: &Tensor) -> Result<Tensor, TorchError> {
+pub fn gelu(x: &Tensor) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
     check("gelu", unsafe { mf_gelu(out.as_mut_ptr(), x.as_ptr()) })?;
@@ -98,7 +94,7 @@ pub(crate) fn gelu(x: &Tensor) -> Result<Tensor, TorchError> {
 }
 
 /// `gelu'(x) dx` of two tensors of one shape.
-pub(crate) fn gelu_tangent(x: &Tensor, dx: &Tensor) -> Result<Tensor, TorchError> {
+pub fn gelu_tangent(x: &Tensor, dx: &Tensor) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
     check("gelu tangent", unsafe {
@@ -107,20 +103,24 @@ pub(crate) fn gelu_tangent(x: &Tensor, dx: &Tensor) -> Result<Tensor, TorchError
     Ok(out)
 }
 
-/// A normalised and modulated tensor with the statistics of its rows, `[B, N]`.
-pub(crate) struct Normalized {
-    pub(crate) value: Tensor,
-    pub(crate) means: Tensor,
-    pub(crate) rstds: Tensor,
+/// A normalised and modulated tensor with the statistics of its rows.
+#[derive(Debug)]
+pub struct Normalized {
+    /// `norm(x) (1 + scale) + shift`, `[B, N, D]`.
+    pub value: Tensor,
+    /// The mean of every row of numbers, `[B, N]`.
+    pub means: Tensor,
+    /// One over its deviation, `[B, N]`.
+    pub rstds: Tensor,
 }
 
 /// `norm(x) (1 + scale) + shift` on the tape; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.
-pub(crate) fn norm_modulate(
+pub fn norm_modulate(
     x: &Tensor,
     shift: &Tensor,
     scale: &Tensor,
     epsilon: f64,
-) -> Result<Normalized, TorchError> {
+) -> Result<Normalized, LibtorchError> {
     let [mut value, mut means, mut rstds] = [Tensor::new(), Tensor::new(), Tensor::new()];
     // SAFETY: the handles are live tensors for the duration of the call.
     let message = unsafe {
@@ -143,12 +143,12 @@ pub(crate) fn norm_modulate(
 }
 
 /// The tangent of [`norm_modulate`] in the rows of `x [k, N, D]`; what does not move has none.
-pub(crate) fn norm_modulate_tangent(
+pub fn norm_modulate_tangent(
     [dx, dshift, dscale]: [Option<&Tensor>; 3],
     x: &Tensor,
     scale: &Tensor,
     statistics: &Normalized,
-) -> Result<Tensor, TorchError> {
+) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call; a missing tangent is null.
     let message = unsafe {
@@ -168,7 +168,7 @@ pub(crate) fn norm_modulate_tangent(
 }
 
 /// `x + gate y` on the tape; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
-pub(crate) fn add_gated(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor, TorchError> {
+pub fn add_gated(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
     check("gated sum", unsafe {
@@ -178,11 +178,11 @@ pub(crate) fn add_gated(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor,
 }
 
 /// `dx + dgate y + gate dy` in the rows of `y [k, N, D]`; what does not move has no tangent.
-pub(crate) fn add_gated_tangent(
+pub fn add_gated_tangent(
     [dx, dgate, dy]: [Option<&Tensor>; 3],
     gate: &Tensor,
     y: &Tensor,
-) -> Result<Tensor, TorchError> {
+) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call; a missing tangent is null.
     let message = unsafe {
@@ -199,14 +199,17 @@ pub(crate) fn add_gated_tangent(
     Ok(out)
 }
 
-/// The result of attention `[B, N, D]`, with the logarithm of every row's sum of exponentials `[B, heads, N]`.
-pub(crate) struct SelfAttention {
-    pub(crate) value: Tensor,
-    pub(crate) logs: Tensor,
+/// The result of attention, with what its tangent needs of the forward pass.
+#[derive(Debug)]
+pub struct SelfAttention {
+    /// The values, `[B, N, D]`.
+    pub value: Tensor,
+    /// The logarithm of every row's sum of exponentials, `[B, heads, N]`.
+    pub logs: Tensor,
 }
 
 /// Softmax attention of packed queries, keys and values `[B, N, 3 D]`, on the tape.
-pub(crate) fn self_attention(packed: &Tensor, heads: i64) -> Result<SelfAttention, TorchError> {
+pub fn self_attention(packed: &Tensor, heads: i64) -> Result<SelfAttention, LibtorchError> {
     let [mut value, mut logs] = [Tensor::new(), Tensor::new()];
     // SAFETY: the handles are live tensors for the duration of the call.
     check("attention", unsafe {
@@ -221,11 +224,11 @@ pub(crate) fn self_attention(packed: &Tensor, heads: i64) -> Result<SelfAttentio
 }
 
 /// The tangent of [`self_attention`] in the first `k` rows along `dpacked [k, N, 3 D]`.
-pub(crate) fn self_attention_tangent(
+pub fn self_attention_tangent(
     packed: &Tensor,
     logs: &Tensor,
     dpacked: &Tensor,
-) -> Result<Tensor, TorchError> {
+) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
     check("tangent of attention", unsafe {

@@ -1,14 +1,14 @@
-//! Compiles the C++ shim against the libtorch that torch-sys was built with, and tells dependants where that is.
+//! Compiles the C++ side against the libtorch that torch-sys was built with, and tells dependants where that is.
 
 use std::path::PathBuf;
 
-/// The C++ files, under `src/shim`.
+/// The C++ files, under `cpp`.
 const FILES: [&str; 10] = [
-    "shim",
     "allocator",
     "checkpoint",
     "graph",
     "host",
+    "operations",
     "kernels/attention",
     "kernels/gate",
     "kernels/gelu",
@@ -33,10 +33,10 @@ fn main() {
         .opt_level(3)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(FILES.map(|name| format!("src/shim/{name}.cpp")))
-        .compile("meanflow_shim");
-    println!("cargo::rerun-if-changed=src/shim");
-    println!("cargo::metadata=libtorch_lib={}", lib.display());
+        .files(FILES.map(|name| format!("cpp/{name}.cpp")))
+        .compile("meanflow_libtorch");
+    println!("cargo::rerun-if-changed=cpp");
+    println!("cargo::metadata=lib={}", lib.display());
     println!("cargo::rustc-env=MEANFLOW_LIBTORCH_LIB={}", lib.display());
     println!(
         "cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",

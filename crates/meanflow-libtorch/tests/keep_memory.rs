@@ -1,6 +1,7 @@
 //! Kept memory changes no number and does not pile up. A binary of its own: the allocator is the whole process's.
 
-use meanflow_torch::{Device, Kind, Tensor, memory};
+use meanflow_libtorch::memory;
+use tch::{Device, Kind, Tensor};
 
 const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
 

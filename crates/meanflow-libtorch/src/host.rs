@@ -5,8 +5,7 @@ use std::cell::Cell;
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
-use crate::TorchError;
-use crate::shim::host as shim;
+use crate::{LibtorchError, transfer};
 
 thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
@@ -19,11 +18,11 @@ pub fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
 }
 
 /// A tensor of the host on a device, in the same way.
-pub(crate) fn send(tensor: &Tensor, device: Device) -> Tensor {
+pub fn send(tensor: &Tensor, device: Device) -> Tensor {
     SENDS.set(SENDS.get() + 1);
     match device {
         Device::Cuda(index) => {
-            shim::send_pinned(tensor, index).expect("pinned memory and the device are there")
+            transfer::send_pinned(tensor, index).expect("pinned memory and the device are there")
         }
         _ => tensor.to_device(device),
     }
@@ -35,15 +34,11 @@ pub(crate) fn send(tensor: &Tensor, device: Device) -> Tensor {
 ///
 /// # Errors
 /// If libtorch refuses.
-pub fn read(tensor: &Tensor) -> Result<Vec<f64>, TorchError> {
+pub fn read(tensor: &Tensor) -> Result<Vec<f64>, LibtorchError> {
     READS.set(READS.get() + 1);
     let numbers = tensor.detach().reshape([-1]).to_kind(Kind::Double);
-    Vec::try_from(numbers.to_device(Device::Cpu)).map_err(|error: tch::TchError| {
-        TorchError::Libtorch {
-            operation: "read a tensor",
-            message: error.to_string(),
-        }
-    })
+    Vec::try_from(numbers.to_device(Device::Cpu))
+        .map_err(|error: tch::TchError| LibtorchError::call("read a tensor", &error))
 }
 
 /// Runs `work` and counts how often it waited for a result of this thread's device: calls of [`read`], and operations of
@@ -51,9 +46,9 @@ pub fn read(tensor: &Tensor) -> Result<Vec<f64>, TorchError> {
 ///
 /// # Errors
 /// If libtorch refuses to be watched.
-pub fn waits<T>(work: impl FnOnce() -> T) -> Result<(T, u64), TorchError> {
+pub fn waits<T>(work: impl FnOnce() -> T) -> Result<(T, u64), LibtorchError> {
     let before = READS.get();
-    let (result, operations) = shim::count_host_operations(work)?;
+    let (result, operations) = transfer::count_host_operations(work)?;
     Ok((result, operations + READS.get() - before))
 }
 

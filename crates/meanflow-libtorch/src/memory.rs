@@ -1,8 +1,15 @@
 //! Where tensors on the CPU live, and how much memory a piece of work needs at its peak.
 
+use std::ffi::c_char;
 use std::fs;
 
-use crate::{TorchError, shim};
+use crate::LibtorchError;
+use crate::call::check;
+
+unsafe extern "C" {
+    fn mf_map_tensors();
+    fn mf_keep_memory() -> *mut c_char;
+}
 
 /// Makes training faster and the process larger: from now on, in this process, the memory of a freed tensor on the CPU is
 /// kept for the next tensor of its size, where libtorch would give it back to the system and have its pages cleared.
@@ -12,14 +19,16 @@ use crate::{TorchError, shim};
 ///
 /// # Errors
 /// If libtorch refuses.
-pub fn keep() -> Result<(), TorchError> {
-    shim::keep_memory()
+pub fn keep() -> Result<(), LibtorchError> {
+    // SAFETY: no memory is passed; blocks of the allocator before carry their own deleter.
+    check("keep memory", unsafe { mf_keep_memory() })
 }
 
 /// Makes [`peak`] exact and everything slower: from now on, in this process, every tensor is mapped on its own and given
 /// back when freed, so that the holes of a fragmented heap do not count. Call it before the first tensor.
 pub fn count_live_memory_only() {
-    shim::map_tensors();
+    // SAFETY: no memory is passed, and live memory is not touched.
+    unsafe { mf_map_tensors() }
 }
 
 /// Runs `work` and returns its result with the resident memory, in bytes, that it needed at its peak above what was held

@@ -6,10 +6,10 @@ use std::ptr::NonNull;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::{check, handles};
-use crate::TorchError;
+use crate::LibtorchError;
+use crate::call::{check, handles};
 
-/// The shim's recorder, behind a pointer.
+/// The C++ side's recorder, behind a pointer.
 #[repr(C)]
 struct Opaque {
     _private: [u8; 0],
@@ -32,19 +32,19 @@ pub(crate) struct Recorder(NonNull<Opaque>);
 
 impl Recorder {
     /// One that has recorded nothing.
-    pub(crate) fn new(device: usize) -> Result<Self, TorchError> {
+    pub(crate) fn new(device: usize) -> Result<Self, LibtorchError> {
         let mut out = std::ptr::null_mut();
         // SAFETY: `out` outlives the call.
         check("make a stream", unsafe {
             mf_recorder_new(&raw mut out, device as i64)
         })?;
         Ok(Self(
-            NonNull::new(out).expect("the shim gave a recorder or a message"),
+            NonNull::new(out).expect("the call gave a recorder or a message"),
         ))
     }
 
     /// Does `work` on the recorder's stream; everything before it is done then, and it is done afterwards.
-    pub(crate) fn beside<T, E: From<TorchError>>(
+    pub(crate) fn beside<T, E: From<LibtorchError>>(
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
@@ -59,7 +59,7 @@ impl Recorder {
     }
 
     /// Records `work`, of which nothing happens before a replay.
-    pub(crate) fn record<T, E: From<TorchError>>(
+    pub(crate) fn record<T, E: From<LibtorchError>>(
         &self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
@@ -80,7 +80,7 @@ impl Recorder {
     }
 
     /// Does what was recorded last.
-    pub(crate) fn replay(&self) -> Result<(), TorchError> {
+    pub(crate) fn replay(&self) -> Result<(), LibtorchError> {
         // SAFETY: the recorder is live and has recorded.
         check("replay", unsafe { mf_recorder_replay(self.0.as_ptr()) })
     }
@@ -88,7 +88,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // SAFETY: made once by the shim, freed once.
+        // SAFETY: made once by the C++ side, freed once.
         unsafe { mf_recorder_free(self.0.as_ptr()) }
     }
 }
@@ -97,7 +97,7 @@ impl Drop for Recorder {
 struct Leave<'a>(&'a Recorder);
 
 impl Leave<'_> {
-    fn leave(self) -> Result<(), TorchError> {
+    fn leave(self) -> Result<(), LibtorchError> {
         let recorder = self.0;
         std::mem::forget(self);
         // SAFETY: the recorder is live and was entered.
@@ -117,7 +117,7 @@ impl Drop for Leave<'_> {
 }
 
 /// Says that these tensors have other values than before.
-pub(crate) fn changed(tensors: &[&Tensor]) {
+pub fn changed(tensors: &[&Tensor]) {
     let tensors = handles(tensors);
     // SAFETY: the handles are live for the duration of the call.
     unsafe { mf_changed(tensors.as_ptr(), tensors.len()) }

@@ -1,4 +1,4 @@
-// What every function of the shim is wrapped in: C++ exceptions become messages.
+// What every exported function is wrapped in: C++ exceptions become messages.
 #pragma once
 
 #include <ATen/core/Tensor.h>

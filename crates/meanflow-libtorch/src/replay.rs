@@ -2,8 +2,8 @@
 
 use tch::Device;
 
-use crate::TorchError;
-use crate::shim::graph::Recorder;
+use crate::LibtorchError;
+use crate::graph::Recorder;
 
 /// How often work is done as it is written before it is recorded, so that libraries have made what they make at first use.
 const WARM_UP: u32 = 3;
@@ -36,7 +36,7 @@ impl<T> Replay<T> {
     ///
     /// # Errors
     /// Those of the work; those of libtorch, for work that cannot be recorded because it waits for its device.
-    pub fn run<E: From<TorchError>>(
+    pub fn run<E: From<LibtorchError>>(
         &mut self,
         work: impl FnOnce() -> Result<T, E>,
     ) -> Result<&T, E> {
@@ -47,7 +47,7 @@ impl<T> Replay<T> {
         Ok(self.result.as_ref().expect("the work was done"))
     }
 
-    fn run_recorded<E: From<TorchError>>(
+    fn run_recorded<E: From<LibtorchError>>(
         &mut self,
         device: usize,
         work: impl FnOnce() -> Result<T, E>,

@@ -5,8 +5,8 @@ use std::ffi::c_char;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::check;
-use crate::TorchError;
+use crate::LibtorchError;
+use crate::call::check;
 
 unsafe extern "C" {
     fn mf_send_pinned(out: *mut C_tensor, tensor: *const C_tensor, device: i64) -> *mut c_char;
@@ -17,7 +17,7 @@ unsafe extern "C" {
 }
 
 /// A tensor of the host on the CUDA device of this number, copied through pinned memory without waiting.
-pub(crate) fn send_pinned(tensor: &Tensor, device: usize) -> Result<Tensor, TorchError> {
+pub(crate) fn send_pinned(tensor: &Tensor, device: usize) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: both handles are live for the duration of the call; libtorch keeps the pinned copy until it was read.
     let message = unsafe { mf_send_pinned(out.as_mut_ptr(), tensor.as_ptr(), device as i64) };
@@ -26,10 +26,10 @@ pub(crate) fn send_pinned(tensor: &Tensor, device: usize) -> Result<Tensor, Torc
 }
 
 /// Lets `write` write all numbers of a contiguous tensor of the host, as the bytes that they are in its memory.
-pub(crate) fn write_bytes<T>(
+pub fn write_bytes<T>(
     tensor: &Tensor,
     write: impl FnOnce(&mut [u8]) -> T,
-) -> Result<T, TorchError> {
+) -> Result<T, LibtorchError> {
     let mut handle = tensor.shallow_clone();
     let (mut data, mut count) = (std::ptr::null_mut(), 0);
     // SAFETY: the handle is live and the results outlive the call.
@@ -46,7 +46,9 @@ pub(crate) fn write_bytes<T>(
 }
 
 /// Runs `work` and counts the operations that answered with a number on the host.
-pub(crate) fn count_host_operations<T>(work: impl FnOnce() -> T) -> Result<(T, u64), TorchError> {
+pub(crate) fn count_host_operations<T>(
+    work: impl FnOnce() -> T,
+) -> Result<(T, u64), LibtorchError> {
     struct Watch(u64);
     impl Drop for Watch {
         fn drop(&mut self) {

@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::check;
-use crate::TorchError;
+use crate::LibtorchError;
+use crate::call::check;
 
 /// What is computed again: a function of two inputs, called from whichever thread runs the backward pass.
-pub(crate) type Body = Box<dyn Fn([Tensor; 2]) -> Tensor + Send>;
+pub type Body = Box<dyn Fn([Tensor; 2]) -> Tensor + Send>;
 
 type Call =
     unsafe extern "C" fn(*const c_void, *mut C_tensor, *mut C_tensor, *mut C_tensor) -> bool;
@@ -30,18 +30,18 @@ unsafe extern "C" {
 }
 
 /// Whether operations are recorded on the tape.
-pub(crate) fn grad_enabled() -> bool {
+pub fn grad_enabled() -> bool {
     // SAFETY: reads a flag of this thread.
     unsafe { mf_grad_enabled() }
 }
 
 /// `value`, which `body` has computed from `inputs` off the tape, on the tape: the backward pass calls `body` again and
 /// differentiates that.
-pub(crate) fn checkpoint(
+pub fn checkpoint(
     value: Tensor,
     [first, second]: [&Tensor; 2],
     body: Body,
-) -> Result<Tensor, TorchError> {
+) -> Result<Tensor, LibtorchError> {
     let mut out = value;
     let closure = Box::into_raw(Box::new(body)).cast();
     // SAFETY: the handles are live; the closure is given away and comes back once, to `release`.

@@ -1,0 +1,40 @@
+//! What can go wrong between Rust and libtorch.
+
+use std::fmt::Display;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibtorchError {
+    /// A call into libtorch failed.
+    #[error("libtorch could not {operation}: {message}")]
+    Call {
+        /// What was asked of libtorch.
+        operation: &'static str,
+        /// Its own words.
+        message: String,
+    },
+    /// A device that is not there.
+    #[error("device {device}: {problem}")]
+    Device {
+        /// The device asked for.
+        device: String,
+        /// Why it cannot be used.
+        problem: String,
+    },
+    /// A forward-mode level was entered by a thread that is in one.
+    #[error(
+        "jvp: expected a closure without another jvp, since libtorch's levels do not nest, got a jvp inside a jvp"
+    )]
+    Nested,
+}
+
+impl LibtorchError {
+    /// A refusal of libtorch in its own words, which stand behind what was asked of it.
+    pub fn call(operation: &'static str, message: impl Display) -> Self {
+        Self::Call {
+            operation,
+            message: message.to_string(),
+        }
+    }
+}
