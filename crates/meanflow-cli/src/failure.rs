@@ -152,6 +152,15 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         }
         _ => {}
     }
+    let libtorch = error
+        .chain()
+        .find_map(|error| error.downcast_ref::<LibtorchError>());
+    if libtorch.is_some_and(LibtorchError::is_out_of_memory) {
+        return Some(
+            "a training step takes less memory with more training.parts, compute.checkpoint_blocks = true or \
+             compute.precision = \"bf16\"; samples, with fewer at a time",
+        );
+    }
     match code {
         NO_SPACE => Some(
             "nothing that was there before is damaged: make room, then run the same command again",

@@ -4,6 +4,7 @@
 // each time, and the system clears every page before it hands it out again, which costs more than many operations do.
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -122,9 +123,10 @@ class Keeping final : public c10::Allocator {
 
 }  // namespace
 
-extern "C" {
+MF_EXPORT(mf_keep_memory, (), { c10::SetCPUAllocator(&Keeping::get(), /*priority=*/1); })
 
-char* mf_keep_memory() {
-  return guarded([] { c10::SetCPUAllocator(&Keeping::get(), /*priority=*/1); });
-}
-}
+// From now on every tensor is mapped on its own and given back when freed, so that resident memory is live memory.
+MF_EXPORT(mf_map_tensors, (), {
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  mallopt(M_TRIM_THRESHOLD, 64 << 10);
+})

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <array>
+#include <memory>
 #include <utility>
 
 #include "guarded.h"
@@ -13,24 +15,26 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-using Call = bool (*)(const void* closure, const at::Tensor* first, const at::Tensor* second, Handle output);
+// Computes a value, or writes why it could not into a text of this many bytes.
+using Call = bool (*)(const void* closure, const at::Tensor* first, const at::Tensor* second, Handle output, char* why,
+                      size_t capacity);
 using Drop = void (*)(void* closure);
 
 // The caller's function, which is given back when the last node that needs it goes.
 struct Body : torch::CustomClassHolder {
-  Body(void* closure, Call call, Drop drop, at::Tensor result)
-      : closure(closure), call(call), drop(drop), result(std::move(result)) {}
-  ~Body() override { drop(closure); }
+  Body(std::unique_ptr<void, Drop> closure, Call call, at::Tensor result)
+      : closure(std::move(closure)), call(call), result(std::move(result)) {}
 
   at::Tensor run(const at::Tensor& first, const at::Tensor& second) const {
     at::Tensor output;
-    TORCH_CHECK(call(closure, &first, &second, &output), "a block could not be computed again");
+    std::array<char, 1024> why = {};
+    TORCH_CHECK(call(closure.get(), &first, &second, &output, why.data(), why.size()),
+                "a block could not be computed again: ", why.data());
     return output;
   }
 
-  void* closure;
+  std::unique_ptr<void, Drop> closure;
   Call call;
-  Drop drop;
   // The output, until the node has it.
   at::Tensor result;
 };
@@ -65,18 +69,15 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 
 }  // namespace
 
-extern "C" {
+MF_EXPORT(mf_grad_enabled, (bool* enabled), { *enabled = at::GradMode::is_enabled(); })
 
-bool mf_grad_enabled() { return at::GradMode::is_enabled(); }
-
-void mf_assign(Handle tensor, const at::Tensor* value) { *tensor = *value; }
+MF_EXPORT(mf_assign, (Handle tensor, const at::Tensor* value), { *tensor = *value; })
 
 // Puts `out`, the value of `call` at two inputs, on the tape. Takes over the closure, also where it fails.
-char* mf_checkpoint(Handle out, const at::Tensor* first, const at::Tensor* second, void* closure, Call call,
-                    Drop drop) {
-  return guarded([&] {
-    auto body = c10::make_intrusive<Body>(closure, call, drop, *out);
-    *out = Checkpoint::apply(std::move(body), *first, *second)[0];
-  });
-}
-}
+MF_EXPORT(mf_checkpoint,
+          (Handle out, const at::Tensor* first, const at::Tensor* second, void* closure, Call call, Drop drop), {
+            // Not by make_intrusive, which may fail before anything holds the closure.
+            std::unique_ptr<void, Drop> held(closure, drop);
+            auto body = c10::make_intrusive<Body>(std::move(held), call, *out);
+            *out = Checkpoint::apply(std::move(body), *first, *second)[0];
+          })

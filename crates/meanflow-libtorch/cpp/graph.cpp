@@ -3,6 +3,7 @@
 // Programs are linked with the CPU part of libtorch alone and load the CUDA part when they are told to, so nothing of it
 // can be linked here. Streams come from c10's registry of devices; at::cuda::CUDAGraph is driven through its exported
 // members.
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -23,7 +24,7 @@ F* exported(const char* name) {
   return reinterpret_cast<F*>(symbol);
 }
 
-// at::cuda::CUDAGraph, which has 104 bytes in libtorch 2.11.
+// at::cuda::CUDAGraph, which has 104 bytes in libtorch 2.11; Recorder's caller has made sure that no other is loaded.
 class CudaGraph {
  public:
   CudaGraph() { exported<void(void*, bool)>("_ZN2at4cuda9CUDAGraphC1Eb")(memory, false); }
@@ -56,6 +57,16 @@ struct Recorder {
     guard.synchronizeDevice(device.index());
     inside.emplace(stream);
   }
+  void begin() {
+    // A recording has memory of its own and may not take what the steps before it left in the allocator: without this, a step
+    // takes its memory twice.
+    at::getDeviceAllocator(at::kCUDA)->emptyCache();
+    graph.emplace().begin();
+  }
+  void end() {
+    TORCH_CHECK(graph, "no recording was begun");
+    graph->end();
+  }
   void leave() {
     inside.reset();
     guard.synchronizeDevice(device.index());
@@ -68,39 +79,32 @@ struct Recorder {
   std::optional<CudaGraph> graph;
 };
 
-extern "C" {
+MF_EXPORT(mf_recorder_new, (Recorder** out, int64_t device), {
+  *out = new Recorder({at::kCUDA, static_cast<c10::DeviceIndex>(device)});
+})
 
-char* mf_recorder_new(Recorder** out, int64_t device) {
-  return guarded([&] { *out = new Recorder({at::kCUDA, static_cast<c10::DeviceIndex>(device)}); });
-}
-
-void mf_recorder_free(Recorder* recorder) { delete recorder; }
+MF_EXPORT(mf_recorder_free, (Recorder* recorder), { delete recorder; })
 
 // From here to mf_recorder_leave everything happens on the recorder's stream.
-char* mf_recorder_enter(Recorder* recorder) {
-  return guarded([&] { recorder->enter(); });
-}
+MF_EXPORT(mf_recorder_enter, (Recorder* recorder), { recorder->enter(); })
 
-char* mf_recorder_leave(Recorder* recorder) {
-  return guarded([&] { recorder->leave(); });
-}
+MF_EXPORT(mf_recorder_leave, (Recorder* recorder), { recorder->leave(); })
 
 // From here to mf_recorder_end nothing happens: it is recorded.
-char* mf_recorder_begin(Recorder* recorder) {
-  return guarded([&] { recorder->graph.emplace().begin(); });
-}
+MF_EXPORT(mf_recorder_begin, (Recorder* recorder), { recorder->begin(); })
 
-char* mf_recorder_end(Recorder* recorder) {
-  return guarded([&] { recorder->graph->end(); });
-}
+MF_EXPORT(mf_recorder_end, (Recorder* recorder), { recorder->end(); })
+
+// Forgets what was recorded.
+MF_EXPORT(mf_recorder_forget, (Recorder* recorder), { recorder->graph.reset(); })
 
 // Does what was recorded, behind whatever the current stream is doing.
-char* mf_recorder_replay(Recorder* recorder) {
-  return guarded([&] { recorder->graph->replay(); });
-}
+MF_EXPORT(mf_recorder_replay, (Recorder* recorder), {
+  TORCH_CHECK(recorder->graph, "nothing was recorded");
+  recorder->graph->replay();
+})
 
 // Says that these tensors have changed: a replay does not.
-void mf_changed(const Handle* tensors, size_t count) {
+MF_EXPORT(mf_changed, (const Handle* tensors, size_t count), {
   for (size_t i = 0; i < count; ++i) tensors[i]->unsafeGetTensorImpl()->bump_version();
-}
-}
+})

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 #include "guarded.h"
@@ -35,34 +36,35 @@ void end(const at::RecordFunction& operation, at::ObserverContext*) {
   if (optimizes(operation)) --optimizing;
 }
 
+void expect_room(const at::Tensor& tensor, size_t offset, size_t count) {
+  TORCH_CHECK(tensor.defined() && tensor.is_cpu() && tensor.is_contiguous(), "expected a contiguous tensor of the host");
+  TORCH_CHECK(offset <= tensor.nbytes() && count <= tensor.nbytes() - offset, "expected at most ", tensor.nbytes(),
+              " bytes, got bytes ", offset, " to ", offset + count);
+}
+
 }  // namespace
 
-extern "C" {
-
 // A tensor of the host on a CUDA device, copied through pinned memory behind whatever the device is doing.
-char* mf_send_pinned(Handle out, const at::Tensor* tensor, int64_t device) {
-  return guarded([&] {
-    auto options = tensor->options().device(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
-    *out = tensor->pin_memory().to(options, /*non_blocking=*/true);
-  });
-}
+MF_EXPORT(mf_send_pinned, (Handle out, const at::Tensor* tensor, int64_t device), {
+  auto options = tensor->options().device(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+  *out = tensor->pin_memory().to(options, /*non_blocking=*/true);
+})
 
-// Where the numbers of a contiguous tensor of the host are, which are about to be changed.
-char* mf_bytes(Handle tensor, uint8_t** data, size_t* count) {
-  return guarded([&] {
-    TORCH_CHECK(tensor->is_cpu() && tensor->is_contiguous(), "expected a contiguous tensor of the host");
-    tensor->unsafeGetTensorImpl()->bump_version();
-    *data = static_cast<uint8_t*>(tensor->mutable_data_ptr());
-    *count = tensor->nbytes();
-  });
-}
+// Puts bytes into the memory of a contiguous tensor of the host, from this byte on.
+MF_EXPORT(mf_put_bytes, (Handle tensor, size_t offset, const uint8_t* bytes, size_t count), {
+  expect_room(*tensor, offset, count);
+  tensor->unsafeGetTensorImpl()->bump_version();
+  if (count > 0) std::memcpy(static_cast<uint8_t*>(tensor->mutable_data_ptr()) + offset, bytes, count);
+})
 
-char* mf_watch(uint64_t* watch) {
-  return guarded([&] { *watch = at::addThreadLocalCallback(at::RecordFunctionCallback(begin, end)); });
-}
+// How many bytes a tensor has.
+MF_EXPORT(mf_count_bytes, (const at::Tensor* tensor, size_t* count), { *count = tensor->nbytes(); })
 
-void mf_unwatch(uint64_t watch) { at::removeCallback(watch); }
+MF_EXPORT(mf_watch, (uint64_t* watch), {
+  *watch = at::addThreadLocalCallback(at::RecordFunctionCallback(begin, end));
+})
+
+MF_EXPORT(mf_unwatch, (uint64_t watch), { at::removeCallback(watch); })
 
 // How many such operations this thread has run under a watch.
-uint64_t mf_waited() { return waited; }
-}
+MF_EXPORT(mf_waited, (uint64_t* count), { *count = waited; })

@@ -22,6 +22,14 @@ pub enum LibtorchError {
         /// Why it cannot be used.
         problem: String,
     },
+    /// Another libtorch is loaded than the one this program was built for.
+    #[error("libtorch: expected version {expected}, which this program was built for, got {got}")]
+    Version {
+        /// Major and minor version of the libtorch that is needed.
+        expected: String,
+        /// What is loaded.
+        got: String,
+    },
     /// A forward-mode level was entered by a thread that is in one.
     #[error(
         "jvp: expected a closure without another jvp, since libtorch's levels do not nest, got a jvp inside a jvp"
@@ -36,5 +44,16 @@ impl LibtorchError {
             operation,
             message: message.to_string(),
         }
+    }
+
+    /// Whether it says that memory was missing, of a device or of the host.
+    pub fn is_out_of_memory(&self) -> bool {
+        let words = [
+            "out of memory",
+            "can't allocate memory",
+            "cannot allocate",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        ];
+        matches!(self, Self::Call { message, .. } if words.iter().any(|word| message.contains(word)))
     }
 }

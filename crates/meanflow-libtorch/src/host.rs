@@ -5,7 +5,7 @@ use std::cell::Cell;
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
-use crate::{LibtorchError, transfer};
+use crate::{LibtorchError, done, transfer};
 
 thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
@@ -18,12 +18,13 @@ pub fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
 }
 
 /// A tensor of the host on a device, in the same way.
+///
+/// # Panics
+/// As tch does where memory is missing; see [`recover`](crate::recover).
 pub fn send(tensor: &Tensor, device: Device) -> Tensor {
     SENDS.set(SENDS.get() + 1);
     match device {
-        Device::Cuda(index) => {
-            transfer::send_pinned(tensor, index).expect("pinned memory and the device are there")
-        }
+        Device::Cuda(index) => done(transfer::send_pinned(tensor, index)),
         _ => tensor.to_device(device),
     }
 }

@@ -241,3 +241,95 @@ pub fn self_attention_tangent(
     })?;
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+    use tch::{Device, Kind};
+
+    unsafe extern "C" {
+        fn mf_linear_by(
+            out: *mut C_tensor,
+            x: *const C_tensor,
+            weight: *const C_tensor,
+            name: *const c_char,
+        ) -> *mut c_char;
+    }
+
+    const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn numbers(size: &[i64]) -> Tensor {
+        let count = size.iter().product::<i64>();
+        Tensor::linspace(-1.0, 1.0, count, OPTIONS)
+            .sin()
+            .reshape(size)
+    }
+
+    fn product_by(name: &CStr, x: &Tensor, weight: &Tensor) -> Tensor {
+        let mut out = Tensor::new();
+        // SAFETY: the handles are live and the name ends with NUL.
+        check("multiply", unsafe {
+            mf_linear_by(out.as_mut_ptr(), x.as_ptr(), weight.as_ptr(), name.as_ptr())
+        })
+        .unwrap();
+        out
+    }
+
+    /// A libtorch without oneDNN multiplies, too. Sums of 40 terms differ by roundings of 2⁻²⁴ each.
+    #[test]
+    fn without_onednn_the_product_is_libtorch_s_own() {
+        let (x, weight) = (numbers(&[100, 40]), numbers(&[30, 40]));
+        let with = product_by(c"mkldnn::_linear_pointwise", &x, &weight);
+        let without = product_by(c"mkldnn::of_another_version", &x, &weight);
+        assert!((&with - &without).abs().max().double_value(&[]) < 40.0 * 2f64.powi(-23));
+        assert_eq!(without, x.linear(&weight, None::<Tensor>));
+        assert!(
+            (linear(&x, &weight, None).unwrap() - with)
+                .abs()
+                .max()
+                .double_value(&[])
+                < 1e-6
+        );
+    }
+
+    /// A kernel looks at no memory that its arguments do not have.
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        let (x, m) = (numbers(&[4, 3, 8]), numbers(&[4, 1, 8]));
+        let wrong = [
+            numbers(&[4, 1, 7]),
+            numbers(&[3, 1, 8]),
+            numbers(&[4, 8]),
+            Tensor::new(),
+        ];
+        let half = m.to_kind(Kind::Half);
+        for wrong in wrong.iter().chain([&half, &m.to_kind(Kind::Double)]) {
+            assert!(norm_modulate(&x, wrong, &m, 1e-6).is_err(), "{wrong:?}");
+            assert!(norm_modulate(&x, &m, wrong, 1e-6).is_err(), "{wrong:?}");
+            assert!(add_gated(&x, wrong, &x).is_err(), "{wrong:?}");
+            assert!(add_gated(&x, &m, wrong).is_err(), "{wrong:?}");
+            // A tensor that is none is a tangent that does not move.
+            let tangent = add_gated_tangent([Some(wrong), None, None], &m, &x);
+            assert_eq!(tangent.is_ok(), !wrong.defined(), "{wrong:?}");
+            assert!(
+                add_gated_tangent([None; 3], wrong, &x).is_err(),
+                "{wrong:?}"
+            );
+            assert!(gelu_tangent(wrong, &x).is_err(), "{wrong:?}");
+        }
+        let mut normalized = norm_modulate(&x, &m, &m, 1e-6).unwrap();
+        assert!(norm_modulate_tangent([None; 3], &x, &Tensor::new(), &normalized).is_err());
+        assert!(norm_modulate_tangent([Some(&m), None, None], &x, &m, &normalized).is_err());
+        normalized.means = normalized.means.narrow(0, 0, 2);
+        assert!(norm_modulate_tangent([Some(&x), None, None], &x, &m, &normalized).is_err());
+        assert!(self_attention(&x, 3).is_err() && self_attention(&m.select(1, 0), 1).is_err());
+        let packed = numbers(&[4, 3, 12]);
+        let attended = self_attention(&packed, 2).unwrap();
+        let long = numbers(&[5, 3, 12]);
+        assert!(self_attention_tangent(&packed, &attended.logs, &long).is_err());
+        assert!(self_attention_tangent(&packed, &attended.logs.narrow(0, 0, 2), &packed).is_err());
+        assert!(linear(&x, &numbers(&[2, 7]), None).is_err() && linear(&x, &x, None).is_err());
+        assert!(gelu(&Tensor::new()).is_err());
+    }
+}

@@ -7,6 +7,7 @@
 //! * [`operations`]: derivatives of norms, masks, fused Adam, averages; [`kernels`]: operations of our own on the CPU.
 //! * [`ForwardLevel`]: libtorch's forward mode. [`checkpoint`]: blocks that the backward pass computes again.
 //! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: the CPU's allocator, peaks.
+//! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
 //! * [`Replay`]: work that a CUDA device records once and does again with one call.
 //!
 //! ```
@@ -28,11 +29,15 @@ pub mod host;
 pub mod kernels;
 pub mod memory;
 pub mod operations;
+mod recover;
 mod replay;
 mod transfer;
+mod version;
 
+pub use call::done;
 pub use error::LibtorchError;
 pub use forward_mode::ForwardLevel;
 pub use graph::changed;
+pub use recover::recover;
 pub use replay::Replay;
-pub use transfer::write_bytes;
+pub use transfer::read_into;

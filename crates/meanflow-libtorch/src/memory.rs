@@ -3,12 +3,16 @@
 use std::ffi::c_char;
 use std::fs;
 
+use tch::Device;
+
 use crate::LibtorchError;
-use crate::call::check;
+use crate::call::{check, done};
 
 unsafe extern "C" {
-    fn mf_map_tensors();
+    fn mf_map_tensors() -> *mut c_char;
     fn mf_keep_memory() -> *mut c_char;
+    fn mf_device_peak_reset(device: i64, bytes: *mut i64) -> *mut c_char;
+    fn mf_device_peak(device: i64, bytes: *mut i64) -> *mut c_char;
 }
 
 /// Makes training faster and the process larger: from now on, in this process, the memory of a freed tensor on the CPU is
@@ -28,7 +32,7 @@ pub fn keep() -> Result<(), LibtorchError> {
 /// back when freed, so that the holes of a fragmented heap do not count. Call it before the first tensor.
 pub fn count_live_memory_only() {
     // SAFETY: no memory is passed, and live memory is not touched.
-    unsafe { mf_map_tensors() }
+    done(check("map tensors", unsafe { mf_map_tensors() }));
 }
 
 /// Runs `work` and returns its result with the resident memory, in bytes, that it needed at its peak above what was held
@@ -48,6 +52,30 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
             .zip(after)
             .map(|(before, after)| after.saturating_sub(before)),
     )
+}
+
+/// As [`peak`], of a device: on a CUDA device the bytes that tensors took at their peak above what they took before, which
+/// PyTorch calls `max_memory_allocated`.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn peak_on<T>(
+    device: Device,
+    work: impl FnOnce() -> T,
+) -> Result<(T, Option<u64>), LibtorchError> {
+    let Device::Cuda(index) = device else {
+        return Ok(peak(work));
+    };
+    let (mut before, mut most) = (0, 0);
+    // SAFETY: `before` and `most` outlive their calls.
+    check("reset the peak of memory", unsafe {
+        mf_device_peak_reset(index as i64, &raw mut before)
+    })?;
+    let result = work();
+    check("read the peak of memory", unsafe {
+        mf_device_peak(index as i64, &raw mut most)
+    })?;
+    Ok((result, u64::try_from(most - before).ok()))
 }
 
 /// A size of this process's status in bytes.

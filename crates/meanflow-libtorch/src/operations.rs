@@ -16,7 +16,6 @@ unsafe extern "C" {
         input: *const C_tensor,
         mean: *const C_tensor,
         rstd: *const C_tensor,
-        width: i64,
     ) -> *mut c_char;
     fn mf_group_norm_backward(
         out: *mut C_tensor,
@@ -24,9 +23,6 @@ unsafe extern "C" {
         input: *const C_tensor,
         mean: *const C_tensor,
         rstd: *const C_tensor,
-        n: i64,
-        c: i64,
-        positions: i64,
         groups: i64,
     ) -> *mut c_char;
     fn mf_fill_bernoulli(tensor: *mut C_tensor, probability: f64, seed: u64) -> *mut c_char;
@@ -63,7 +59,6 @@ pub fn layer_norm_backward(
     mean: &Tensor,
     rstd: &Tensor,
 ) -> Result<Tensor, LibtorchError> {
-    let width = input.size().last().copied().unwrap_or(1);
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
     let message = unsafe {
@@ -73,7 +68,6 @@ pub fn layer_norm_backward(
             input.as_ptr(),
             mean.as_ptr(),
             rstd.as_ptr(),
-            width,
         )
     };
     check("layer norm backward", message)?;
@@ -88,8 +82,6 @@ pub fn group_norm_backward(
     rstd: &Tensor,
     groups: i64,
 ) -> Result<Tensor, LibtorchError> {
-    let size = input.size();
-    let positions = size[2..].iter().product();
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
     let message = unsafe {
@@ -99,9 +91,6 @@ pub fn group_norm_backward(
             input.as_ptr(),
             mean.as_ptr(),
             rstd.as_ptr(),
-            size[0],
-            size[1],
-            positions,
             groups,
         )
     };
@@ -197,4 +186,47 @@ pub fn foreach_lerp(this: &[&Tensor], end: &[&Tensor], weight: f64) -> Result<()
     check("foreach lerp", unsafe {
         mf_foreach_lerp(this.as_ptr(), end.as_ptr(), this.len(), weight)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    /// libtorch's kernels for the CPU take sizes for granted: the border does not.
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        let zeros = |size: &[i64]| Tensor::zeros(size, (Kind::Float, Device::Cpu));
+        let (x, short, one) = (zeros(&[4, 8]), zeros(&[3]), zeros(&[]));
+        assert!(layer_norm_backward(&x, &x, &zeros(&[4]), &short).is_err());
+        assert!(layer_norm_backward(&short, &x, &zeros(&[4]), &zeros(&[4])).is_err());
+        assert!(group_norm_backward(&x, &x, &short, &zeros(&[8]), 2).is_err());
+        let step = |gradient: &Tensor, moment: &Tensor, steps: &Tensor, rate: &Tensor| {
+            let tensors = AdamTensors {
+                parameters: &[&x],
+                gradients: &[gradient],
+                first: &[moment],
+                second: &[&x.copy()],
+                steps: &[steps],
+                rate,
+                skip: None,
+            };
+            let numbers = AdamNumbers {
+                beta1: 0.9,
+                beta2: 0.95,
+                weight_decay: 0.0,
+                epsilon: 1e-8,
+                decoupled: false,
+            };
+            fused_adam(&tensors, &numbers)
+        };
+        let same = || x.copy();
+        assert!(step(&short, &same(), &one, &one).is_err());
+        assert!(step(&Tensor::new(), &same(), &one, &one).is_err());
+        assert!(step(&same(), &same().to_kind(Kind::Double), &one, &one).is_err());
+        assert!(step(&same(), &same(), &short, &one).is_err());
+        assert!(step(&same(), &same(), &one, &one.to_kind(Kind::Double)).is_err());
+        step(&same(), &same(), &(&one + 1.0), &one).unwrap();
+        assert!(foreach_lerp(&[&x], &[&short], 0.5).is_err());
+    }
 }

@@ -3,7 +3,7 @@
 //! The tangent leaves nothing on the tape, so it is computed once, in the forward pass; what is computed again is the
 //! block on plain tensors.
 
-use meanflow_libtorch::checkpoint as libtorch;
+use meanflow_libtorch::{checkpoint as libtorch, done};
 use tch::{Tensor, no_grad};
 
 use crate::Dual;
@@ -27,8 +27,11 @@ pub(crate) fn checkpointed<B: Clone + Send + 'static>(
         let plain = inputs.map(Dual::from);
         forward(&again, plain.each_ref()).into_parts().0
     };
-    let primal = libtorch::checkpoint(primal, inputs.map(Dual::primal), Box::new(body))
-        .expect("the inputs are on the tape");
+    let primal = done(libtorch::checkpoint(
+        primal,
+        inputs.map(Dual::primal),
+        Box::new(body),
+    ));
     match tangent {
         Some(tangent) => Dual::new(primal, tangent).expect("value and tangent of one block"),
         None => primal.into(),

@@ -54,7 +54,7 @@ pub use engine::Engine;
 pub use error::TorchError;
 pub use inputs::Inputs;
 pub use jvp::jvp;
-pub use meanflow_libtorch::{LibtorchError, Replay, device, host, memory};
+pub use meanflow_libtorch::{LibtorchError, Replay, device, host, memory, recover};
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use objective::{Batch, Objective, StepLoss};
 pub use optimizer::{Adam, AdamConfig};

@@ -186,7 +186,8 @@ fn micro_batch(model: &Model) -> usize {
     let large = shape.iter().product::<i64>() >= 1024;
     match shape.len() {
         1 => 1024,
-        _ if large && model.device() == Device::Cpu => 8,
+        _ if matches!(model.device(), Device::Cuda(_)) => 256,
+        _ if large => 8,
         _ => 64,
     }
 }

@@ -19,8 +19,12 @@ namespace {
 
 MF_KERNELS(float)
 MF_KERNELS(double)
+#undef MF_KERNELS
 
 AttentionShape attention_shape(const Tensor& packed, int64_t heads) {
+  expect_sequences(packed);
+  TORCH_CHECK(heads > 0 && packed.size(2) % (3 * heads) == 0, "expected queries, keys and values of ", heads,
+              " heads, got ", packed.size(2), " numbers");
   return {packed.size(1), heads, packed.size(2) / (3 * heads)};
 }
 
@@ -67,8 +71,13 @@ struct Attention : Function<Attention> {
 };
 
 Tensor attention_tangent(const Tensor& projections, const Tensor& logs, const Tensor& step) {
+  TORCH_CHECK(logs.defined() && logs.dim() == 3 && step.dim() == 3, "expected what the attention gave");
   const auto packed = projections.contiguous(), dpacked = step.contiguous();
   const auto s = attention_shape(packed, logs.size(1));
+  expect(logs, "the logarithms of the sums", {packed.size(0), s.heads, s.tokens});
+  TORCH_CHECK(logs.is_contiguous(), "the logarithms of the sums lie side by side");
+  expect_rows(packed, "projections", dpacked.size(0), dpacked.sizes().slice(1));
+  TORCH_CHECK(dpacked.is_cpu(), "expected a tangent on the CPU");
   auto out = at::empty({dpacked.size(0), s.tokens, s.joined()}, packed.options());
   by_type(packed, [&](auto zero) {
     using T = decltype(zero);
@@ -82,17 +91,12 @@ Tensor attention_tangent(const Tensor& projections, const Tensor& logs, const Te
 
 }  // namespace
 
-extern "C" {
+MF_EXPORT(mf_attention, (Handle out, Handle logs, Handle packed, int64_t heads), {
+  auto result = recorded(*packed) ? Attention::apply(*packed, heads) : Attention::value(packed->contiguous(), heads);
+  *out = result[0];
+  *logs = result[1];
+})
 
-char* mf_attention(Handle out, Handle logs, Handle packed, int64_t heads) {
-  return guarded([&] {
-    auto result = recorded(*packed) ? Attention::apply(*packed, heads) : Attention::value(packed->contiguous(), heads);
-    *out = result[0];
-    *logs = result[1];
-  });
-}
-
-char* mf_attention_tangent(Handle out, Handle packed, Handle logs, Handle dpacked) {
-  return guarded([&] { *out = attention_tangent(*packed, *logs, *dpacked); });
-}
-}
+MF_EXPORT(mf_attention_tangent, (Handle out, Handle packed, Handle logs, Handle dpacked), {
+  *out = attention_tangent(*packed, *logs, *dpacked);
+})

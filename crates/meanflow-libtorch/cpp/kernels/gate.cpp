@@ -21,6 +21,7 @@ namespace {
 
 MF_KERNELS(float)
 MF_KERNELS(double)
+#undef MF_KERNELS
 
 struct AddGated : Function<AddGated> {
   static Tensor forward(AutogradContext* context, const Tensor& residual, const Tensor& gate, const Tensor& branch) {
@@ -29,11 +30,13 @@ struct AddGated : Function<AddGated> {
     return value(x, gate, y);
   }
   static Tensor value(const Tensor& x, const Tensor& gate, const Tensor& y) {
+    expect_sequences(x);
+    expect(y, "what is gated", x.sizes());
     auto out = like(x);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
       const Shape s{x.size(1), x.size(2)};
-      const auto c = modulation<T>(gate);
+      const auto c = modulation<T>(gate, x);
       const T *from = x.const_data_ptr<T>(), *other = y.const_data_ptr<T>();
       T* to = out.mutable_data_ptr<T>();
       mf::parallel(x.size(0) * s.tokens, s.width * 3,
@@ -50,7 +53,7 @@ struct AddGated : Function<AddGated> {
     by_type(y, [&](auto zero) {
       using T = decltype(zero);
       const Shape s{y.size(1), y.size(2)};
-      const auto c = modulation<T>(gate);
+      const auto c = modulation<T>(gate, y);
       const T *up = g.const_data_ptr<T>(), *other = y.const_data_ptr<T>();
       T *tc = ggate.mutable_data_ptr<T>(), *to = gy.mutable_data_ptr<T>();
       mf::parallel(y.size(0), s.tokens * s.width * 5,
@@ -62,13 +65,14 @@ struct AddGated : Function<AddGated> {
 
 Tensor add_gated_tangent(const Tensor& dx, const Tensor& gate, const Tensor& dgate, const Tensor& branch,
                          const Tensor& dy) {
+  expect_sequences(branch);
   const auto y = branch.contiguous();
   auto out = at::empty_like(y);
   by_type(y, [&](auto zero) {
     using T = decltype(zero);
     const Shape s{y.size(1), y.size(2)};
-    const auto c = modulation<T>(gate), dc = modulation<T>(dgate);
-    const T *along = numbers<T>(dx), *other = y.const_data_ptr<T>(), *moved = numbers<T>(dy);
+    const auto c = modulation<T>(gate, y), dc = modulation_or_none<T>(dgate, y);
+    const T *along = numbers<T>(dx, y), *other = y.const_data_ptr<T>(), *moved = numbers<T>(dy, y);
     T* to = out.mutable_data_ptr<T>();
     mf::parallel(y.size(0) * s.tokens, s.width * 5, [=](int64_t begin, int64_t end) {
       add_gated_tangent_range(s, along, c, dc, other, moved, to, begin, end);
@@ -79,18 +83,12 @@ Tensor add_gated_tangent(const Tensor& dx, const Tensor& gate, const Tensor& dga
 
 }  // namespace
 
-extern "C" {
-
-char* mf_add_gated(Handle out, Handle x, Handle gate, Handle y) {
-  return guarded([&] {
-    *out = recorded(*x, *gate, *y) ? AddGated::apply(*x, *gate, *y)
-                                   : AddGated::value(x->contiguous(), *gate, y->contiguous());
-  });
-}
+MF_EXPORT(mf_add_gated, (Handle out, Handle x, Handle gate, Handle y), {
+  *out = recorded(*x, *gate, *y) ? AddGated::apply(*x, *gate, *y)
+                                 : AddGated::value(x->contiguous(), *gate, y->contiguous());
+})
 
 // The tangent in the rows of `y`; what does not move is null.
-char* mf_add_gated_tangent(Handle out, Handle dx, Handle gate, Handle dgate, Handle y, Handle dy) {
-  return guarded(
-      [&] { *out = add_gated_tangent(contiguous_or_none(dx), *gate, or_none(dgate), *y, contiguous_or_none(dy)); });
-}
-}
+MF_EXPORT(mf_add_gated_tangent, (Handle out, Handle dx, Handle gate, Handle dgate, Handle y, Handle dy), {
+  *out = add_gated_tangent(contiguous_or_none(dx), *gate, or_none(dgate), *y, contiguous_or_none(dy));
+})

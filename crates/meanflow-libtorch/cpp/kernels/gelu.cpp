@@ -11,6 +11,7 @@ namespace {
 
 MF_KERNELS(float)
 MF_KERNELS(double)
+#undef MF_KERNELS
 
 struct Gelu : Function<Gelu> {
   static Tensor forward(AutogradContext* context, const Tensor& input) {
@@ -23,6 +24,7 @@ struct Gelu : Function<Gelu> {
     return {derivative(context->get_saved_variables()[0], grads[0])};
   }
   static Tensor value(const Tensor& x) {
+    TORCH_CHECK(x.defined() && x.is_cpu(), "expected numbers on the CPU");
     auto y = like(x);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
@@ -33,6 +35,8 @@ struct Gelu : Function<Gelu> {
     return y;
   }
   static Tensor derivative(const Tensor& x, const Tensor& above) {
+    TORCH_CHECK(x.defined() && x.dim() > 0 && above.defined() && above.dim() > 0, "expected rows of numbers");
+    expect_rows(x, "an input", above.size(0), above.sizes().slice(1));
     const auto g = above.contiguous();
     auto out = at::empty_like(g);
     by_type(g, [&](auto zero) {
@@ -47,14 +51,7 @@ struct Gelu : Function<Gelu> {
 
 }  // namespace
 
-extern "C" {
-
-char* mf_gelu(Handle out, Handle x) {
-  return guarded([&] { *out = recorded(*x) ? Gelu::apply(*x) : Gelu::value(x->contiguous()); });
-}
+MF_EXPORT(mf_gelu, (Handle out, Handle x), { *out = recorded(*x) ? Gelu::apply(*x) : Gelu::value(x->contiguous()); })
 
 // The first rows of x with the tangent dx.
-char* mf_gelu_tangent(Handle out, Handle x, Handle dx) {
-  return guarded([&] { *out = Gelu::derivative(x->contiguous(), *dx); });
-}
-}
+MF_EXPORT(mf_gelu_tangent, (Handle out, Handle x, Handle dx), { *out = Gelu::derivative(x->contiguous(), *dx); })

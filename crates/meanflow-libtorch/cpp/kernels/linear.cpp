@@ -3,6 +3,7 @@
 
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 
 #include "operation.h"
@@ -17,17 +18,26 @@ using mf::Affine;
 namespace {
 
 MF_KERNELS(float)
+#undef MF_KERNELS
 
-// oneDNN's matrix product, where this libtorch has it: faster than the one behind at::linear on processors for which
-// that one was not made.
-Tensor onednn_linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+using Operator = std::optional<c10::OperatorHandle>;
+
+Operator find(const char* name) { return c10::Dispatcher::singleton().findSchema({name, ""}); }
+
+// oneDNN's matrix product, where this libtorch has it: faster than at::linear on processors for which the library behind that
+// one was not made. Where it has not, at::linear.
+Tensor product(const Operator& onednn, const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   using Signature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&, std::string_view,
                            c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
-  static const auto operation =
-      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<Signature>();
-  // It has no derivative that libtorch's own tape would look for.
+  // The first has no derivative that libtorch's own tape would look for, the second needs none here.
   const at::AutoDispatchBelowADInplaceOrView below;
-  return operation.call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+  if (!onednn) return at::linear(x, weight, bias);
+  return onednn->typed<Signature>().call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+Tensor library_linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  static const Operator found = find("mkldnn::_linear_pointwise");
+  return product(found, x, weight, bias);
 }
 
 // Fewer rows than this are taken as they are, without panels.
@@ -79,8 +89,10 @@ struct Linear : Function<Linear> {
     return value(x, weight, bias);
   }
   static Tensor value(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+    TORCH_CHECK(weight.dim() == 2 && x.dim() > 0, "expected rows of numbers and a matrix");
+    TORCH_CHECK(x.is_cpu() && weight.is_cpu() && (!bias || bias->is_cpu()), "expected numbers on the CPU");
     const bool few = x.numel() < MANY * weight.size(1) && weight.is_contiguous() && (!bias || bias->is_contiguous());
-    return few && wide() ? own_linear(x.contiguous(), weight, bias) : onednn_linear(x, weight, bias);
+    return few && wide() ? own_linear(x.contiguous(), weight, bias) : library_linear(x, weight, bias);
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     once("linear");
@@ -89,7 +101,7 @@ struct Linear : Function<Linear> {
     const auto g = grads[0].contiguous();
     Tensor gx, gweight, gbias;
     const auto rows = g.reshape({-1, g.size(-1)});
-    if (context->needs_input_grad(0)) gx = onednn_linear(g, weight.t(), std::nullopt);
+    if (context->needs_input_grad(0)) gx = library_linear(g, weight.t(), std::nullopt);
     if (context->needs_input_grad(1)) gweight = rows.t().mm(x.reshape({-1, x.size(-1)}));
     if (context->saved_data["bias"].toBool() && context->needs_input_grad(2)) gbias = rows.sum(0);
     return {gx, gweight, gbias};
@@ -98,13 +110,13 @@ struct Linear : Function<Linear> {
 
 }  // namespace
 
-extern "C" {
+MF_EXPORT(mf_linear, (Handle out, Handle x, Handle weight, Handle bias), {
+  const auto b = bias ? std::optional<Tensor>(*bias) : std::nullopt;
+  const bool tape = recorded(*x, *weight) || (b && recorded(*b));
+  *out = tape ? Linear::apply(*x, *weight, b) : Linear::value(*x, *weight, b);
+})
 
-char* mf_linear(Handle out, Handle x, Handle weight, Handle bias) {
-  return guarded([&] {
-    const auto b = bias ? std::optional<Tensor>(*bias) : std::nullopt;
-    const bool tape = recorded(*x, *weight) || (b && recorded(*b));
-    *out = tape ? Linear::apply(*x, *weight, b) : Linear::value(*x, *weight, b);
-  });
-}
-}
+// The product through an operator of this name, which the tests of what happens without one choose.
+MF_EXPORT(mf_linear_by, (Handle out, Handle x, Handle weight, const char* name), {
+  *out = product(find(name), *x, *weight, std::nullopt);
+})

@@ -24,6 +24,7 @@ namespace {
 
 MF_KERNELS(float)
 MF_KERNELS(double)
+#undef MF_KERNELS
 
 struct NormModulate : Function<NormModulate> {
   static variable_list forward(AutogradContext* context, const Tensor& input, const Tensor& shift, const Tensor& scale,
@@ -37,11 +38,12 @@ struct NormModulate : Function<NormModulate> {
   }
   // Values, means and reciprocal deviations.
   static variable_list value(const Tensor& x, const Tensor& shift, const Tensor& scale, double epsilon) {
+    expect_sequences(x);
     auto y = like(x), means = at::empty({x.size(0), x.size(1)}, x.options()), rstds = like(means);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
       const Shape s{x.size(1), x.size(2)};
-      const auto b = modulation<T>(shift), a = modulation<T>(scale);
+      const auto b = modulation<T>(shift, x), a = modulation<T>(scale, x);
       const T* from = x.const_data_ptr<T>();
       T *to = y.mutable_data_ptr<T>(), *m = means.mutable_data_ptr<T>(), *r = rstds.mutable_data_ptr<T>();
       mf::parallel(means.numel(), s.width * 8, [=](int64_t begin, int64_t end) {
@@ -60,7 +62,7 @@ struct NormModulate : Function<NormModulate> {
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
       const Shape s{x.size(1), x.size(2)};
-      const auto a = modulation<T>(scale);
+      const auto a = modulation<T>(scale, x);
       const T *up = g.const_data_ptr<T>(), *from = x.const_data_ptr<T>();
       const T *m = means.const_data_ptr<T>(), *r = rstds.const_data_ptr<T>();
       T *to = gx.mutable_data_ptr<T>(), *tb = gshift.mutable_data_ptr<T>(), *ta = gscale.mutable_data_ptr<T>();
@@ -74,13 +76,19 @@ struct NormModulate : Function<NormModulate> {
 
 Tensor norm_modulate_tangent(const Tensor& dx, const Tensor& input, const Tensor& dshift, const Tensor& dscale,
                              const Tensor& scale, const Tensor& means, const Tensor& rstds) {
+  expect_sequences(input);
   const auto x = input.contiguous();
+  for (const auto* statistic : {&means, &rstds}) {
+    expect_rows(*statistic, "a statistic of the norm", x.size(0), {x.size(1)});
+    TORCH_CHECK(statistic->is_contiguous(), "a statistic of the norm has its numbers side by side");
+  }
   auto dy = at::empty_like(x);
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
     const Shape s{x.size(1), x.size(2)};
-    const auto db = modulation<T>(dshift), da = modulation<T>(dscale), a = modulation<T>(scale);
-    const T *along = numbers<T>(dx), *from = x.const_data_ptr<T>();
+    const auto db = modulation_or_none<T>(dshift, x), da = modulation_or_none<T>(dscale, x);
+    const auto a = modulation<T>(scale, x);
+    const T *along = numbers<T>(dx, x), *from = x.const_data_ptr<T>();
     const T *m = means.const_data_ptr<T>(), *r = rstds.const_data_ptr<T>();
     T* to = dy.mutable_data_ptr<T>();
     mf::parallel(x.size(0) * s.tokens, s.width * 12, [=](int64_t begin, int64_t end) {
@@ -92,23 +100,18 @@ Tensor norm_modulate_tangent(const Tensor& dx, const Tensor& input, const Tensor
 
 }  // namespace
 
-extern "C" {
-
-char* mf_norm_modulate(Handle out, Handle means, Handle rstds, Handle x, Handle shift, Handle scale, double epsilon) {
-  return guarded([&] {
-    auto result = recorded(*x, *shift, *scale) ? NormModulate::apply(*x, *shift, *scale, epsilon)
-                                               : NormModulate::value(x->contiguous(), *shift, *scale, epsilon);
-    *out = result[0];
-    *means = result[1];
-    *rstds = result[2];
-  });
-}
+MF_EXPORT(mf_norm_modulate,
+          (Handle out, Handle means, Handle rstds, Handle x, Handle shift, Handle scale, double epsilon), {
+            auto result = recorded(*x, *shift, *scale) ? NormModulate::apply(*x, *shift, *scale, epsilon)
+                                                       : NormModulate::value(x->contiguous(), *shift, *scale, epsilon);
+            *out = result[0];
+            *means = result[1];
+            *rstds = result[2];
+          })
 
 // The tangent in the rows of `x`; what does not move is null.
-char* mf_norm_modulate_tangent(Handle out, Handle dx, Handle x, Handle dshift, Handle dscale, Handle scale,
-                               Handle means, Handle rstds) {
-  return guarded([&] {
-    *out = norm_modulate_tangent(contiguous_or_none(dx), *x, or_none(dshift), or_none(dscale), *scale, *means, *rstds);
-  });
-}
-}
+MF_EXPORT(mf_norm_modulate_tangent,
+          (Handle out, Handle dx, Handle x, Handle dshift, Handle dscale, Handle scale, Handle means, Handle rstds), {
+            *out = norm_modulate_tangent(contiguous_or_none(dx), *x, or_none(dshift), or_none(dscale), *scale, *means,
+                                         *rstds);
+          })

@@ -33,17 +33,45 @@ void by_type(const Tensor& tensor, Body&& body) {
   }
 }
 
+// Kernels read and write memory without looking, so everything they are given is looked at here: numbers of the CPU, of
+// these sizes.
+inline void expect(const Tensor& x, const char* name, at::IntArrayRef sizes) {
+  TORCH_CHECK(x.defined(), "expected ", name, " ", sizes, ", got no tensor");
+  TORCH_CHECK(x.is_cpu(), "expected ", name, " on the CPU, got it on ", x.device());
+  TORCH_CHECK(x.sizes() == sizes, "expected ", name, " ", sizes, ", got ", x.sizes());
+}
+
+inline void expect_sequences(const Tensor& x) {
+  TORCH_CHECK(x.defined() && x.is_cpu() && x.dim() == 3, "expected rows of sequences of numbers on the CPU");
+}
+
+// The same for what may have more rows than are used.
+inline void expect_rows(const Tensor& x, const char* name, int64_t rows, at::IntArrayRef of_a_row) {
+  TORCH_CHECK(x.defined() && x.is_cpu(), "expected ", name, " on the CPU");
+  TORCH_CHECK(x.dim() == int64_t(of_a_row.size()) + 1 && x.size(0) >= rows && x.sizes().slice(1) == of_a_row, "expected ",
+              name, " of at least ", rows, " rows of ", of_a_row, ", got ", x.sizes());
+}
+
+// What scales or shifts the sequences of x, [B, 1, D].
 template <typename T>
-mf::Modulation<T> modulation(const Tensor& tensor) {
-  if (!tensor.defined()) return {nullptr, 0};
+mf::Modulation<T> modulation(const Tensor& tensor, const Tensor& x) {
+  expect_rows(tensor, "a modulation", x.size(0), {1, x.size(2)});
   TORCH_CHECK(tensor.stride(-1) == 1, "a modulation has its numbers side by side");
   return {tensor.const_data_ptr<T>(), tensor.stride(0)};
 }
 
+// The tangent of one; null where nothing moves.
+template <typename T>
+mf::Modulation<T> modulation_or_none(const Tensor& tensor, const Tensor& x) {
+  return tensor.defined() ? modulation<T>(tensor, x) : mf::Modulation<T>{nullptr, 0};
+}
+
 // The numbers of a tangent; null where nothing moves.
 template <typename T>
-const T* numbers(const Tensor& tensor) {
-  return tensor.defined() ? tensor.const_data_ptr<T>() : nullptr;
+const T* numbers(const Tensor& tensor, const Tensor& x) {
+  if (!tensor.defined()) return nullptr;
+  expect(tensor, "a tangent", x.sizes());
+  return tensor.const_data_ptr<T>();
 }
 
 inline Tensor contiguous_or_none(Handle handle) { return handle ? handle->contiguous() : Tensor(); }

@@ -1,5 +1,6 @@
 //! Every kernel against the libtorch operations that it stands for: value, gradients and tangent.
 
+use meanflow_core::random::{Purpose, Stream};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -21,22 +22,24 @@ struct Case {
 impl Case {
     /// The same numbers in every run: rare draws are far more sensitive to rounding than the others.
     fn new(kind: Kind, shapes: &[&[i64]], moving: &[bool], rows: i64) -> Self {
-        tch::manual_seed(1);
-        let normal =
-            |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu)).to_kind(kind);
-        let tangent = |shape: &&[i64]| {
+        let mut stream = Stream::new(1, Purpose::Noise, 0);
+        let mut normal = |shape: &[i64]| {
+            let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
+            stream.fill_normal(&mut values);
+            Tensor::from_slice(&values).reshape(shape).to_kind(kind)
+        };
+        let primals = shapes.iter().map(|shape| normal(shape)).collect();
+        let mut tangent = |shape: &[i64]| {
             let mut shape = shape.to_vec();
             shape[0] = rows;
             normal(&shape)
         };
-        Self {
-            primals: shapes.iter().map(|shape| normal(shape)).collect(),
-            tangents: shapes
-                .iter()
-                .zip(moving)
-                .map(|(shape, moving)| moving.then(|| tangent(shape)))
-                .collect(),
-        }
+        let tangents = shapes
+            .iter()
+            .zip(moving)
+            .map(|(shape, moving)| moving.then(|| tangent(shape)))
+            .collect();
+        Self { primals, tangents }
     }
 
     /// Value, tangent, and the gradients of a fixed projection of the value.
