@@ -69,6 +69,8 @@ def main():
     options = rival.parsed(parser)
     if options.threads:
         torch.set_num_threads(options.threads)
+    # Ours computes in f32; PyTorch starts with TF32 in convolutions.
+    torch.backends.cudnn.allow_tf32 = False
     if options.first:
         first(options)
     else:

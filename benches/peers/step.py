@@ -230,6 +230,8 @@ def main():
     options = rival.options(__doc__.splitlines()[0])
     if options.threads:
         torch.set_num_threads(options.threads)
+    # Ours computes in f32; PyTorch starts with TF32 in convolutions.
+    torch.backends.cudnn.allow_tf32 = False
     rival.serve(Torch(options))
 
 

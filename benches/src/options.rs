@@ -66,7 +66,7 @@ impl Options {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads);
         }
-        device::open(&self.device)
+        Ok(device::open(&self.device)?)
     }
 
     /// The size.

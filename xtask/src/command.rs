@@ -47,12 +47,38 @@ pub(crate) fn require_cxx() -> Result<()> {
     let program = words.next().unwrap_or("c++");
     let args: Vec<&str> = words.chain(["--version"]).collect();
     if works(program, &args)? {
-        return Ok(());
+        return refuse_old_gcc(&compiler, program, &args);
     }
     bail!(
         "no C++ compiler: `{compiler}` does not run, and the bindings of libtorch are C++.\n\
          Install one (Debian, Ubuntu: `apt install g++`; Fedora: `dnf install gcc-c++`), or name yours in CXX."
     )
+}
+
+/// The oldest GCC that compiles the kernels, as the build script of meanflow-libtorch has it.
+const GCC: u32 = 12;
+
+fn refuse_old_gcc(compiler: &str, program: &str, args: &[&str]) -> Result<()> {
+    let ask = |question: &str| {
+        let (_, launched) = args.split_last().expect("`--version` is the last");
+        Command::new(program).args(launched).arg(question).output()
+    };
+    let [about, version] = [ask("--version")?, ask("-dumpversion")?]
+        .map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
+    match gcc(&about, &version) {
+        Some(major) if major < GCC => bail!(
+            "`{compiler}` is GCC {major}, and the kernels need GCC {GCC} or newer, or Clang.\n\
+             Install one (Debian, Ubuntu: `apt install g++-{GCC}`) and name it in CXX."
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The major version of a GCC by its answers to `--version` and `-dumpversion`; none for another compiler.
+fn gcc(about: &str, version: &str) -> Option<u32> {
+    let is_gcc = about.contains("Free Software Foundation");
+    let major = version.trim().split('.').next();
+    major.filter(|_| is_gcc)?.parse().ok()
 }
 
 /// The command as a person would type it.
@@ -69,6 +95,15 @@ fn line(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gcc_is_known_by_its_answers() {
+        let about =
+            "g++ (Ubuntu 11.4.0) 11.4.0\nCopyright (C) 2021 Free Software Foundation, Inc.\n";
+        assert_eq!(gcc(about, "11\n"), Some(11));
+        assert_eq!(gcc(about, "8.5.0\n"), Some(8));
+        assert_eq!(gcc("clang version 18.1.3\n", "18.1.3\n"), None);
+    }
 
     #[test]
     fn a_failure_shows_the_command_and_its_status() {

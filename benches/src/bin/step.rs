@@ -55,10 +55,11 @@ fn warm(options: &Options, device: Device) -> Result<Training, Box<dyn Error>> {
 /// The peak of a step of every variant, in MiB.
 fn peaks(options: &Options) -> Result<Peaks, Box<dyn Error>> {
     memory::count_live_memory_only();
-    let mut training = warm(options, options.device()?)?;
+    let device = options.device()?;
+    let mut training = warm(options, device)?;
     let mut peaks = BTreeMap::new();
     for (name, variant) in Variant::ALL {
-        let (result, peak) = memory::peak(|| training.step(variant, JUMP_SHARE));
+        let (result, peak) = memory::peak_on(device, || training.step(variant, JUMP_SHARE))?;
         result?;
         peaks.insert(
             name.to_owned(),

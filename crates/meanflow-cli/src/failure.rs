@@ -3,7 +3,7 @@
 use anyhow::Error;
 use meanflow_data::DataError;
 use meanflow_eval::EvalError;
-use meanflow_torch::TorchError;
+use meanflow_torch::{LibtorchError, TorchError};
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
 use crate::output::note;
@@ -65,6 +65,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<EvalError>() {
         return code_of_eval(error);
     }
+    if error.is::<LibtorchError>() {
+        return Some(DEVICE);
+    }
     if error.is::<Usage>() {
         return Some(USAGE);
     }
@@ -104,7 +107,7 @@ fn code_of_data(error: &DataError) -> u8 {
 
 fn code_of_torch(error: &TorchError) -> Option<u8> {
     match error {
-        TorchError::Libtorch { .. } | TorchError::Device { .. } => Some(DEVICE),
+        TorchError::Libtorch(_) => Some(DEVICE),
         TorchError::Config { .. } | TorchError::Shape { .. } => Some(CONFIG),
         TorchError::Weights { .. } | TorchError::File { .. } => Some(WEIGHTS),
         TorchError::Io {
@@ -162,6 +165,15 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
             );
         }
         _ => {}
+    }
+    let libtorch = error
+        .chain()
+        .find_map(|error| error.downcast_ref::<LibtorchError>());
+    if libtorch.is_some_and(LibtorchError::is_out_of_memory) {
+        return Some(
+            "a training step takes less memory with more training.parts, compute.checkpoint_blocks = true or \
+             compute.precision = \"bf16\"; samples, with fewer at a time",
+        );
     }
     match code {
         NO_SPACE => Some(

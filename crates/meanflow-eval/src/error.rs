@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use meanflow_data::DataError;
-use meanflow_torch::TorchError;
+use meanflow_torch::{LibtorchError, TorchError};
 use tch::TchError;
 
 /// An error of this crate.
@@ -62,10 +62,5 @@ pub enum EvalError {
 
 /// Says what was asked of libtorch.
 pub(crate) fn libtorch(operation: &'static str) -> impl Fn(TchError) -> EvalError {
-    move |error| {
-        EvalError::Torch(TorchError::Libtorch {
-            operation,
-            message: error.to_string(),
-        })
-    }
+    move |error| EvalError::Torch(LibtorchError::call(operation, error).into())
 }

@@ -130,6 +130,7 @@ fn norm(x: &Tensor) -> f64 {
 mod tests {
     use super::*;
     use meanflow_core::Schedule;
+    use meanflow_core::random::{Purpose, Stream};
     use meanflow_torch::layers::TimeEmbedding;
     use meanflow_torch::networks::{MlpConfig, NetworkConfig};
     use meanflow_torch::{Device, ModelConfig};
@@ -149,23 +150,29 @@ mod tests {
         Model::new(config, 3, Device::Cpu, Kind::Double).unwrap()
     }
 
+    /// Normal numbers, the same in every run whatever else runs beside.
+    fn normal(seed: u64, shape: &[i64]) -> Tensor {
+        let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
+        Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
+        Tensor::from_slice(&values)
+            .reshape(shape)
+            .to_kind(Kind::Double)
+    }
+
     /// Sets every parameter: of those whose name does not end so, to normal numbers of this deviation.
     fn fill(model: &Model, deviation: f64, end: &str, value: f64) {
-        tch::manual_seed(1);
-        for (name, tensor) in model.parameters().named() {
+        for (index, (name, tensor)) in model.parameters().named().iter().enumerate() {
             let filled = if name.ends_with(end) {
                 tensor.full_like(value)
             } else {
-                tensor.randn_like() * deviation
+                normal(index as u64, &tensor.size()) * deviation
             };
             no_grad(|| tensor.shallow_clone().copy_(&filled));
         }
     }
 
     fn laws(model: &Model, times: &[f64]) -> Laws {
-        tch::manual_seed(2);
-        let draw = || Tensor::randn([5, 2], (Kind::Double, Device::Cpu));
-        let (data, noise) = (draw(), draw());
+        let (data, noise) = (normal(100, &[5, 2]), normal(101, &[5, 2]));
         let probe = Probe {
             data: &data,
             noise: &noise,

@@ -3,10 +3,10 @@
 //! The tangent leaves nothing on the tape, so it is computed once, in the forward pass; what is computed again is the
 //! block on plain tensors.
 
+use meanflow_libtorch::{checkpoint as libtorch, done};
 use tch::{Tensor, no_grad};
 
 use crate::Dual;
-use crate::shim::checkpoint as shim;
 
 /// `forward(block, inputs)` of two inputs, of whose intermediate values the tape keeps none. Value, tangent and gradients are those of
 /// the plain call; there is no second derivative.
@@ -18,7 +18,7 @@ pub(crate) fn checkpointed<B: Clone + Send + 'static>(
     forward: impl Fn(&B, [&Dual; 2]) -> Dual + Send + 'static,
 ) -> Dual {
     let recorded = inputs.iter().any(|input| input.primal().requires_grad());
-    if !(recorded && shim::grad_enabled()) {
+    if !(recorded && libtorch::grad_enabled()) {
         return forward(block, inputs);
     }
     let (primal, tangent) = no_grad(|| forward(block, inputs)).into_parts();
@@ -27,8 +27,11 @@ pub(crate) fn checkpointed<B: Clone + Send + 'static>(
         let plain = inputs.map(Dual::from);
         forward(&again, plain.each_ref()).into_parts().0
     };
-    let primal = shim::checkpoint(primal, inputs.map(Dual::primal), Box::new(body))
-        .expect("the inputs are on the tape");
+    let primal = done(libtorch::checkpoint(
+        primal,
+        inputs.map(Dual::primal),
+        Box::new(body),
+    ));
     match tangent {
         Some(tangent) => Dual::new(primal, tangent).expect("value and tangent of one block"),
         None => primal.into(),

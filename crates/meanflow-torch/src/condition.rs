@@ -1,9 +1,8 @@
 //! What a network is told besides a state and its times.
 
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_libtorch::{done, operations};
 use tch::{Tensor, no_grad};
-
-use crate::shim;
 
 /// The class and the augmentation of every row, and whether units are dropped.
 #[derive(Debug, Default)]
@@ -54,8 +53,7 @@ impl Dropout {
         let seed = Stream::new(self.seed, Purpose::Dropout, layer).below(u64::MAX);
         no_grad(|| {
             let mask = Tensor::empty(&size, (like.kind(), like.device()));
-            shim::fill_bernoulli(&mask, 1.0 - rate, seed)
-                .expect("a probability and a float tensor");
+            done(operations::fill_bernoulli(&mask, 1.0 - rate, seed));
             let mut mask = mask.narrow(0, 0, rows);
             mask.g_mul_scalar_(1.0 / (1.0 - rate))
         })

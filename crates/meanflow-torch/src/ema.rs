@@ -1,15 +1,17 @@
 //! Exponential moving averages of the parameters.
 
+use meanflow_libtorch::operations;
 use tch::{Tensor, no_grad};
 
-use crate::{Parameters, TorchError, shim};
+use crate::{Parameters, TorchError};
 
 /// Moves `average` towards `current`: `e := decay · e + (1 − decay) · p`.
 ///
 /// # Errors
 /// If libtorch refuses, which it does where the two are not those of one network.
 pub fn update(average: &Parameters, current: &Parameters, decay: f64) -> Result<(), TorchError> {
-    tch::no_grad(|| shim::foreach_lerp(&average.tensors(), &current.tensors(), 1.0 - decay))
+    let (average, current) = (average.tensors(), current.tensors());
+    no_grad(|| Ok(operations::foreach_lerp(&average, &current, 1.0 - decay)?))
 }
 
 /// `e := e + weight · (p − e)`, unless `bad`, a boolean on the device, is true: then the average stays, whatever the

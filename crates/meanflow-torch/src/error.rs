@@ -2,18 +2,15 @@
 
 use std::path::PathBuf;
 
+use meanflow_libtorch::LibtorchError;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TorchError {
-    /// A call into libtorch failed.
-    #[error("libtorch could not {operation}: {message}")]
-    Libtorch {
-        /// What was asked of libtorch.
-        operation: &'static str,
-        /// Its own words.
-        message: String,
-    },
+    /// A call into libtorch failed, or a device is not there.
+    #[error(transparent)]
+    Libtorch(#[from] LibtorchError),
     /// A tensor has another shape than the operation needs.
     #[error("{what}: expected shape {expected}, got {got:?}")]
     Shape {
@@ -59,14 +56,6 @@ pub enum TorchError {
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
-    },
-    /// A device that is not there.
-    #[error("device {device}: {problem}")]
-    Device {
-        /// The device asked for.
-        device: String,
-        /// Why it cannot be used.
-        problem: String,
     },
     /// An adaptive solver did not reach its end.
     #[error("adaptive sampling: {0}")]

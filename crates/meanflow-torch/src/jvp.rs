@@ -1,10 +1,9 @@
 //! The equivalent of `torch.func.jvp`: forward mode of any closure over tensors, through libtorch's own levels.
 
-use std::sync::{Mutex, MutexGuard};
-
+use meanflow_libtorch::{ForwardLevel, LibtorchError};
 use tch::Tensor;
 
-use crate::{TorchError, kernels, shim};
+use crate::{TorchError, kernels};
 
 /// Value and directional derivative of `function` at `primals` along `tangents`.
 ///
@@ -35,8 +34,8 @@ pub fn jvp(
     tangents: &[Tensor],
 ) -> Result<(Vec<Tensor>, Vec<Tensor>), TorchError> {
     check(primals, tangents)?;
-    let level = Level::enter()?;
-    let index = level.index as i64;
+    let level = ForwardLevel::enter()?;
+    let index = level.index();
     let inputs = primals
         .iter()
         .zip(tangents)
@@ -60,10 +59,7 @@ pub fn jvp(
 }
 
 fn libtorch(error: &tch::TchError) -> TorchError {
-    TorchError::Libtorch {
-        operation: "differentiate forward",
-        message: error.to_string(),
-    }
+    LibtorchError::call("differentiate forward", error).into()
 }
 
 fn check(primals: &[Tensor], tangents: &[Tensor]) -> Result<(), TorchError> {
@@ -84,44 +80,4 @@ fn check(primals: &[Tensor], tangents: &[Tensor]) -> Result<(), TorchError> {
         }
     }
     Ok(())
-}
-
-static LEVEL: Mutex<()> = Mutex::new(());
-
-thread_local! {
-    static INSIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// The one forward-mode level of the process, left when dropped.
-struct Level {
-    index: u64,
-    _lock: MutexGuard<'static, ()>,
-}
-
-impl Level {
-    fn enter() -> Result<Self, TorchError> {
-        if INSIDE.get() {
-            return Err(TorchError::Argument {
-                what: "jvp",
-                expected: "a closure without another jvp, since libtorch's levels do not nest"
-                    .into(),
-                got: "a jvp inside a jvp".into(),
-            });
-        }
-        // A closure that panicked has left the level on its way out: the lock guards nothing that could be half-done.
-        let lock = LEVEL
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let index = shim::enter_level()?;
-        INSIDE.set(true);
-        Ok(Self { index, _lock: lock })
-    }
-}
-
-impl Drop for Level {
-    fn drop(&mut self) {
-        INSIDE.set(false);
-        // Only an index that is not the current level is refused, and this one is.
-        let _ = shim::exit_level(self.index);
-    }
 }

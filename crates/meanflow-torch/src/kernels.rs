@@ -5,14 +5,12 @@
 
 use std::cell::Cell;
 
-use tch::{Device, Kind, Tensor};
-
-use crate::TorchError;
-use crate::shim::kernels as shim;
-pub(crate) use crate::shim::kernels::{
+pub(crate) use meanflow_libtorch::kernels::{
     add_gated, add_gated_tangent, gelu, gelu_tangent, norm_modulate, norm_modulate_tangent,
     self_attention, self_attention_tangent,
 };
+use meanflow_libtorch::{done, kernels as libtorch};
+use tch::{Device, Kind, Tensor};
 
 thread_local! {
     static PRIMITIVES_ONLY: Cell<bool> = const { Cell::new(false) };
@@ -55,14 +53,9 @@ pub(crate) fn serve_attention(packed: &Tensor) -> bool {
 /// `x Wᵀ + b` over the last dimension.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     if serve(x) && x.kind() == Kind::Float {
-        return kernel(shim::linear(x, weight, bias));
+        return done(libtorch::linear(x, weight, bias));
     }
     x.linear(weight, bias)
-}
-
-/// The result of a kernel, whose arguments the caller has made to fit.
-pub(crate) fn kernel<T>(result: Result<T, TorchError>) -> T {
-    result.expect("the shapes are those of one network")
 }
 
 #[cfg(test)]

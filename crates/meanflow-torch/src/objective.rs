@@ -169,11 +169,11 @@ impl Batch {
                 .as_ref()
                 .map_or(rows, |labels| labels.len() as i64),
         ];
-        if self.noise.size() == self.data.size() && counts == [rows; 3] {
+        if rows > 0 && self.noise.size() == self.data.size() && counts == [rows; 3] {
             return Ok(());
         }
         let expected = format!(
-            "noise {:?} and {rows} times, labels and drops",
+            "at least one row, noise {:?} and {rows} times, labels and drops",
             self.data.size()
         );
         let got = format!("noise {:?} and {counts:?}", self.noise.size());

@@ -1,9 +1,9 @@
 //! Adam and AdamW with a state that can be saved and read back.
 
+use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::shim::{self, AdamNumbers, AdamTensors};
 use crate::{Parameters, TorchError};
 
 /// The constants of Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019).
@@ -105,7 +105,7 @@ impl Adam {
                 rate: &self.rate,
                 skip,
             };
-            shim::fused_adam(&tensors, &self.numbers())
+            Ok(operations::fused_adam(&tensors, &self.numbers())?)
         })
     }
 

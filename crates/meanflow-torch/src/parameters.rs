@@ -6,7 +6,7 @@ use meanflow_core::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::compute::{Compute, Factor, Precision};
-use crate::{TorchError, host, shim};
+use crate::{TorchError, host};
 
 /// An ordered list of named tensors.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Parameters {
     /// Says that they have other values than before, where nothing else says so: after a [`Replay`](crate::Replay) that
     /// changes them.
     pub fn changed(&self) {
-        shim::graph::changed(&self.tensors());
+        meanflow_libtorch::changed(&self.tensors());
     }
 
     /// Refuses parameters that were read from the file `path` and are not all finite.

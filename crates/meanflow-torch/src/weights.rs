@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use meanflow_libtorch::read_into;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TorchError;
 use crate::content::{self, ContentHash, UNKNOWN, with_hash};
-use crate::shim::host::write_bytes;
 
 /// A header beyond this is not one of ours: 100,000 tensors need less.
 const MAX_HEADER: u64 = 16 << 20;
@@ -425,15 +425,14 @@ fn fill(opened: &mut Opened, name: &str, tensor: &Tensor) -> Result<io::Result<(
         .info(name)
         .expect("what is missing was refused");
     let place = SeekFrom::Start(opened.data + info.data_offsets.0 as u64);
-    let mut read = |bytes: &mut [u8]| {
-        opened.file.seek(place)?;
-        opened.file.read_exact(bytes)
-    };
+    if let Err(error) = opened.file.seek(place) {
+        return Ok(Err(error));
+    }
     if tensor.device() == Device::Cpu && tensor.is_contiguous() {
-        return write_bytes(tensor, read);
+        return Ok(read_into(tensor, &mut opened.file)?);
     }
     let staged = Tensor::empty(tensor.size(), (tensor.kind(), Device::Cpu));
-    let result = write_bytes(&staged, &mut read)?;
+    let result = read_into(&staged, &mut opened.file)?;
     no_grad(|| tensor.shallow_clone().copy_(&staged));
     Ok(result)
 }

@@ -213,6 +213,8 @@ fn a_batch_of_unequal_parts_is_refused() {
             ..whole()
         },
     ];
+    let none = objective.loss(&model, &batch(&model, 0, 0.5, &[]));
+    assert!(none.unwrap_err().to_string().contains("at least one row"));
     for batch in broken {
         assert!(
             objective

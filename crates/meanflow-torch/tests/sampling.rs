@@ -17,6 +17,20 @@ fn float_model() -> Model {
 }
 
 #[test]
+fn noise_does_not_depend_on_the_number_of_threads() {
+    let seeds: Vec<u64> = (0..101).collect();
+    let with = |threads| {
+        tch::set_num_threads(threads);
+        noise(&seeds, &[4, 16, 16])
+    };
+    let one = with(1);
+    // 101 rows of 1024 numbers: three shares of unequal size.
+    assert_eq!(with(8), one);
+    assert_eq!(noise(&[7], &[4, 16, 16]), one.narrow(0, 7, 1));
+    assert_eq!(noise(&[], &[2]).size(), [0, 2]);
+}
+
+#[test]
 fn neither_number_nor_order_of_seeds_changes_a_bit() {
     let model = float_model();
     let grid = uniform_grid(2);

@@ -223,6 +223,10 @@ fn a_save_that_fails_keeps_the_file() {
     )];
     assert!(weights::save(&path, &unsupported, BTreeMap::new()).is_err());
     assert_eq!(fs::read(&path).unwrap(), before);
+    let twice = ["a", "b", "a"].map(|name| (name.to_owned(), Tensor::from(1.0_f64)));
+    let refused = weights::save(&path, &twice, BTreeMap::new()).unwrap_err();
+    assert!(refused.to_string().contains("two tensors called a"));
+    assert_eq!(fs::read(&path).unwrap(), before);
     let nowhere = path.join("below-a-file");
     assert!(
         weights::save(&nowhere, &small(), BTreeMap::new())

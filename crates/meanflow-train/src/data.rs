@@ -316,10 +316,15 @@ fn drafting(
     }
 }
 
-/// One a core, at most four: more would be for pictures that are larger than networks can take.
-fn default_workers() -> NonZeroUsize {
-    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    cores.min(NonZeroUsize::new(4).expect("four is not zero"))
+/// One a core, at most four: more would be for pictures that are larger than networks can take. Beside a CUDA device, which
+/// is done with a step much sooner, at most sixteen, and two cores are left to those who feed it.
+fn default_workers(device: Device) -> NonZeroUsize {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = match device {
+        Device::Cuda(_) => cores.saturating_sub(2).clamp(cores.min(4), 16),
+        _ => cores.min(4),
+    };
+    NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Batches as functions of the step: whatever is random comes from a stream of (seed, purpose, step).
@@ -335,7 +340,10 @@ impl Batches {
     /// Batches for the recipe, which the data set was made for.
     pub(crate) fn new(config: &TrainConfig, data: Box<dyn Source>, device: Device) -> Self {
         let data: Arc<dyn Source> = data.into();
-        let workers = config.training.workers.unwrap_or_else(default_workers);
+        let workers = config
+            .training
+            .workers
+            .unwrap_or_else(|| default_workers(device));
         let ahead = workers.saturating_add(1);
         Self {
             drafts: Prefetch::new(workers, ahead, drafting(config, Arc::clone(&data))),

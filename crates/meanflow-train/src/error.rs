@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use meanflow_data::DataError;
-use meanflow_torch::TorchError;
+use meanflow_torch::{LibtorchError, TorchError};
 
 use crate::config::ConfigError;
 
@@ -133,6 +133,12 @@ pub enum TrainError {
         /// How many there were.
         skipped: u32,
     },
+}
+
+impl From<LibtorchError> for TrainError {
+    fn from(error: LibtorchError) -> Self {
+        Self::Torch(error.into())
+    }
 }
 
 impl TrainError {

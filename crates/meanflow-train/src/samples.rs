@@ -4,7 +4,7 @@ use meanflow_data::density::{self, DensityStyle};
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::{DataError, Picture, Pictures};
 use meanflow_torch::sampler::{self, Drawn, Interpolation, Request, Solver, uniform_grid};
-use meanflow_torch::{Device, Model, Tensor, TorchError};
+use meanflow_torch::{Device, LibtorchError, Model, Tensor, TorchError};
 use tch::TchError;
 
 use crate::TrainError;
@@ -186,16 +186,14 @@ fn micro_batch(model: &Model) -> usize {
     let large = shape.iter().product::<i64>() >= 1024;
     match shape.len() {
         1 => 1024,
-        _ if large && model.device() == Device::Cpu => 8,
+        _ if matches!(model.device(), Device::Cuda(_)) => 256,
+        _ if large => 8,
         _ => 64,
     }
 }
 
 /// The values of a tensor in f32.
 pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, TorchError> {
-    let refused = |error: TchError| TorchError::Libtorch {
-        operation: "copy to the host",
-        message: error.to_string(),
-    };
-    Vec::<f32>::try_from(tensor.reshape([-1])).map_err(refused)
+    let refused = |error: TchError| LibtorchError::call("copy to the host", error);
+    Ok(Vec::<f32>::try_from(tensor.reshape([-1])).map_err(refused)?)
 }

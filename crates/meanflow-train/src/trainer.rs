@@ -7,7 +7,7 @@ use std::time::Duration;
 use meanflow_data::Source;
 use meanflow_data::latents::Facts;
 use meanflow_torch::engine::Direction;
-use meanflow_torch::{Batch, Device, Inputs, Model, device, weights};
+use meanflow_torch::{Batch, Device, Inputs, Model, device, recover, weights};
 
 use crate::TrainError;
 use crate::config::TrainConfig;
@@ -160,6 +160,11 @@ impl Trainer {
     }
 
     fn advance_along(&mut self, direction: Direction) -> Result<(), TrainError> {
+        recover("do a training step", || self.advance_or_panic(direction))
+    }
+
+    /// As [`Trainer::advance`]; a refusal of libtorch, such as of memory, is a panic.
+    fn advance_or_panic(&mut self, direction: Direction) -> Result<(), TrainError> {
         let batch = self.batch(self.step)?;
         let parts = batch.split(self.config.training.parts.get() as usize);
         let inputs = self.learner.inputs(&parts)?;

@@ -14,8 +14,8 @@ const LONG_FILES: &[(&str, &str)] = &[];
 /// Functions that may be longer (`file::function`), with the reason.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 
-/// The only folder with `unsafe` code: what talks to C++.
-const UNSAFE: &str = "crates/meanflow-torch/src/shim";
+/// The only crate with `unsafe` code: what talks to C++.
+const UNSAFE: &str = "crates/meanflow-libtorch/src";
 
 /// Words that mark unfinished work. Split, so that this file keeps its own rule.
 const UNFINISHED: [&str; 3] = [
@@ -121,7 +121,7 @@ fn calls(name: &str, code: &str) -> Vec<(usize, String)> {
     let mut offences = find(code, FORBIDDEN);
     if !name.starts_with(UNSAFE) {
         let blocks = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
-        let reason = "unsafe code belongs into the shim";
+        let reason = "unsafe code belongs into meanflow-libtorch";
         offences.extend(find(code, &blocks.map(|block| (block, reason))));
     }
     offences
@@ -198,7 +198,7 @@ mod tests {
         for (line, expected) in [
             (marked.as_str(), "unfinished"),
             ("let x = Tensor::load(path);", "pickles"),
-            ("    unsafe { f() }", "shim"),
+            ("    unsafe { f() }", "libtorch"),
             ("/// See (M1, M3).", "(M3)"),
             (&format!("fn f() {{\n{long}}}"), "52 lines"),
             (&file, "at most 700"),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shim_may_be_unsafe() {
+    fn the_border_to_libtorch_may_be_unsafe() {
         let name = format!("{UNSAFE}/level.rs");
         assert_eq!(offences(&name, "//! A.\nunsafe { f() }\n"), [""; 0]);
     }

@@ -50,7 +50,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 /// Opens the device, sets the number of threads, and keeps memory from one step for the next.
 fn open_device(compute: &Compute) -> anyhow::Result<Device> {
     memory::keep()?;
-    let device = device::open(&compute.device)?;
+    let device::Opened { device, note } = device::open_explained(&compute.device)?;
+    if let Some(note) = note {
+        eprintln!("{note}");
+    }
     if let Some(threads) = compute.threads {
         tch::set_num_threads(i32::try_from(threads.get())?);
     }

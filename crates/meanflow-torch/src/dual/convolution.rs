@@ -5,7 +5,7 @@
 use tch::{Tensor, no_grad};
 
 use super::{Dual, head};
-use crate::shim;
+use meanflow_libtorch::{done, operations};
 
 impl Dual {
     /// Convolution of stride 1 in the weight's kind of number; weight `[out, C, n, n]`, bias `[out]`, zeros around the
@@ -91,8 +91,10 @@ impl Dual {
             no_grad(|| {
                 let [x, mean, rstd] = [&x, &mean, &rstd].map(|all| head(all, dx));
                 // The Jacobian without the affine part is symmetric: the backward kernel is the forward derivative.
-                let mut dy = shim::group_norm_backward(&dx.contiguous(), &x, &mean, &rstd, groups)
-                    .expect("the shapes are those of the forward pass");
+                let dx = dx.contiguous();
+                let mut dy = done(operations::group_norm_backward(
+                    &dx, &x, &mean, &rstd, groups,
+                ));
                 dy.g_mul_(&weight.detach().reshape([-1, 1, 1]))
             })
         });

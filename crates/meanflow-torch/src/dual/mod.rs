@@ -11,10 +11,11 @@ mod transformer;
 
 use std::borrow::Borrow;
 
+use meanflow_libtorch::{done, operations};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::kernels::{self, kernel};
-use crate::{TorchError, shim};
+use crate::TorchError;
+use crate::kernels;
 
 /// A primal `[B, …]` on the tape and its tangent `[k, …]` off it.
 ///
@@ -172,8 +173,8 @@ impl Dual {
     /// GELU in its tanh form.
     pub fn gelu(&self) -> Self {
         if kernels::serve(&self.primal) {
-            return self.with_rule(kernel(kernels::gelu(&self.primal)), |dx, x| {
-                kernel(kernels::gelu_tangent(x, dx))
+            return self.with_rule(done(kernels::gelu(&self.primal)), |dx, x| {
+                done(kernels::gelu_tangent(x, dx))
             });
         }
         self.with_rule(self.primal.gelu("tanh"), |dx, x| {
@@ -190,8 +191,13 @@ impl Dual {
             no_grad(|| {
                 let rows = [head(&self.primal, dx), head(&mean, dx), head(&rstd, dx)];
                 // The Jacobian is symmetric, so the backward kernel is also the forward derivative.
-                shim::layer_norm_backward(&dx.contiguous(), &rows[0], &rows[1], &rows[2])
-                    .expect("the shapes are those of the forward pass")
+                let [x, mean, rstd] = &rows;
+                done(operations::layer_norm_backward(
+                    &dx.contiguous(),
+                    x,
+                    mean,
+                    rstd,
+                ))
             })
         });
         Self { primal, tangent }

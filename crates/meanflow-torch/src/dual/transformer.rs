@@ -1,10 +1,11 @@
 //! What a transformer block with adaLN-zero is made of: modulation, gated residual, attention.
 
+use meanflow_libtorch::done;
 use tch::{Tensor, no_grad};
 
 use super::{Dual, head};
 use crate::attention;
-use crate::kernels::{self, kernel};
+use crate::kernels;
 
 impl Dual {
     /// `x (1 + scale) + shift`, the adaptive part of an adaLN block; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.
@@ -32,7 +33,7 @@ impl Dual {
             return self.layer_norm(epsilon).modulate(shift, scale);
         }
         let x = &self.primal;
-        let result = kernel(kernels::norm_modulate(
+        let result = done(kernels::norm_modulate(
             x,
             &shift.primal,
             &scale.primal,
@@ -40,7 +41,7 @@ impl Dual {
         ));
         let tangent = joint_tangent([self, shift, scale], |moving, like| {
             let (x, scale) = (head(x, like), head(&scale.primal, like));
-            kernel(kernels::norm_modulate_tangent(moving, &x, &scale, &result))
+            done(kernels::norm_modulate_tangent(moving, &x, &scale, &result))
         });
         Self {
             primal: result.value,
@@ -53,9 +54,9 @@ impl Dual {
         if kernels::serve(&self.primal) {
             let tangent = joint_tangent([self, gate, y], |moving, like| {
                 let (gate, y) = (head(&gate.primal, like), head(&y.primal, like));
-                kernel(kernels::add_gated_tangent(moving, &gate, &y))
+                done(kernels::add_gated_tangent(moving, &gate, &y))
             });
-            let primal = kernel(kernels::add_gated(&self.primal, &gate.primal, &y.primal));
+            let primal = done(kernels::add_gated(&self.primal, &gate.primal, &y.primal));
             return Self { primal, tangent };
         }
         let primal = self.primal.addcmul(&gate.primal, &y.primal);
@@ -91,10 +92,10 @@ impl Dual {
     /// width of a head.
     pub fn self_attention(&self, heads: i64) -> Self {
         if kernels::serve_attention(&self.primal) {
-            let result = kernel(kernels::self_attention(&self.primal, heads));
+            let result = done(kernels::self_attention(&self.primal, heads));
             return self.with_rule(result.value, |dx, packed| {
                 let logs = head(&result.logs, dx);
-                kernel(kernels::self_attention_tangent(packed, &logs, dx))
+                done(kernels::self_attention_tangent(packed, &logs, dx))
             });
         }
         let [q, k, v] = self.split(2).map(|part| {

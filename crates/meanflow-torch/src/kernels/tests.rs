@@ -1,10 +1,11 @@
 //! Every kernel against the libtorch operations that it stands for: value, gradients and tangent.
 
+use meanflow_core::random::{Purpose, Stream};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{shim, with_primitives_only};
-use crate::{Dual, TorchError, jvp};
+use super::{libtorch, with_primitives_only};
+use crate::{Dual, LibtorchError, jvp};
 
 /// Rounding through one operation, relative to the largest number: a few units in the last place of sums of up to
 /// 40 · 40 terms.
@@ -21,22 +22,24 @@ struct Case {
 impl Case {
     /// The same numbers in every run: rare draws are far more sensitive to rounding than the others.
     fn new(kind: Kind, shapes: &[&[i64]], moving: &[bool], rows: i64) -> Self {
-        tch::manual_seed(1);
-        let normal =
-            |shape: &[i64]| Tensor::randn(shape, (Kind::Double, Device::Cpu)).to_kind(kind);
-        let tangent = |shape: &&[i64]| {
+        let mut stream = Stream::new(1, Purpose::Noise, 0);
+        let mut normal = |shape: &[i64]| {
+            let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
+            stream.fill_normal(&mut values);
+            Tensor::from_slice(&values).reshape(shape).to_kind(kind)
+        };
+        let primals = shapes.iter().map(|shape| normal(shape)).collect();
+        let mut tangent = |shape: &[i64]| {
             let mut shape = shape.to_vec();
             shape[0] = rows;
             normal(&shape)
         };
-        Self {
-            primals: shapes.iter().map(|shape| normal(shape)).collect(),
-            tangents: shapes
-                .iter()
-                .zip(moving)
-                .map(|(shape, moving)| moving.then(|| tangent(shape)))
-                .collect(),
-        }
+        let tangents = shapes
+            .iter()
+            .zip(moving)
+            .map(|(shape, moving)| moving.then(|| tangent(shape)))
+            .collect();
+        Self { primals, tangents }
     }
 
     /// Value, tangent, and the gradients of a fixed projection of the value.
@@ -180,13 +183,13 @@ fn gelu_of_large_numbers() {
 }
 
 /// Every kernel on `x [rows, 3, 24]`, among them products of few rows and of many.
-fn all_kernels(x: &Tensor) -> Result<Vec<Tensor>, TorchError> {
+fn all_kernels(x: &Tensor) -> Result<Vec<Tensor>, LibtorchError> {
     let matrix = Tensor::linspace(-1.0, 1.0, 24 * 24, (x.kind(), x.device())).reshape([24, 24]);
     let modulation = x.narrow(1, 0, 1);
     let normalized = super::norm_modulate(x, &modulation, &modulation, 1e-6)?;
     let attended = super::self_attention(x, 2)?;
     Ok(vec![
-        shim::linear(x, &matrix, None)?,
+        libtorch::linear(x, &matrix, None)?,
         super::gelu(x)?,
         super::add_gated(x, &modulation, x)?,
         normalized.value,
@@ -226,7 +229,7 @@ fn a_product_of_other_widths_is_refused() {
     for rows in [1, 8, 100] {
         let [x, weight] =
             [[rows, 5], [3, 4]].map(|size| Tensor::ones(size, (Kind::Float, Device::Cpu)));
-        assert!(shim::linear(&x, &weight, None).is_err(), "{rows} rows");
+        assert!(libtorch::linear(&x, &weight, None).is_err(), "{rows} rows");
     }
 }
 

@@ -13,7 +13,10 @@ pub use interpolation::{Interpolation, interpolate};
 pub use inversion::{Inversion, invert, invert_flow};
 pub use solver::{Ode, Solver};
 
+use std::thread;
+
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_libtorch::{host, recover};
 use tch::{Device, Kind, Tensor};
 
 use crate::{Model, TorchError};
@@ -44,12 +47,33 @@ pub struct Drawn {
 pub fn noise(seeds: &[u64], shape: &[i64]) -> Tensor {
     let size = shape.iter().product::<i64>() as usize;
     let mut values = vec![0.0_f32; seeds.len() * size];
-    for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
-        Stream::new(*seed, Purpose::Latent, 0).fill_normal(row);
-    }
+    // The rows of one thread: every row is a stream of its own, so nothing depends on how many there are.
+    let share = seeds.len().div_ceil(threads(values.len())).max(1);
+    let fill = |seeds: &[u64], values: &mut [f32]| {
+        for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
+            Stream::new(*seed, Purpose::Latent, 0).fill_normal(row);
+        }
+    };
+    thread::scope(|scope| {
+        let mut shares = seeds.chunks(share).zip(values.chunks_mut(share * size));
+        let own = shares.next();
+        for (seeds, values) in shares {
+            scope.spawn(move || fill(seeds, values));
+        }
+        if let Some((seeds, values)) = own {
+            fill(seeds, values);
+        }
+    });
     let mut full = vec![seeds.len() as i64];
     full.extend(shape);
     Tensor::from_slice(&values).reshape(full)
+}
+
+/// How many of libtorch's threads are worth it for so many normal numbers, each some tens of nanoseconds.
+fn threads(numbers: usize) -> usize {
+    const WORTHWHILE: usize = 1 << 15;
+    let allowed = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    (numbers / WORTHWHILE).clamp(1, allowed.max(1))
 }
 
 /// Draws samples, `[seeds, …]` in f32 on the CPU, in the model's space: the jumps of [`sample_by`].
@@ -108,7 +132,7 @@ pub fn from_noise_by(
 ) -> Result<Drawn, TorchError> {
     grid::check(grid)?;
     check_labels(model, labels, e.size()[0] as usize)?;
-    carry(model, e, labels, grid, solver)
+    recover("draw samples", || carry(model, e, labels, grid, solver))
 }
 
 /// From the prior `b₁ e` to data.
@@ -139,11 +163,21 @@ impl Plan<'_> {
     /// The samples of the noises that `noise` gives for the indices of the samples.
     fn draw(&self, model: &Model, noise: impl Fn(&[usize]) -> Tensor) -> Result<Drawn, TorchError> {
         self.check(model)?;
+        recover("draw samples", || self.draw_all(model, noise))
+    }
+
+    fn draw_all(
+        &self,
+        model: &Model,
+        noise: impl Fn(&[usize]) -> Tensor,
+    ) -> Result<Drawn, TorchError> {
         let rows = match self.solver {
             Solver::Ode(Ode::Adaptive(_)) => 1,
             _ => self.micro_batch,
         };
         let (mut samples, mut evaluations) = (Vec::new(), Vec::new());
+        // A device computes one evaluation while the host makes the noise of the next.
+        let mut under_way: Option<Tensor> = None;
         for start in (0..self.count).step_by(rows) {
             let last = self.count - 1;
             let indices: Vec<usize> = (start..start + rows).map(|index| index.min(last)).collect();
@@ -154,14 +188,20 @@ impl Plan<'_> {
                     .map(|index| labels[*index])
                     .collect::<Vec<_>>()
             });
-            let e = noise(&indices)
-                .to_kind(model.kind())
-                .to_device(model.device());
+            let e = host::send(&noise(&indices).to_kind(model.kind()), model.device());
             let drawn = carry(model, &e, labels.as_deref(), self.grid, self.solver)?;
-            let on_cpu = drawn.samples.to_kind(Kind::Float).to_device(Device::Cpu);
-            samples.push(on_cpu.narrow(0, 0, fresh as i64));
+            let drawn_rows = drawn
+                .samples
+                .to_kind(Kind::Float)
+                .narrow(0, 0, fresh as i64);
+            samples.extend(
+                under_way
+                    .replace(drawn_rows)
+                    .map(|rows| rows.to_device(Device::Cpu)),
+            );
             evaluations.extend_from_slice(&drawn.evaluations[..fresh]);
         }
+        samples.extend(under_way.map(|rows| rows.to_device(Device::Cpu)));
         Ok(Drawn {
             samples: Tensor::cat(&samples, 0),
             evaluations,

@@ -1,0 +1,124 @@
+// Operations that libtorch has and tch does not bind.
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/native_group_norm_backward.h>
+#include <ATen/ops/native_layer_norm_backward.h>
+#include <torch/csrc/autograd/forward_grad.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "guarded.h"
+
+namespace {
+
+std::vector<at::Tensor> list(const Handle* handles, size_t count) {
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(count);
+  for (size_t i = 0; i < count; ++i) tensors.push_back(*handles[i]);
+  return tensors;
+}
+
+// What a kernel of libtorch reads beside the input, of which it does not look at the size.
+void expect_statistics(const at::Tensor& input, const at::Tensor& grad, int64_t count, const at::Tensor& mean,
+                       const at::Tensor& rstd) {
+  TORCH_CHECK(input.defined() && grad.defined() && mean.defined() && rstd.defined(), "expected tensors, got none");
+  TORCH_CHECK(grad.sizes() == input.sizes(), "expected a gradient ", input.sizes(), ", got ", grad.sizes());
+  TORCH_CHECK(mean.numel() == count && rstd.numel() == count, "expected ", count, " means and deviations, got ",
+              mean.numel(), " and ", rstd.numel());
+}
+
+// Of every list of Adam as many numbers a parameter, which libtorch's kernels for the CPU take for granted.
+void expect_like(const std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& others, const char* what) {
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    TORCH_CHECK(parameters[i].defined() && others[i].defined(), "expected a tensor, got none among the ", what);
+    TORCH_CHECK(others[i].sizes() == parameters[i].sizes() && others[i].scalar_type() == parameters[i].scalar_type(),
+                "expected ", what, " as their parameters, ", parameters[i].sizes(), ", got ", others[i].sizes());
+  }
+}
+
+void expect_scalar(const at::Tensor& number, const char* what) {
+  TORCH_CHECK(number.defined() && number.numel() == 1 && number.scalar_type() == at::kFloat, "expected ", what,
+              ": one number of f32");
+}
+
+}  // namespace
+
+MF_EXPORT(mf_level_enter, (uint64_t* level), { *level = torch::autograd::ForwardADLevel::get_next_idx(); })
+
+MF_EXPORT(mf_level_exit, (uint64_t level), { torch::autograd::ForwardADLevel::release_idx(level); })
+
+// The gradient of a layer norm without affine part with respect to its input.
+MF_EXPORT(mf_layer_norm_backward, (Handle out, Handle grad, Handle input, Handle mean, Handle rstd), {
+  TORCH_CHECK(input->defined() && input->dim() > 0, "expected rows of numbers");
+  const int64_t width = input->size(-1);
+  expect_statistics(*input, *grad, input->numel() / std::max<int64_t>(width, 1), *mean, *rstd);
+  auto result = at::native_layer_norm_backward(*grad, *input, {width}, *mean, *rstd, {}, {}, {true, false, false});
+  *out = std::get<0>(result);
+})
+
+// The gradient of a group norm without affine part with respect to its input, [n, c, positions…].
+MF_EXPORT(mf_group_norm_backward, (Handle out, Handle grad, Handle input, Handle mean, Handle rstd, int64_t groups), {
+  TORCH_CHECK(input->defined() && input->dim() >= 2, "expected [n, c, …]");
+  const int64_t n = input->size(0), c = input->size(1);
+  expect_statistics(*input, *grad, n * groups, *mean, *rstd);
+  const int64_t positions = n * c == 0 ? 0 : input->numel() / (n * c);
+  auto result = at::native_group_norm_backward(*grad, *input, *mean, *rstd, {}, n, c, positions, groups,
+                                               {true, false, false});
+  *out = std::get<0>(result);
+})
+
+// Sets every element to 1 with this probability and to 0 otherwise, from a generator of its own.
+MF_EXPORT(mf_fill_bernoulli, (Handle tensor, double probability, uint64_t seed), {
+  auto device = tensor->device();
+  auto generator = device.is_cpu()
+                       ? at::detail::createCPUGenerator(seed)
+                       : at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
+  generator.set_current_seed(seed);
+  tensor->bernoulli_(probability, generator);
+})
+
+// One step of Adam (decoupled weight decay: AdamW) over all parameters in one pass over memory.
+MF_EXPORT(mf_fused_adam,
+          (const Handle* parameters, const Handle* gradients, const Handle* first, const Handle* second,
+           const Handle* steps, size_t count, const at::Tensor* rate, double beta1, double beta2, double weight_decay,
+           double epsilon, bool decoupled, const at::Tensor* skip),
+          {
+            auto self = list(parameters, count), grads = list(gradients, count);
+            auto m = list(first, count), v = list(second, count), t = list(steps, count);
+            expect_like(self, grads, "gradients");
+            expect_like(self, m, "first moments");
+            expect_like(self, v, "second moments");
+            for (auto& step : t) expect_scalar(step, "a count of steps");
+            expect_scalar(*rate, "a rate");
+            auto skipped = skip ? std::make_optional(*skip) : std::nullopt;
+            if (skipped) expect_scalar(*skipped, "whether to skip");
+            std::vector<at::Tensor> none;
+            auto update = [&](auto&& rate) {
+              auto kernel = [&](auto&& adam) {
+                adam(self, grads, m, v, none, t, rate, beta1, beta2, weight_decay, epsilon, false, false, std::nullopt,
+                     skipped);
+              };
+              if (decoupled) {
+                kernel([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+              } else {
+                kernel([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+              }
+            };
+            // Where the device is the host, the number is at hand.
+            if (rate->is_cpu()) {
+              update(static_cast<double>(*rate->const_data_ptr<float>()));
+            } else {
+              update(*rate);
+            }
+            // Unlike other operations in place, these do not say that they have changed the parameters.
+            for (auto& parameter : self) parameter.unsafeGetTensorImpl()->bump_version();
+          })
+
+// self := self + weight (end − self), for every pair.
+MF_EXPORT(mf_foreach_lerp, (const Handle* self, const Handle* end, size_t count, double weight), {
+  at::_foreach_lerp_(list(self, count), list(end, count), weight);
+})

@@ -1,0 +1,13 @@
+//! Build script of every crate whose programs link libtorch: they find it without `LD_LIBRARY_PATH`.
+//!
+//! Cargo tells a build script only what its direct dependencies say, so each says it again.
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+    let lib = ["DEP_MEANFLOW_LIBTORCH_LIB", "DEP_MEANFLOW_TORCH_LIB"]
+        .iter()
+        .find_map(|key| std::env::var(key).ok())
+        .expect("a dependency names its libtorch");
+    println!("cargo::metadata=lib={lib}");
+    println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{lib}");
+}

@@ -1,0 +1,59 @@
+//! What can go wrong between Rust and libtorch.
+
+use std::fmt::Display;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LibtorchError {
+    /// A call into libtorch failed.
+    #[error("libtorch could not {operation}: {message}")]
+    Call {
+        /// What was asked of libtorch.
+        operation: &'static str,
+        /// Its own words.
+        message: String,
+    },
+    /// A device that is not there.
+    #[error("device {device}: {problem}")]
+    Device {
+        /// The device asked for.
+        device: String,
+        /// Why it cannot be used.
+        problem: String,
+    },
+    /// Another libtorch is loaded than the one this program was built for.
+    #[error("libtorch: expected version {expected}, which this program was built for, got {got}")]
+    Version {
+        /// Major and minor version of the libtorch that is needed.
+        expected: String,
+        /// What is loaded.
+        got: String,
+    },
+    /// A forward-mode level was entered by a thread that is in one.
+    #[error(
+        "jvp: expected a closure without another jvp, since libtorch's levels do not nest, got a jvp inside a jvp"
+    )]
+    Nested,
+}
+
+impl LibtorchError {
+    /// A refusal of libtorch in its own words, which stand behind what was asked of it.
+    pub fn call(operation: &'static str, message: impl Display) -> Self {
+        Self::Call {
+            operation,
+            message: message.to_string(),
+        }
+    }
+
+    /// Whether it says that memory was missing, of a device or of the host.
+    pub fn is_out_of_memory(&self) -> bool {
+        let words = [
+            "out of memory",
+            "can't allocate memory",
+            "cannot allocate",
+            "CUBLAS_STATUS_ALLOC_FAILED",
+        ];
+        matches!(self, Self::Call { message, .. } if words.iter().any(|word| message.contains(word)))
+    }
+}

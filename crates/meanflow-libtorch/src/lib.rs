@@ -1,0 +1,43 @@
+//! The border to libtorch: what tch does not bind, behind safe functions. The only crate with `unsafe` code.
+//!
+//! `cpp` holds the C++ side: functions of plain arguments that turn every failure into a message. Here each has one safe
+//! function around it, whose arguments are live tensors or numbers, and whose failures are a [`LibtorchError`]. Nothing in
+//! this crate knows what a network or a loss is.
+//!
+//! * [`operations`]: derivatives of norms, masks, fused Adam, averages; [`kernels`]: operations of our own on the CPU.
+//! * [`ForwardLevel`]: libtorch's forward mode. [`checkpoint`]: blocks that the backward pass computes again.
+//! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: the CPU's allocator, peaks.
+//! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
+//! * [`Replay`]: work that a CUDA device records once and does again with one call.
+//!
+//! ```
+//! use meanflow_libtorch::{device, host};
+//! let device = device::open("cpu")?;
+//! let there = host::upload(&[1.0_f32, 2.0], device);
+//! assert_eq!(host::read(&there)?, [1.0, 2.0]);
+//! # Ok::<(), meanflow_libtorch::LibtorchError>(())
+//! ```
+#![allow(unsafe_code)]
+
+mod call;
+pub mod checkpoint;
+pub mod device;
+mod error;
+mod forward_mode;
+mod graph;
+pub mod host;
+pub mod kernels;
+pub mod memory;
+pub mod operations;
+mod recover;
+mod replay;
+mod transfer;
+mod version;
+
+pub use call::done;
+pub use error::LibtorchError;
+pub use forward_mode::ForwardLevel;
+pub use graph::changed;
+pub use recover::recover;
+pub use replay::Replay;
+pub use transfer::read_into;
