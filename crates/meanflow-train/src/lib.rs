@@ -54,5 +54,5 @@ pub use options::{Resume, RunOptions};
 pub use pending::StepReport;
 pub use run::{Outcome, train, train_with};
 pub use run_dir::{RunDir, weights_of, weights_within};
-pub use samples::{Samples, balanced};
+pub use samples::{Samples, balanced, data_labels};
 pub use trainer::{LATENTS_KEY, RECIPE_KEY, Trainer};

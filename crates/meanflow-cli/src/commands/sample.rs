@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use meanflow_torch::Model;
-use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, balanced, weights_within};
+use meanflow_train::{RECIPE_KEY, Samples, TrainConfig, balanced, data_labels, weights_within};
 
 use crate::args::{Class, Sample};
 use crate::commands::decode::Decoding;
@@ -74,7 +74,7 @@ fn labels(
     }))
 }
 
-/// Seed `s` has the label of sample `s` of the training data, from the start again after the last.
+/// The labels of the training data in its proportions, as `meanflow eval` asks for them.
 fn labels_of_data(seeds: &[u64], metadata: &BTreeMap<String, String>) -> anyhow::Result<Vec<i64>> {
     let recipe = metadata.get(RECIPE_KEY).ok_or_else(|| {
         Usage("--class data: these weights do not say what they were trained on".to_owned())
@@ -84,9 +84,5 @@ fn labels_of_data(seeds: &[u64], metadata: &BTreeMap<String, String>) -> anyhow:
         .data
         .load(config.seed)
         .context("--class data needs the training data")?;
-    let labels = data.labels();
-    Ok(seeds
-        .iter()
-        .map(|seed| labels[(seed % labels.len() as u64) as usize])
-        .collect())
+    Ok(data_labels(seeds, data.labels()))
 }
