@@ -41,6 +41,7 @@ mod samples;
 mod saver;
 mod trainer;
 
+pub use average::ema_notes;
 pub use bins::Bins;
 pub use changes::recipe_changes;
 pub use checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};

@@ -3,7 +3,7 @@
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_torch::ModelConfig;
 use meanflow_torch::networks::NetworkConfig;
-use meanflow_train::{Memory, TrainConfig};
+use meanflow_train::{Memory, TrainConfig, ema_notes};
 use serde_json::{Value, json};
 
 use crate::args::Validate;
@@ -11,8 +11,10 @@ use crate::output::say;
 
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
-    let facts = facts(&config)?;
+    let notes = ema_notes(&config);
+    let mut facts = facts(&config)?;
     if args.json {
+        facts.push(("notes", json!(notes)));
         let facts: serde_json::Map<String, Value> = facts
             .into_iter()
             .map(|(name, value)| (name.into(), value))
@@ -23,6 +25,7 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     for (name, value) in facts {
         say(format_args!("{name:<22} {value}"));
     }
+    notes.iter().for_each(say);
     Ok(0)
 }
 

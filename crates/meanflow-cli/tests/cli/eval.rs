@@ -66,18 +66,8 @@ fn train_digits(scene: &Scene) {
 fn a_run_is_evaluated_without_being_told_how() {
     let scene = Scene::new();
     train_digits(&scene);
-    let arguments = [
-        "eval",
-        "run",
-        "--samples",
-        "70",
-        "--repeats",
-        "2",
-        "--steps",
-        "1,3",
-        "--ode",
-        "heun:2",
-    ];
+    let mut arguments = vec!["eval", "run", "--samples", "70", "--repeats", "2"];
+    arguments.extend(["--steps", "1,3", "--ode", "heun:2"]);
     let table = scene.succeeds(&arguments);
     for word in [
         "1 step",
@@ -394,4 +384,43 @@ fn seeds_end_at_the_last() {
     let beyond = with("18446744073709551597");
     let error = scene.fails(2, &beyond.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(error.contains("seeds beyond the last"), "{error}");
+}
+
+/// The README's second command in small: its average is of the end, not of the start.
+#[test]
+fn a_short_run_draws_more_than_noise() {
+    let scene = Scene::new();
+    let short = scene.succeeds(&["validate", DIGITS, "--set", "training.steps=500"]);
+    // 0.999^500 = 0.606.
+    assert!(short.contains("would hold 60.6 % of its start"), "{short}");
+    let cold = ["--set", "training.steps=500", "--set", "ema.warmup=false"];
+    let cold = scene.succeeds(&[&["validate", DIGITS][..], &cold].concat());
+    assert!(cold.contains("still holds 60.6 %"), "{cold}");
+    let mut train = vec!["train", DIGITS, "--out", "short"];
+    for change in [
+        "network.depth=1",
+        "network.width=64",
+        "training.batch=64",
+        "training.steps=200",
+        "training.checkpoint_every=200",
+        "training.sample_every=200",
+    ] {
+        train.extend(["--set", change]);
+    }
+    scene.succeeds(&train);
+    let mut eval = vec![
+        "eval",
+        "short",
+        "--samples",
+        "100",
+        "--steps",
+        "1",
+        "--repeats",
+        "1",
+    ];
+    eval.extend(["--metrics", "fid", "--features", "pixels"]);
+    scene.succeeds(&eval);
+    let distance = mean(&report(&scene.path("short")), 0, "fd_pixels");
+    // The average without its warm-up is noise, 41 from the data; two halves of the data are 0.3 apart.
+    assert!(distance < 20.0, "{distance}");
 }
