@@ -26,7 +26,7 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}\
 h1{font-size:1.6rem;line-height:1.2}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}\
 th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}\
-th small{font-weight:400;opacity:.75}.wide{overflow-x:auto}.strips td{text-align:left;padding:.2rem .5rem .2rem 0}\
+th small{font-weight:400;opacity:.75;display:block;white-space:normal;max-width:11em;margin-left:auto}th{vertical-align:bottom}.wide{overflow-x:auto}.strips th,.strips td{text-align:left;padding:.2rem .5rem .2rem 0}\
 img{image-rendering:pixelated;max-width:100%;display:block}.strips img{max-width:none}figure{margin:1rem 0;max-width:100%}figcaption{font-size:.9rem;opacity:.8}\
 svg{max-width:100%;height:auto}pre{overflow-x:auto;white-space:pre-wrap;font-size:.85rem}.row{display:flex;flex-wrap:wrap;gap:1.5rem}\
 .note{border-left:4px solid #c80;padding:.2rem .8rem;margin:.6rem 0}";
@@ -35,6 +35,8 @@ svg{max-width:100%;height:auto}pre{overflow-x:auto;white-space:pre-wrap;font-siz
 pub(super) fn html(report: &Report, reference: &Measured) -> anyhow::Result<String> {
     let name_of = |what: &str| escaped(report.protocol[what]["name"].as_str().unwrap_or_default());
     let name = name_of("model");
+    // A run is called by its folder.
+    let name = name.strip_suffix("/model.safetensors").unwrap_or(&name);
     let samples = report.protocol["samples"].as_u64().unwrap_or_default();
     let repeats = report.protocol["repeats"].as_u64().unwrap_or(1);
     let pictures = report.protocol["reference_pictures"].as_u64();
@@ -150,10 +152,10 @@ fn charts(report: &Report) -> String {
             })
         };
         let marks: Vec<Mark> = report.samplers.iter().filter_map(mark).collect();
-        let title = format!("{} ({})", escaped(&key(report, id)), id.meaning());
+        let (title, meaning) = (escaped(&key(report, id)), id.meaning());
         let _ = writeln!(
             html,
-            "<figure>{}</figure>",
+            "<figure>{}<figcaption>{meaning}</figcaption></figure>",
             interval_chart::svg(&title, &marks)
         );
     }
