@@ -14,7 +14,9 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let notes = ema_notes(&config);
     let mut facts = facts(&config)?;
     if args.json {
-        facts.push(("notes", json!(notes)));
+        if !notes.is_empty() {
+            facts.push(("notes", json!(notes)));
+        }
         let facts: serde_json::Map<String, Value> = facts
             .into_iter()
             .map(|(name, value)| (name.into(), value))
