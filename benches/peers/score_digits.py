@@ -11,7 +11,7 @@ were asked for. Prints one JSON object:
   set's: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
 With the report of `meanflow eval FILE.npz --ref configs/digits.toml --features pixels`,
-it computes the report's figures too, by numpy and scikit-learn alone, and prints each
+it computes the report's metrics too, by numpy and scikit-learn alone, and prints each
 with the report's and their difference relative to it; exit code 1 if one is above 1e-5.
 The report's pixels lie in [-1, 1], an eighth of 0..16; f32 holds them to 6e-8.
 
@@ -61,12 +61,12 @@ def nearest(points, of, which=0):
     return float(np.sort(found[:, which])[len(points) // 2])
 
 
-def figures(images, data):
-    """The figures of a report, by name, on its scale; it sees the data as bytes, too."""
+def metrics(images, data):
+    """The metrics of a report, by name, on its scale; it sees the data as bytes, too."""
     data = np.floor(data * (255 / 16) + 0.5) * (16 / 255)
     images, data = images / 8 - 1, data / 8 - 1
     return {
-        "frechet": frechet(images, data),
+        "fd_pixels": frechet(images, data),
         "precision": inside(images, data),
         "recall": inside(data, images),
         "sample_to_data": nearest(images[:100], data),
@@ -78,10 +78,11 @@ def compare(images, data, path):
     """Prints the figures beside those of a report; whether they agree."""
     with open(path) as file:
         report = json.load(file)
-    known = {name: found["mean"] for name, found in report["ways"][0]["figures"].items()}
+    sampler = report["samplers"][0]
+    known = {name: found["mean"] for name, found in sampler["metrics"].items()}
     known |= report["memorisation"]
     agree = True
-    for name, here in figures(images, data).items():
+    for name, here in metrics(images, data).items():
         apart = abs(known[name] - here) / abs(here)
         agree &= apart <= 1e-5
         print(f"{name}: here {here:.9g}, report {known[name]:.9g}, apart {apart:.1e}")

@@ -1,6 +1,7 @@
 //! The progress of a run: a bar on a terminal, a line every two seconds elsewhere.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -173,23 +174,57 @@ impl Observer for Progress {
     }
 }
 
-/// A number of equal things to do: a bar on a terminal, nothing elsewhere.
+/// A number of equal things to do: a bar on a terminal; elsewhere a line every half minute, if they have a name.
 #[derive(Debug)]
-pub(crate) struct Count(ProgressBar);
+pub(crate) struct Count {
+    bar: ProgressBar,
+    /// What the things are, and when a line about them was printed last.
+    line: Option<(String, Mutex<Instant>)>,
+}
+
+/// Time between two lines about things with a name where there is no terminal.
+const LINES: Duration = Duration::from_secs(30);
 
 impl Count {
     pub(crate) fn new(things: usize) -> Self {
         let bar = ProgressBar::new(things as u64);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} · {eta} left");
         bar.set_style(style.expect("the template is valid"));
-        Self(bar)
+        Self { bar, line: None }
+    }
+
+    /// Things that the bar and the lines name.
+    pub(crate) fn named(name: &str, things: usize) -> Self {
+        let bar = ProgressBar::new(things as u64);
+        let style = ProgressStyle::with_template(
+            "{prefix:.cyan} {bar:20} {pos}/{len} · {eta} left {wide_msg}",
+        );
+        bar.set_style(style.expect("the template is valid"));
+        bar.set_prefix(name.to_owned());
+        let line = (!stderr().is_terminal()).then(|| (name.to_owned(), Mutex::new(Instant::now())));
+        Self { bar, line }
     }
 
     pub(crate) fn add(&self, things: usize) {
-        self.0.inc(things as u64);
+        self.bar.inc(things as u64);
+        let Some((name, printed)) = &self.line else {
+            return;
+        };
+        let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+        if printed.elapsed() >= LINES {
+            *printed = Instant::now();
+            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            note(format_args!("{name}: {done}/{all}"));
+        }
+    }
+
+    /// Says what is being done beside the things.
+    pub(crate) fn say(&self, doing: &'static str) {
+        self.bar.set_message(doing);
+        self.bar.tick();
     }
 
     pub(crate) fn finish(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::Device;
 
-use crate::{EvalError, FeatureNetwork};
+use crate::{EvalError, FeatureNetwork, FeatureSet};
 
 /// The file of the classifier, whose hash a protocol states.
 pub const DIGITS_CLASSIFIER: &[u8] = include_bytes!("../../../data/digits/classifier.safetensors");
@@ -23,7 +23,8 @@ pub fn is_held_out(index: usize) -> bool {
 /// As [`FeatureNetwork::load`], if the program was built with a damaged file.
 pub fn digits_classifier(device: Device) -> Result<FeatureNetwork, EvalError> {
     let origin = Path::new("data/digits/classifier.safetensors");
-    FeatureNetwork::from_bytes(origin, DIGITS_CLASSIFIER, device)
+    let network = FeatureNetwork::from_bytes(origin, DIGITS_CLASSIFIER, device)?;
+    Ok(network.known_as(FeatureSet::Digits))
 }
 
 #[cfg(test)]

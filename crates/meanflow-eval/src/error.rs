@@ -38,6 +38,18 @@ pub enum EvalError {
         /// The number given.
         got: u64,
     },
+    /// What a metric needs is not there.
+    #[error("there are no {what}")]
+    Missing {
+        /// What is needed.
+        what: &'static str,
+    },
+    /// Something that was asked for cannot be done with these samples, features or reference.
+    #[error("{problem}")]
+    Unfit {
+        /// What does not fit, and what to do.
+        problem: String,
+    },
     /// A matrix that is the covariance of nothing.
     #[error("the covariance is {problem}")]
     Covariance {
@@ -58,6 +70,12 @@ pub enum EvalError {
     /// A weights file or a call into libtorch.
     #[error(transparent)]
     Torch(#[from] TorchError),
+}
+
+impl EvalError {
+    pub(crate) fn missing(what: &'static str) -> Self {
+        Self::Missing { what }
+    }
 }
 
 /// Says what was asked of libtorch.

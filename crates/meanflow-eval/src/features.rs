@@ -15,9 +15,43 @@ pub struct Features {
     pub logits: Option<Tensor>,
 }
 
+/// Which features a value is over; it stands in the value's name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FeatureSet {
+    /// The pixels, in `[−1, 1]`.
+    Pixels,
+    /// The embedded classifier of 8×8 digits.
+    Digits,
+    /// Inception v3 of 2015-12-05: the only features over which a value is called `fid` or `kid`.
+    Inception,
+    /// Another network, by a name of letters, digits and `-`.
+    Network(String),
+}
+
+impl FeatureSet {
+    /// A network by the name of its file; whatever is no letter, digit or `-` becomes `-`.
+    pub fn network(name: &str) -> Self {
+        let plain = |c: char| if c.is_alphanumeric() { c } else { '-' };
+        Self::Network(name.chars().map(plain).collect())
+    }
+
+    /// The name of the features, such as `pixels`.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Pixels => "pixels",
+            Self::Digits => "digits",
+            Self::Inception => "inception",
+            Self::Network(name) => name,
+        }
+    }
+}
+
 /// Makes features of pictures.
 pub trait Extractor {
-    /// A name for the protocol of a result.
+    /// Which features these are.
+    fn features(&self) -> FeatureSet;
+
+    /// A description for the protocol of a result, with all that the features depend on.
     fn name(&self) -> String;
 
     /// Features of pictures `[B, C, H, W]` of type [`Kind::Uint8`], as they would be read from PNG files.
@@ -32,6 +66,10 @@ pub trait Extractor {
 pub struct Pixels;
 
 impl Extractor for Pixels {
+    fn features(&self) -> FeatureSet {
+        FeatureSet::Pixels
+    }
+
     fn name(&self) -> String {
         "pixels".into()
     }

@@ -13,7 +13,8 @@ const FULL_RANK: f64 = 1e-6;
 /// The squared distance `|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½` (Heusel et al. 2017, arXiv:1706.08500).
 ///
 /// Over features of Inception it is called FID, over spatial ones sFID. With `Σᵢ = Rᵢ Rᵢᵀ` the last trace is the sum of
-/// the singular values of `R₁ᵀ R₂`. No product of covariances is formed, whose eigenvalues have only half the digits and
+/// the singular values of `R₁ᵀ R₂`. Of `N` samples, fewer than features, `R` is the centred samples themselves, so nothing of
+/// `D × D` is made. No product of covariances is formed, whose eigenvalues have only half the digits and
 /// are negative or complex where a covariance has no full rank; so no small number is added to any diagonal either. The
 /// result is at least zero, and zero for equal statistics up to rounding.
 ///
@@ -28,19 +29,18 @@ pub fn frechet_distance(a: &Statistics, b: &Statistics) -> Result<f64, EvalError
             got: b.mean().size(),
         });
     }
-    let overlap = root(a.covariance())?.tr().matmul(&root(b.covariance())?);
+    let overlap = a.factor()?.matmul(&b.factor()?.tr());
     let (_, overlap, _) = overlap
         .f_svd(true, false)
         .map_err(libtorch("take singular values"))?;
     let total = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
-    let traces = total(&(a.covariance() + b.covariance()).diag(0));
     let shift = total(&(a.mean() - b.mean()).square());
-    Ok((shift + traces - 2.0 * total(&overlap)).max(0.0))
+    Ok((shift + a.trace() + b.trace() - 2.0 * total(&overlap)).max(0.0))
 }
 
 /// `R` with `covariance = R Rᵀ`: the triangle of Cholesky where the matrix is clearly of full rank, else by eigenvalues,
 /// which take ten times as long.
-fn root(covariance: &Tensor) -> Result<Tensor, EvalError> {
+pub(crate) fn root(covariance: &Tensor) -> Result<Tensor, EvalError> {
     let (triangle, failed) = covariance
         .f_linalg_cholesky_ex(false, false)
         .map_err(libtorch("factor a covariance"))?;

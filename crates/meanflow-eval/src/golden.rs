@@ -65,11 +65,7 @@ fn of_features(file: &GoldenFile, set: &str) -> Result<Vec<Computed>, EvalError>
     };
     for (side, statistics) in [("x", &a), ("y", &b)] {
         add(&format!("mu_{side}"), statistics.mean().copy(), MOMENT);
-        add(
-            &format!("sigma_{side}"),
-            statistics.covariance().copy(),
-            MOMENT,
-        );
+        add(&format!("sigma_{side}"), statistics.covariance(), MOMENT);
     }
     let distance = frechet_distance(&a, &b)?;
     let full = x.size()[0].min(y.size()[0]) > a.dims();

@@ -16,8 +16,8 @@ pub fn inception_score(logits: &Tensor, splits: u64) -> Result<Spread, EvalError
     let logits = matrix::checked("logits", logits)?;
     let [samples, classes] = [logits.size()[0], logits.size()[1]];
     let mut sums = ScoreSums::new(samples as u64, splits, classes)?;
-    sums.push(0, &logits)?;
-    sums.score()
+    sums.update(0, &logits)?;
+    sums.compute()
 }
 
 /// The sums that the score is made of, of samples that come in batches and shards, and are never all there.
@@ -61,7 +61,7 @@ impl ScoreSums {
     ///
     /// # Errors
     /// [`EvalError::Shape`] for another number of classes, or samples beyond the last; [`EvalError::NotFinite`].
-    pub fn push(&mut self, start: u64, logits: &Tensor) -> Result<(), EvalError> {
+    pub fn update(&mut self, start: u64, logits: &Tensor) -> Result<(), EvalError> {
         let logits = matrix::checked("logits", logits)?;
         let [count, classes] = [logits.size()[0], logits.size()[1]];
         let left = self.samples.saturating_sub(start) as i64;
@@ -112,7 +112,7 @@ impl ScoreSums {
     ///
     /// # Errors
     /// [`EvalError::TooFew`] while samples are missing.
-    pub fn score(&self) -> Result<Spread, EvalError> {
+    pub fn compute(&self) -> Result<Spread, EvalError> {
         let got = self.seen.sum(Kind::Int64).int64_value(&[]) as u64;
         if got < self.samples {
             let (what, needed) = ("Inception Score", self.samples);
@@ -131,7 +131,7 @@ impl ScoreSums {
     }
 
     /// As tensors of a [`PartFile`], under names that begin with `name`.
-    pub fn named(&self, name: &str) -> Named {
+    pub fn state(&self, name: &str) -> Named {
         let named = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.copy());
         vec![
             named("samples", &Tensor::from_slice(&[self.samples as i64])),
@@ -141,11 +141,11 @@ impl ScoreSums {
         ]
     }
 
-    /// Takes out of a file what [`ScoreSums::named`] put into it.
+    /// Takes out of a file what [`ScoreSums::state`] put into it.
     ///
     /// # Errors
     /// [`EvalError::File`] if the tensors are not there, or do not fit each other.
-    pub fn take(file: &mut PartFile, name: &str) -> Result<Self, EvalError> {
+    pub fn load(file: &mut PartFile, name: &str) -> Result<Self, EvalError> {
         let samples = file.take_counts(&format!("{name}.samples"), 1)?;
         let seen = file.take_counts(&format!("{name}.seen"), 1)?;
         let certainty = file.take_sums(&format!("{name}.certainty"), 1)?;

@@ -1,8 +1,8 @@
 //! Metrics of generated samples, over features of any kind, on libtorch.
 //!
 //! A metric takes features, `[N, D]`, of any float type and device, and computes in f64. Where they come from is an
-//! [`Extractor`]. What needs sums alone is gathered batch by batch and
-//! shard by shard, in [`Moments`] and [`ScoreSums`].
+//! [`Extractor`]. A [`Metric`] takes samples in batch by batch and shard by shard; an [`Evaluation`] decides which metrics are
+//! possible, keeps their state while samples are drawn, and computes their values. The formulas are functions of their own.
 //!
 //! ```
 //! use meanflow_eval::{Statistics, frechet_distance};
@@ -19,38 +19,57 @@
 mod digits;
 mod distances;
 mod error;
+mod estimate;
+mod evaluation;
 mod features;
 mod frechet;
 pub mod golden;
 mod inception;
 mod inception_score;
 mod kernel;
-mod laws;
 mod manifold;
 mod matrix;
+mod memorisation;
+mod metric;
 mod moments;
 mod nearest;
 mod network;
 mod part;
+pub mod pictures;
 pub mod reference;
+mod reference_features;
+mod residuals;
 mod resize;
+mod shard;
 mod spread;
 mod statistics;
 
 pub use digits::{DIGITS_CLASSIFIER, digits_classifier, is_held_out};
 pub use error::EvalError;
-pub use features::{Extractor, Features, Pixels};
+pub use estimate::Estimate;
+pub use evaluation::{
+    EvalConfig, Evaluation, FeatureDims, Omitted, ReferenceFacts, RepetitionResult,
+    RepetitionState, SampleBatch, estimates,
+};
+pub use features::{Extractor, FeatureSet, Features, Pixels};
 pub use frechet::frechet_distance;
 pub use inception::{InceptionLayers, InceptionV3};
 pub use inception_score::{ScoreSums, inception_score};
 pub use kernel::{KernelSubsets, kernel_distance, kernel_distance_of};
-pub use laws::{Laws, Probe};
 pub use manifold::{PrecisionRecall, precision_recall};
+pub use memorisation::Memorisation;
+pub use metric::{
+    ClassAccuracy, ClassCount, FrechetMetric, KernelMetric, Metric, MetricFamily, MetricId,
+    MetricInput, MetricOutput, PrecisionRecallMetric, ScoreMetric,
+};
 pub use moments::Moments;
 pub use nearest::{Neighbours, nearest};
 pub use network::FeatureNetwork;
 pub use part::{Named, PartFile};
 pub use reference::{Reference, Spelling};
+pub use reference_features::ReferenceFeatures;
+pub use residuals::{Probe, Residuals};
 pub use resize::Resize;
+pub use shard::Shard;
 pub use spread::Spread;
 pub use statistics::Statistics;

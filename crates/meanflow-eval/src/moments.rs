@@ -21,9 +21,9 @@ const PANEL: i64 = 256;
 /// use meanflow_torch::Tensor;
 ///
 /// let mut moments = Moments::new(1);
-/// moments.push(&Tensor::from_slice(&[1.0, 2.0]).reshape([2, 1]))?;
-/// moments.push(&Tensor::from_slice(&[6.0]).reshape([1, 1]))?;
-/// let statistics = moments.statistics()?;
+/// moments.update(&Tensor::from_slice(&[1.0, 2.0]).reshape([2, 1]))?;
+/// moments.update(&Tensor::from_slice(&[6.0]).reshape([1, 1]))?;
+/// let statistics = moments.compute()?;
 /// assert_eq!((moments.count(), statistics.mean().double_value(&[0])), (3, 3.0));
 /// assert_eq!(statistics.covariance().double_value(&[0, 0]), 7.0);
 /// # Ok::<(), meanflow_eval::EvalError>(())
@@ -60,7 +60,7 @@ impl Moments {
     ///
     /// # Errors
     /// [`EvalError::Shape`] for another width, [`EvalError::NotFinite`]; the moments are unchanged then.
-    pub fn push(&mut self, features: &Tensor) -> Result<(), EvalError> {
+    pub fn update(&mut self, features: &Tensor) -> Result<(), EvalError> {
         matrix::check("features", features)?;
         self.same_width(&features.size())?;
         let count = features.size()[0];
@@ -97,7 +97,7 @@ impl Moments {
     ///
     /// # Errors
     /// [`EvalError::TooFew`] below two rows.
-    pub fn statistics(&self) -> Result<Statistics, EvalError> {
+    pub fn compute(&self) -> Result<Statistics, EvalError> {
         if self.count < 2 {
             return Err(EvalError::TooFew {
                 what: "covariance",
@@ -110,7 +110,7 @@ impl Moments {
     }
 
     /// As tensors of a [`PartFile`], under names that begin with `name`.
-    pub fn named(&self, name: &str) -> Named {
+    pub fn state(&self, name: &str) -> Named {
         let named = |part: &str, tensor: &Tensor| (format!("{name}.{part}"), tensor.copy());
         vec![
             named("count", &Tensor::from_slice(&[self.count as i64])),
@@ -119,11 +119,11 @@ impl Moments {
         ]
     }
 
-    /// Takes out of a file what [`Moments::named`] put into it.
+    /// Takes out of a file what [`Moments::state`] put into it.
     ///
     /// # Errors
     /// [`EvalError::File`] if the tensors are not there, or the moments of nothing.
-    pub fn take(file: &mut PartFile, name: &str) -> Result<Self, EvalError> {
+    pub fn load(file: &mut PartFile, name: &str) -> Result<Self, EvalError> {
         let count = file.take_counts(&format!("{name}.count"), 1)?;
         let mean = file.take_sums(&format!("{name}.mean"), 1)?;
         let scatter = file.take_sums(&format!("{name}.scatter"), 2)?;

@@ -19,7 +19,7 @@ use meanflow_torch::weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::{EvalError, Extractor, Features, features};
+use crate::{EvalError, Extractor, FeatureSet, Features, features};
 
 /// The metadata key of the description.
 const KEY: &str = "meanflow-features";
@@ -27,7 +27,7 @@ const KEY: &str = "meanflow-features";
 /// A feed-forward network that gives features, and logits if it is a classifier.
 #[derive(Debug)]
 pub struct FeatureNetwork {
-    name: String,
+    features: FeatureSet,
     input: [i64; 3],
     layers: Vec<Layer>,
     device: Device,
@@ -119,11 +119,16 @@ impl FeatureNetwork {
         };
         let stem = origin.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self {
-            name: format!("network {stem}"),
+            features: FeatureSet::network(&stem),
             input: form.input,
             layers: builder.layers(form.layers)?,
             device,
         })
+    }
+
+    /// The same network, its features being known as others than those of its file.
+    pub(crate) fn known_as(self, features: FeatureSet) -> Self {
+        Self { features, ..self }
     }
 
     fn forward(&self, pictures: &Tensor) -> Features {
@@ -145,8 +150,12 @@ impl FeatureNetwork {
 }
 
 impl Extractor for FeatureNetwork {
+    fn features(&self) -> FeatureSet {
+        self.features.clone()
+    }
+
     fn name(&self) -> String {
-        self.name.clone()
+        format!("network {}", self.features.name())
     }
 
     fn extract(&self, pictures: &Tensor) -> Result<Features, EvalError> {

@@ -85,7 +85,7 @@ pub fn write(
             continue;
         };
         arrays.push((mu, array(statistics.mean())));
-        arrays.push((sigma, array(statistics.covariance())));
+        arrays.push((sigma, array(&statistics.covariance())));
     }
     let views: Vec<(&str, NpyView<'_>)> = arrays
         .iter()

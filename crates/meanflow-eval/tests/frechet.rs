@@ -89,6 +89,26 @@ fn features_without_full_rank_lose_no_digits() {
     }
 }
 
+/// Of 30 samples against 20, each of 100,000 features: a covariance alone would take 80 GB.
+#[test]
+fn few_samples_of_many_features_make_no_covariance() {
+    let (x, y) = (normal(30, 100_000, 1), normal(20, 100_000, 2) * 2.0);
+    let found = distance(&Statistics::of(&x).unwrap(), &Statistics::of(&y).unwrap());
+    // Traces are D and 4 D, of the overlap of independent sets so little is left; means are 0 with variances 1/30 and 4/20 a feature.
+    let expected = 100_000.0 * (1.0 + 4.0 + 1.0 / 30.0 + 4.0 / 20.0);
+    assert!(
+        found < expected && found > 0.9 * expected,
+        "{found} {expected}"
+    );
+    let rows = Statistics::of(&x.narrow(1, 0, 40)).unwrap();
+    let whole = Statistics::new(rows.mean(), &rows.covariance()).unwrap();
+    // The same samples, kept as rows and as a covariance.
+    assert!(
+        distance(&rows, &whole)
+            < 1e-12 * rows.covariance().sum(Kind::Double).double_value(&[]).abs()
+    );
+}
+
 #[test]
 fn constant_features_are_points() {
     let point =
@@ -117,6 +137,6 @@ fn what_is_no_covariance_is_refused() {
         frechet_distance(&wide, &narrow),
         Err(EvalError::Shape { .. })
     ));
-    let short = Statistics::new(&mean, &wide.covariance().shallow_clone());
+    let short = Statistics::new(&mean, &wide.covariance());
     assert!(matches!(short, Err(EvalError::Shape { .. })));
 }

@@ -126,18 +126,18 @@ proptest! {
         let shard = |from: i64, to: i64| {
             let mut sums = ScoreSums::new(n as u64, splits as u64, 5).unwrap();
             for start in (from..to).step_by(batch as usize) {
-                sums.push(start as u64, &logits.narrow(0, start, batch.min(to - start))).unwrap();
+                sums.update(start as u64, &logits.narrow(0, start, batch.min(to - start))).unwrap();
             }
             sums
         };
         let cut = cut.index(n as usize) as i64;
         let (early, mut sums) = (shard(0, cut), shard(cut, n));
-        prop_assert!(cut == 0 || sums.score().is_err(), "a part of the samples has no score");
+        prop_assert!(cut == 0 || sums.compute().is_err(), "a part of the samples has no score");
         sums.merge(&early).unwrap();
-        for (a, b) in sums.score().unwrap().values.iter().zip(&score.values) {
+        for (a, b) in sums.compute().unwrap().values.iter().zip(&score.values) {
             prop_assert!(near(*a, *b));
         }
-        prop_assert!(sums.push(n as u64, &logits.narrow(0, 0, 1)).is_err());
+        prop_assert!(sums.update(n as u64, &logits.narrow(0, 0, 1)).is_err());
     }
 }
 

@@ -17,7 +17,7 @@ fn in_batches(x: &Tensor, sizes: &[i64]) -> Moments {
     let mut moments = Moments::new(x.size()[1]);
     let mut start = 0;
     for size in sizes {
-        moments.push(&x.narrow(0, start, *size)).unwrap();
+        moments.update(&x.narrow(0, start, *size)).unwrap();
         start += size;
     }
     assert_eq!(start, x.size()[0]);
@@ -25,11 +25,11 @@ fn in_batches(x: &Tensor, sizes: &[i64]) -> Moments {
 }
 
 fn assert_same(a: &Moments, b: &Moments, scale: f64) {
-    let (one, other) = (a.statistics().unwrap(), b.statistics().unwrap());
+    let (one, other) = (a.compute().unwrap(), b.compute().unwrap());
     assert_eq!(a.count(), b.count());
     // Rounding of sums of a hundred terms, each with a few units in the last place of 1.
     assert!(difference(one.mean(), other.mean()) < 1e-13 * scale);
-    assert!(difference(one.covariance(), other.covariance()) < 1e-13 * scale);
+    assert!(difference(&one.covariance(), &other.covariance()) < 1e-13 * scale);
 }
 
 proptest! {
@@ -61,12 +61,12 @@ proptest! {
 #[test]
 fn they_are_mean_and_covariance() {
     let x = normal(200, 5, 1) * Tensor::from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0]) + 7.0;
-    let statistics = in_batches(&x, &[3, 150, 47]).statistics().unwrap();
+    let statistics = in_batches(&x, &[3, 150, 47]).compute().unwrap();
     assert!(difference(statistics.mean(), &x.mean_dim(0, false, None::<Kind>)) < 1e-13);
     // torch.cov counts observations along the rows of its transpose, and divides by N − 1.
     assert!(
         difference(
-            statistics.covariance(),
+            &statistics.covariance(),
             &x.tr().cov(1, None::<Tensor>, None::<Tensor>)
         ) < 1e-12
     );
@@ -77,10 +77,10 @@ fn they_are_mean_and_covariance() {
 fn panels_and_parts_make_the_whole() {
     let x = normal(1500, 600, 3);
     let x = Tensor::cat(&[&x, &x.narrow(1, 0, 1)], 1);
-    let found = in_batches(&x, &[1400, 100]).statistics().unwrap();
+    let found = in_batches(&x, &[1400, 100]).compute().unwrap();
     let expected = x.tr().cov(1, None::<Tensor>, None::<Tensor>);
     // Sums of 1500 products of numbers up to 4, over 1499.
-    assert!(difference(found.covariance(), &expected) < 1e-12);
+    assert!(difference(&found.covariance(), &expected) < 1e-12);
     assert!(expected.double_value(&[600, 0]) > 0.9);
 }
 
@@ -89,10 +89,10 @@ fn panels_and_parts_make_the_whole() {
 fn a_large_mean_costs_no_digits() {
     let x = normal(1000, 3, 2);
     let sizes = [10; 100];
-    let near = in_batches(&x, &sizes).statistics().unwrap();
-    let far = in_batches(&(&x + 1e8), &sizes).statistics().unwrap();
+    let near = in_batches(&x, &sizes).compute().unwrap();
+    let far = in_batches(&(&x + 1e8), &sizes).compute().unwrap();
     // The features themselves are rounded to 1.5e-8.
-    assert!(difference(near.covariance(), far.covariance()) < 3e-8);
+    assert!(difference(&near.covariance(), &far.covariance()) < 3e-8);
 }
 
 #[test]
@@ -102,15 +102,15 @@ fn what_is_no_matrix_of_numbers_is_refused_and_changes_nothing() {
     let hole = x.shallow_clone().copy();
     let _ = hole.get(3).get(1).fill_(f64::NAN);
     assert!(matches!(
-        moments.push(&hole),
+        moments.update(&hole),
         Err(EvalError::NotFinite { row: 3, .. })
     ));
     assert!(matches!(
-        moments.push(&normal(5, 2, 5)),
+        moments.update(&normal(5, 2, 5)),
         Err(EvalError::Shape { .. })
     ));
     assert!(matches!(
-        moments.push(&x.flatten(0, -1)),
+        moments.update(&x.flatten(0, -1)),
         Err(EvalError::Shape { .. })
     ));
     assert!(matches!(

@@ -19,21 +19,21 @@ fn results_come_back_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let (x, logits) = (normal(20, 4, 3), normal(20, 5, 4));
     let mut moments = Moments::new(4);
-    moments.push(&x).unwrap();
+    moments.update(&x).unwrap();
     let mut sums = ScoreSums::new(20, 3, 5).unwrap();
-    sums.push(0, &logits).unwrap();
-    let mut tensors = moments.named("a");
-    tensors.extend(sums.named("b"));
+    sums.update(0, &logits).unwrap();
+    let mut tensors = moments.state("a");
+    tensors.extend(sums.state("b"));
     let mut file = written(&folder.path().join("part.safetensors"), &tensors);
-    let read = Moments::take(&mut file, "a").unwrap();
+    let read = Moments::load(&mut file, "a").unwrap();
     assert_eq!(read.count(), 20);
-    let (one, other) = (moments.statistics().unwrap(), read.statistics().unwrap());
+    let (one, other) = (moments.compute().unwrap(), read.compute().unwrap());
     assert_eq!(one.mean(), other.mean());
     assert_eq!(one.covariance(), other.covariance());
-    let read = ScoreSums::take(&mut file, "b").unwrap();
-    assert_eq!(read.score().unwrap(), sums.score().unwrap());
+    let read = ScoreSums::load(&mut file, "b").unwrap();
+    assert_eq!(read.compute().unwrap(), sums.compute().unwrap());
     // What was taken is gone.
-    assert!(!file.has("a.mean") && Moments::take(&mut file, "a").is_err());
+    assert!(!file.has("a.mean") && Moments::load(&mut file, "a").is_err());
 }
 
 fn double(shape: &[i64]) -> Tensor {
@@ -66,10 +66,10 @@ fn tensors_that_are_no_moments_are_refused() {
     ] {
         let count = Tensor::from_slice(&[count as i64]);
         let tensors = [("count", count), ("mean", mean), ("scatter", scatter)];
-        let error = refused(&tensors, Moments::take);
+        let error = refused(&tensors, Moments::load);
         assert!(error.contains(expected), "{error}");
     }
-    let error = refused(&[("count", Tensor::from_slice(&[1_i64]))], Moments::take);
+    let error = refused(&[("count", Tensor::from_slice(&[1_i64]))], Moments::load);
     assert!(error.contains("got none"), "{error}");
 }
 
@@ -92,7 +92,7 @@ fn tensors_that_are_no_sums_of_a_score_are_refused() {
             ("certainty", certainty),
             ("probabilities", probabilities),
         ];
-        let error = refused(&tensors, ScoreSums::take);
+        let error = refused(&tensors, ScoreSums::load);
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use meanflow_torch::{Model, Tensor, TorchError, ema};
 
+use crate::TrainConfig;
 use crate::config::{EmaConfig, HalfLife};
 
 /// An average with the law of its decay.
@@ -16,8 +17,13 @@ pub(crate) struct Average {
 /// How much an update keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum DecayLaw {
-    /// The same every step.
-    Constant(f64),
+    /// The same every step, but for the beginning where it warms up.
+    Constant {
+        /// What a step keeps in the end.
+        decay: f64,
+        /// Whether the beginning keeps less.
+        warmup: bool,
+    },
     /// Half after so many samples (Karras et al. 2022), fewer in the beginning.
     HalfLife(HalfLife),
 }
@@ -25,17 +31,26 @@ pub(crate) enum DecayLaw {
 impl DecayLaw {
     /// The laws of a recipe in their order; the first is the one to sample from.
     pub(crate) fn all(config: &EmaConfig) -> impl Iterator<Item = Self> {
-        let constant = config
-            .decays
-            .iter()
-            .map(|decay| Self::Constant(decay.get()));
+        let warmup = config.warmup;
+        let constant = config.decays.iter().map(move |decay| Self::Constant {
+            decay: decay.get(),
+            warmup,
+        });
         constant.chain(config.half_lives.iter().map(|law| Self::HalfLife(*law)))
     }
 
     /// What one update keeps that stands for `steps` steps of `batch` samples, the last of which is number `step`.
     pub(crate) fn kept(self, step: u64, steps: u64, batch: usize) -> f64 {
         match self {
-            Self::Constant(decay) => decay.powf(steps as f64),
+            Self::Constant { decay, warmup } => {
+                // The warm-up is over where its first step is, for it only rises.
+                let is_over = !warmup || warmed_up(decay, step.saturating_sub(steps) + 1) == decay;
+                if is_over {
+                    return decay.powf(steps as f64);
+                }
+                let first = (step + 1).saturating_sub(steps);
+                (first..=step).map(|step| warmed_up(decay, step)).product()
+            }
             Self::HalfLife(HalfLife { samples, ramp }) => {
                 let seen = step as f64 * batch as f64;
                 let half_life =
@@ -46,13 +61,72 @@ impl DecayLaw {
         }
     }
 
+    /// The same law without a warm-up.
+    fn without_warmup(self) -> Self {
+        match self {
+            Self::Constant { decay, .. } => Self::Constant {
+                decay,
+                warmup: false,
+            },
+            law @ Self::HalfLife(_) => law,
+        }
+    }
+
+    /// The share of the weights that a run began with in its average at the end.
+    fn start_share(self, steps: u64, every: u64, batch: usize) -> f64 {
+        let mut share = 1.0;
+        for update in 1..=steps / every {
+            share *= self.kept(update * every, every, batch);
+            if share < 1e-9 {
+                return 0.0;
+            }
+        }
+        share
+    }
+
     /// A name that tells it from the others, for files and metadata.
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Constant(decay) => decay.to_string(),
+            Self::Constant { decay, .. } => decay.to_string(),
             Self::HalfLife(law) => format!("half-life-{}", law.samples.get()),
         }
     }
+}
+
+/// What an average that warms up keeps in step `step`, counted from 1: at most `(1 + step)/(10 + step)`. So it looks back over about the
+/// last ninth of the run until its own decay is less.
+fn warmed_up(decay: f64, step: u64) -> f64 {
+    decay.min((1.0 + step as f64) / (10.0 + step as f64))
+}
+
+/// Above this share of the start an average is no model of the end.
+const MUCH: f64 = 0.05;
+
+/// What a user has to know of the averages of a whole run: those that still hold much of the weights it began with at the end, and those
+/// that would without their warm-up.
+pub fn ema_notes(config: &TrainConfig) -> Vec<String> {
+    let (steps, every) = (config.training.steps.get(), config.ema.every.get());
+    let batch = config.training.batch.get();
+    let note = |law: DecayLaw| {
+        let held = law.start_share(steps, every, batch);
+        let plain = law.without_warmup().start_share(steps, every, batch);
+        let name = law.name();
+        if held > MUCH {
+            let percent = 100.0 * held;
+            return Some(format!(
+                "warning: after {steps} steps the average {name} still holds {percent:.1} % of the weights that training began \
+                 with; take a smaller decay, more steps or ema.warmup = true"
+            ));
+        }
+        let (percent, last) = (100.0 * plain, law.kept(steps, 1, batch));
+        (plain > MUCH).then(|| {
+            format!(
+                "note: the average of decay {name} warms up and has decay {last:.4} at the end; constant it would hold \
+                 {percent:.1} % of its start after {steps} steps"
+            )
+        })
+    };
+    DecayLaw::all(&config.ema).filter_map(note).collect()
 }
 
 impl Average {
@@ -98,11 +172,36 @@ mod tests {
         })
     }
 
+    fn constant(decay: f64, warmup: bool) -> DecayLaw {
+        DecayLaw::Constant { decay, warmup }
+    }
+
+    #[test]
+    fn a_warm_up_forgets_the_start_and_ends_at_the_decay() {
+        // 0.9999^500, as a user of a short run once had it.
+        let plain = constant(0.9999, false).start_share(500, 1, 128);
+        assert!((plain - 0.9999_f64.powi(500)).abs() < 1e-12);
+        // The product of (1 + n)/(10 + n) is 10!/((N + 2)…(N + 10)): below 10!/500⁹.
+        assert_eq!(constant(0.9999, true).start_share(500, 1, 128), 0.0);
+        let law = constant(0.9, true);
+        assert_eq!(law.kept(1, 1, 128), 2.0 / 11.0);
+        // (1 + 80)/(10 + 80) = 0.9.
+        assert_eq!(law.kept(80, 1, 128), 0.9);
+        assert_eq!(law.kept(1000, 1, 128), 0.9);
+    }
+
     #[test]
     fn one_update_for_many_steps_keeps_what_that_many_updates_keep() {
-        let law = DecayLaw::Constant(0.9999);
+        let law = constant(0.9999, false);
         // Rounding of sixteen products.
         assert!((law.kept(16, 16, 128) - 0.9999_f64.powi(16)).abs() < 1e-14);
+        let law = constant(0.98, true);
+        for step in [16, 440, 448, 10_000] {
+            let apart: f64 = (step - 15..=step)
+                .map(|step| law.kept(step, 1, 128))
+                .product();
+            assert!((law.kept(step, 16, 128) - apart).abs() < 1e-14, "{step}");
+        }
         let law = half_life(5000.0, None);
         let apart: f64 = (0..16).map(|step| law.kept(step, 1, 128)).product();
         assert!((law.kept(16, 16, 128) - apart).abs() < 1e-14);
@@ -129,7 +228,7 @@ mod tests {
 
     #[test]
     fn names_tell_the_averages_apart() {
-        assert_eq!(DecayLaw::Constant(0.9999).name(), "0.9999");
+        assert_eq!(constant(0.9999, true).name(), "0.9999");
         assert_eq!(half_life(500_000.0, None).name(), "half-life-500000");
     }
 }

@@ -43,6 +43,7 @@ mod samples;
 mod saver;
 mod trainer;
 
+pub use average::ema_notes;
 pub use bins::Bins;
 pub use changes::recipe_changes;
 pub use checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
@@ -58,5 +59,5 @@ pub use provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY, class_names_of, r
 pub use record::{DataRecord, picture_of};
 pub use run::{Outcome, train, train_with};
 pub use run_dir::{RunDir, weights_of, weights_within};
-pub use samples::{Samples, balanced};
+pub use samples::{Samples, balanced, data_labels};
 pub use trainer::Trainer;

@@ -1,5 +1,8 @@
 //! Samples drawn from a model, and the picture of them.
 
+use std::collections::BTreeMap;
+
+use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::density::{self, DensityStyle};
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::{DataError, Picture, Pictures};
@@ -144,6 +147,30 @@ pub fn balanced(seeds: &[u64], classes: i64) -> Option<Vec<i64>> {
     Some(seeds.iter().map(|seed| (seed % classes) as i64).collect())
 }
 
+/// The classes of seeds in the proportions of a data set, whose samples have these labels: seed `s` has label `s mod N` of an order whose
+/// every beginning has nearly the proportions of the whole, however the data is sorted. As many seeds in a row as there are samples
+/// have exactly its labels. Empty where there are none.
+///
+/// In that order, sample `j` of the `n` of a class has its place at `(j + u)/n` of the whole, `u` being uniform.
+pub fn data_labels(seeds: &[u64], labels: &[i64]) -> Vec<i64> {
+    let mut counts = BTreeMap::<i64, u64>::new();
+    for &label in labels {
+        *counts.entry(label).or_default() += 1;
+    }
+    let mut places = Vec::with_capacity(labels.len());
+    for (&label, &count) in &counts {
+        let mut stream = Stream::new(0, Purpose::Labels, label.unsigned_abs());
+        let place = |j| ((j as f64 + stream.uniform()) / count as f64, label);
+        places.extend((0..count).map(place));
+    }
+    places.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let label = |seed: &u64| places[(seed % places.len() as u64) as usize].1;
+    if places.is_empty() {
+        return Vec::new();
+    }
+    seeds.iter().map(label).collect()
+}
+
 /// One picture for several numbers of steps: grids from top to bottom, densities from left to right.
 pub(crate) fn comparison(sets: &[Samples], columns: usize) -> Result<Picture, DataError> {
     let plane = sets.first().is_some_and(|samples| samples.shape == [2]);
@@ -196,4 +223,46 @@ fn micro_batch(model: &Model) -> usize {
 pub(crate) fn to_vec(tensor: &Tensor) -> Result<Vec<f32>, TorchError> {
     let refused = |error: TchError| LibtorchError::call("copy to the host", error);
     Ok(Vec::<f32>::try_from(tensor.reshape([-1])).map_err(refused)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of the labels are this one.
+    fn count(labels: &[i64], class: i64) -> usize {
+        labels.iter().filter(|&&label| label == class).count()
+    }
+
+    #[test]
+    fn few_seeds_have_the_proportions_of_sorted_data() {
+        // Ten classes one after the other, the last of which is four times as large as the others.
+        let sorted: Vec<i64> = (0..1300).map(|sample| (sample / 100).min(9)).collect();
+        let seeds: Vec<u64> = (0..1300).collect();
+        for samples in [130, 260, 650] {
+            let drawn = data_labels(&seeds[..samples], &sorted);
+            for class in 0..10 {
+                let expected = count(&sorted, class) * samples / 1300;
+                // Each class is off by less than one sample at a given place of the order, and the place by less than the ten of all.
+                let found = count(&drawn, class);
+                assert!(
+                    found.abs_diff(expected) <= 4,
+                    "{class}: {found}, {expected}"
+                );
+            }
+        }
+        let mut all = data_labels(&seeds, &sorted);
+        assert_ne!(all, sorted);
+        all.sort_unstable();
+        assert_eq!(all, sorted);
+    }
+
+    #[test]
+    fn a_seed_has_its_label_whatever_the_others_are() {
+        let labels = [0, 0, 0, 1, 1, 2];
+        let all = data_labels(&[0, 1, 2, 3, 4, 5, 6], &labels);
+        assert_eq!(data_labels(&[4], &labels), all[4..5]);
+        assert_eq!(all[6], all[0]);
+        assert!(data_labels(&[1], &[]).is_empty());
+    }
 }

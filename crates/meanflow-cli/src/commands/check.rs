@@ -109,6 +109,7 @@ fn line(check: &device_check::DeviceCheck) -> String {
 fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
     let device = open_device(&args.compute)?;
     let (config, trained) = subject(args, target, device)?;
+    refuse_not_finite(&trained, target)?;
     let data = config.data.load(config.seed)?;
     let batch = Trainer::new(config.clone(), data, device)?.batch(0)?;
     let double = Model::new(trained.config().clone(), config.seed, device, Kind::Double)?;
@@ -187,6 +188,21 @@ fn subject(args: &Check, target: &Path, device: Device) -> anyhow::Result<(Train
     })?;
     let recipe = TrainConfig::parse(&path, &recipe.to_toml(), &args.overrides)?;
     Ok((recipe, model))
+}
+
+/// Refuses weights with NaN or infinite numbers: derivatives may not show them.
+fn refuse_not_finite(model: &Model, target: &Path) -> anyhow::Result<()> {
+    let parameters = model.parameters().named();
+    let mut parameters = parameters.into_iter();
+    let is_bad = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) == 0;
+    match parameters.find(|(_, tensor)| is_bad(tensor)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let target = target.display();
+            let text = format!("{target}: {name} is not finite: NaN or infinite numbers");
+            Err(Usage(text).into())
+        }
+    }
 }
 
 /// A network as published starts at zero, where all routes agree: every parameter is drawn, so that every layer counts.

@@ -73,8 +73,7 @@ impl Decoding {
             let block = start..(start + BLOCK).min(seeds.len());
             let labels = labels.map(|labels| &labels[block.clone()]);
             let seeds = &seeds[block];
-            let (samples, took) = Samples::draw_by(model, seeds, labels, grid, solver)?;
-            let pictures = decode(&samples, &self.vae, &self.facts)?;
+            let (pictures, took) = self.draw(model, (seeds, labels), (grid, solver))?;
             evaluations.extend(took);
             let [_, height, width, channels] = pictures.shape();
             shape = vec![channels, height, width];
@@ -89,5 +88,16 @@ impl Decoding {
             output.write_pictures(&args.out, &pictures, (labels, seeds), args.columns)?;
         }
         Ok((evaluations, shape))
+    }
+
+    /// Draws and decodes a few seeds: their pictures, and the network evaluations of each.
+    pub(crate) fn draw(
+        &self,
+        model: &Model,
+        (seeds, labels): (&[u64], Option<&[i64]>),
+        (grid, solver): (&[f64], Solver),
+    ) -> anyhow::Result<(Pictures, Vec<usize>)> {
+        let (samples, nfe) = Samples::draw_by(model, seeds, labels, grid, solver)?;
+        Ok((decode(&samples, &self.vae, &self.facts)?, nfe))
     }
 }

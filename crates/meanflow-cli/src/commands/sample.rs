@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use meanflow_torch::Model;
-use meanflow_train::{Samples, balanced, class_names_of, recipe_of, weights_within};
+use meanflow_train::{Samples, balanced, class_names_of, data_labels, recipe_of, weights_within};
 
 use crate::args::{Class, Sample};
 use crate::commands::classes;
@@ -82,7 +82,7 @@ fn labels(
     }))
 }
 
-/// Seed `s` has the label of sample `s` of the training data, from the start again after the last.
+/// The labels of the training data in its proportions, as `meanflow eval` asks for them.
 fn labels_of_data(
     seeds: &[u64],
     weights: &Path,
@@ -95,9 +95,5 @@ fn labels_of_data(
         .data
         .load(config.seed)
         .context("--class data needs the training data")?;
-    let labels = data.labels();
-    Ok(seeds
-        .iter()
-        .map(|seed| labels[(seed % labels.len() as u64) as usize])
-        .collect())
+    Ok(data_labels(seeds, data.labels()))
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use meanflow_train::{Outcome, RunOptions, TrainConfig, train_with};
+use meanflow_train::{Outcome, RunOptions, TrainConfig, ema_notes, train_with};
 
 use crate::args::Train;
 use crate::commands::open_device;
-use crate::output::say;
+use crate::output::{note, say};
 use crate::progress::Progress;
 use crate::signals::Interruption;
 use crate::waiting::spin_briefly;
@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
         .unwrap_or_else(|| default_folder(&args.recipe.config));
     let interruption = Interruption::listen()?;
     let device = open_device(&args.compute)?;
+    let notes = ema_notes(&config);
     let mut progress = Progress::new();
     let options = RunOptions {
         resume: args.resume.0.clone(),
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     Ok(match outcome? {
         Outcome::Finished => {
             let root = root.display();
+            notes.iter().for_each(note);
             say(format_args!(
                 "done: {root}/model.safetensors, {root}/samples, {root}/loss.svg"
             ));

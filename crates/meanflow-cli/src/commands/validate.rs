@@ -8,7 +8,7 @@ use meanflow_data::EpochOrder;
 use meanflow_data::survey::{Depth, Survey};
 use meanflow_torch::ModelConfig;
 use meanflow_torch::networks::NetworkConfig;
-use meanflow_train::{DataFacts, Memory, TrainConfig};
+use meanflow_train::{DataFacts, Memory, TrainConfig, ema_notes};
 use serde_json::{Value, json};
 
 use crate::args::Validate;
@@ -20,6 +20,7 @@ use crate::progress::Count;
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
     let look = look(&config)?;
+    let notes = ema_notes(&config);
     let mut facts = facts(&config, &look.facts)?;
     facts.push(("data", json!(look.text)));
     if args.json {
@@ -29,6 +30,9 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
                 .map(|(name, count, _)| (*name, json!(count))),
         );
         facts.push(("remarks", json!(look.remarks)));
+        if !notes.is_empty() {
+            facts.push(("notes", json!(notes)));
+        }
         let facts: serde_json::Map<String, Value> = facts
             .into_iter()
             .map(|(name, value)| (name.into(), value))
@@ -49,6 +53,7 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     for remark in look.remarks {
         say(format_args!("note: {remark}"));
     }
+    notes.iter().for_each(say);
     Ok(0)
 }
 

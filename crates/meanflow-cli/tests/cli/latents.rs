@@ -160,6 +160,38 @@ fn a_model_of_latents_draws_pictures() {
 }
 
 #[test]
+fn a_model_of_latents_is_evaluated_by_its_pictures() {
+    let scene = Scene::new();
+    let _ = trained(&scene);
+    let seeds = ["--seeds", "0-19", "--vae", "vae", "--out", "same.npz"];
+    scene.succeeds(&[&["sample", "run"][..], &seeds].concat());
+    let mut eval = vec![
+        "eval", "run", "--vae", "vae", "--ref", "same.npz", "--out", "r",
+    ];
+    eval.extend([
+        "--labels",
+        "balanced",
+        "--steps",
+        "1",
+        "--repeats",
+        "1",
+        "--metrics",
+        "pr",
+    ]);
+    scene.succeeds(&eval);
+    let report = fs::read(scene.path("r/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    // The same seeds and classes give the same pictures.
+    for metric in ["precision", "recall"] {
+        assert_eq!(
+            report["samplers"][0]["metrics"][metric]["mean"], 1.0,
+            "{report}"
+        );
+    }
+    assert_eq!(report["memorisation"]["sample_to_data"], 0.0);
+}
+
+#[test]
 fn what_does_not_go_together_is_refused() {
     let scene = Scene::new();
     trained(&scene);

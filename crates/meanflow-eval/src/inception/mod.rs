@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::{EvalError, Extractor, Features, Resize};
+use crate::{EvalError, Extractor, FeatureSet, Features, Resize};
 use blocks::{Block, Branch, Pool};
 use weights::{Convolution, Source};
 
@@ -143,6 +143,10 @@ impl InceptionV3 {
 }
 
 impl Extractor for InceptionV3 {
+    fn features(&self) -> FeatureSet {
+        FeatureSet::Inception
+    }
+
     fn name(&self) -> String {
         format!("inception-v3-2015-12-05, resize {}", self.resize)
     }

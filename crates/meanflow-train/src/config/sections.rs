@@ -89,6 +89,9 @@ pub struct EmaConfig {
     /// One average for each half-life, after those of `decays`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub half_lives: Vec<HalfLife>,
+    /// Whether constant decays begin low: step `n` keeps at most `(1 + n)/(10 + n)`, so that nothing of the start is left.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub warmup: bool,
     /// Steps from one update to the next, which keeps as much as one a step would.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub every: NonZeroU64,
@@ -110,6 +113,14 @@ pub struct HalfLife {
     /// At most this share of the samples seen until then; no limit without the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<Share>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn one() -> NonZeroU64 {

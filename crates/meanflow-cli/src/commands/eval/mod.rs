@@ -1,17 +1,18 @@
-//! `meanflow eval`: how good samples are, with everything on record that a figure depends on.
+//! `meanflow eval`: how good samples are, with everything on record that a value depends on.
 
+mod data;
 mod heat_map;
-mod memorisation;
+mod identity;
+mod interval_chart;
+mod memory;
+mod model;
 mod page;
 mod parts;
-mod pictures;
 mod protocol;
 mod reference;
 mod report;
-mod shard;
-mod subject;
-mod tally;
-mod way;
+mod samplers;
+mod table;
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -19,30 +20,34 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use meanflow_data::write_bytes;
-use meanflow_eval::{Extractor, FeatureNetwork, InceptionV3, Pixels, Resize, digits_classifier};
+use meanflow_eval::{
+    DIGITS_CLASSIFIER, EvalConfig, Evaluation, Extractor, FeatureNetwork, InceptionV3,
+    MetricFamily, Pixels, Resize, Shard, digits_classifier,
+};
 use meanflow_torch::Device;
-use meanflow_train::fingerprint;
+use serde_json::Value;
 
 use crate::args::{Compute, Reading};
 use crate::commands::open_device;
 use crate::failure::Usage;
 use crate::output::{note, say};
+use crate::progress::Count;
 use crate::route::OdeRoute;
 
-use protocol::{Identity, protocol};
-use reference::{Measured, Reference};
+use identity::Identity;
+use model::{Labels, ModelUnderTest};
+use parts::Parts;
+use protocol::protocol;
+use reference::{Measured, ReferenceData};
 use report::Report;
-use shard::Shard;
-use subject::{Labels, Subject};
-use tally::{Metric, Wanted};
-use way::Way;
+use samplers::{Sampler, SamplerReport};
 
 /// Samples where neither a number is asked for nor the reference has one, and at most.
 const MOST_SAMPLES: usize = 50_000;
 
-/// Measure a model against data: distances, scores, its own laws; report.json and report.html say how.
+/// Measure a model against data: distances, scores, residuals of its identities; report.json and report.html say how.
 ///
-/// Samples of the same network are drawn by 1, 2, 4 and 8 jumps, and by its flow-matching ODE where asked for. Everything is repeated with
+/// Samples of the same network are drawn in 1, 2, 4 and 8 steps, and by its flow-matching ODE where asked for. Everything is repeated with
 /// other seeds, which gives the intervals.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  meanflow eval runs/digits\n  \
@@ -51,7 +56,7 @@ meanflow eval batch.npz --ref statistics.npz --features inception:inception.safe
 pub(crate) struct Eval {
     /// A run folder, a weights file (.safetensors), or pictures drawn before: an .npz with arr_0, a folder, a .zip or .tar
     #[arg(value_name = "MODEL|PICTURES")]
-    subject: PathBuf,
+    model: PathBuf,
     /// Statistics of features (.npz), a recipe (.toml) whose data is taken as it is, or pictures [default: the data the model was trained on]
     #[arg(long = "ref", value_name = "STATS|DATA")]
     reference: Option<PathBuf>,
@@ -61,10 +66,13 @@ pub(crate) struct Eval {
     /// How Inception's pictures are resized: clean, legacy_tf, legacy_pytorch
     #[arg(long, value_name = "MODE", default_value = "clean")]
     resize: String,
-    /// Which figures
-    #[arg(long, value_delimiter = ',', value_enum, default_values = ["fid", "kid", "pr", "is"])]
-    metrics: Vec<Metric>,
-    /// Numbers of jumps
+    /// The VAE that turns the model's latents into pictures: a folder as diffusers writes it, or its weights (.safetensors)
+    #[arg(long, value_name = "DIR|FILE")]
+    vae: Option<PathBuf>,
+    /// Which metrics: one that cannot be computed is an error [default: all that can be computed]
+    #[arg(long, value_delimiter = ',', value_enum)]
+    metrics: Vec<MetricChoice>,
+    /// Numbers of sampling steps
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["1", "2", "4", "8"])]
     steps: Vec<NonZeroUsize>,
     /// Also the flow-matching ODE of the same network: euler:N, heun:N, rk4:N or adaptive:TOLERANCE
@@ -79,7 +87,7 @@ pub(crate) struct Eval {
     /// The first seed; a repetition has the seeds after those of the one before
     #[arg(long, value_name = "SEED", default_value = "0")]
     seed: u64,
-    /// Classes: data (as the reference has them), balanced, random
+    /// Classes: data (the reference's, in its proportions), balanced, random
     #[arg(long, value_enum, default_value = "data")]
     labels: Labels,
     /// Draw nothing: put together what the ranks of a sharded evaluation have left in --out
@@ -97,47 +105,123 @@ pub(crate) struct Eval {
     json: bool,
 }
 
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum MetricChoice {
+    /// Fréchet distance: `fid` over Inception's features, else `fd_FEATURES`.
+    Fid,
+    /// Kernel distance: `kid` over Inception's features, else `kd_FEATURES`.
+    Kid,
+    /// Precision and recall.
+    Pr,
+    /// Inception Score, and the share of samples with the class asked for.
+    Is,
+}
+
+impl MetricChoice {
+    fn family(self) -> MetricFamily {
+        match self {
+            Self::Fid => MetricFamily::Frechet,
+            Self::Kid => MetricFamily::Kernel,
+            Self::Pr => MetricFamily::PrecisionRecall,
+            Self::Is => MetricFamily::Score,
+        }
+    }
+}
+
 pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let out = folder(args)?;
-    let shard = (!args.merge).then(Shard::of_environment).transpose()?;
+    let shard = (!args.merge)
+        .then(parts::shard_of_environment)
+        .transpose()?;
     let device = open_device(&args.compute)?;
-    let subject = Subject::open(&args.subject, device, &args.reading)?;
-    let (extractor, identity) = features(args, &subject, device)?;
-    let reference = Reference::open(args.reference.as_deref(), subject.trained_on(), &subject)?;
-    let wanted = Wanted {
-        metrics: &metrics(args, &reference)?,
-        samples: samples(args, &subject, &reference)?,
-        repeats: subject.repeats(args.repeats),
-        classes: subject.classes(),
-    };
-    refuse_seeds_beyond(args.seed, wanted.samples, args.repeats)?;
-    let routes = way::routes(args, &subject, reference.labels(), wanted.samples);
+    let model = ModelUnderTest::open(args, device)?;
+    let (extractor, identity) = extractor(args, &model, device)?;
+    let reference = ReferenceData::open(args.reference.as_deref(), &model)?;
+    reference.check_classes(&model, args.labels)?;
+    let samples = samples(args, &model, &reference)?;
+    let evaluation = evaluation(args, &model, &*extractor, &reference, samples)?;
+    let labels = reference.labels().to_vec();
+    let samplers = samplers::samplers(args, &model, &labels, samples);
     let features = (&*extractor, &identity);
-    let protocol = protocol(args, &subject, features, &reference, &routes, &wanted);
+    let protocol = protocol(args, &model, features, &reference, &samplers, &evaluation)?;
+    let work = Work {
+        samplers: &samplers,
+        evaluation: &evaluation,
+        shape: &model.shape()?,
+        repeats: model.repeats(args.repeats),
+    };
     if let Some(shard) = shard.flatten() {
-        let tallies = way::draw(&routes, shard, &wanted, &*extractor)?;
-        let path = parts::leave(&out, shard, &protocol, &tallies)?;
+        let path = parts::leave(&out, shard, &protocol, &work.draw(shard)?)?;
         let path = path.display();
         note(format_args!(
             "wrote {path}; --merge makes the report, once all ranks are done"
         ));
         return Ok(0);
     }
-    let (protocol, tallies) = match args.merge {
-        true => parts::gather(&out, protocol, routes.len(), wanted.repeats)?,
-        false => (
-            protocol,
-            way::draw(&routes, Shard::ALL, &wanted, &*extractor)?,
-        ),
-    };
-    let names: Vec<String> = routes.into_iter().map(|route| route.name).collect();
-    let reference = reference.measure(&*extractor)?;
-    let ways = names.into_iter().zip(&tallies);
-    let ways = ways.map(|(name, tallies)| Way::of(name, tallies, &wanted, &reference));
-    let ways = ways.collect::<anyhow::Result<_>>()?;
-    let report = Report::new(protocol, ways, &subject, &*extractor, &reference)?;
+    let (protocol, parts) = parts(args, &out, protocol)?;
+    let reference = reference.measure(&*extractor, &evaluation)?;
+    let reports = work.compute(parts, &reference)?;
+    let features = (&*extractor, &evaluation);
+    let report = Report::new(protocol, reports, &model, features, &reference)?;
     write(args, &out, &report, &reference)?;
     Ok(0)
+}
+
+/// The parts of all ranks, where they are to be put together.
+fn parts(args: &Eval, out: &Path, mut protocol: Value) -> anyhow::Result<(Value, Option<Parts>)> {
+    let parts = args.merge.then(|| Parts::open(out, &mut protocol));
+    let parts = parts.transpose()?;
+    Ok((protocol, parts))
+}
+
+/// What is drawn, and what is made of it.
+struct Work<'a> {
+    samplers: &'a [Sampler<'a>],
+    evaluation: &'a Evaluation<'a>,
+    shape: &'a [usize],
+    repeats: u64,
+}
+
+impl Work<'_> {
+    /// A shard of every repetition of every sampler.
+    fn draw(&self, shard: Shard) -> anyhow::Result<Vec<Vec<meanflow_eval::RepetitionState>>> {
+        let count = shard.samples(self.evaluation.config().samples);
+        let all = (count.end - count.start) * self.repeats;
+        let of_sampler = |sampler: &Sampler<'_>| {
+            let progress = Count::named(&sampler.name, all as usize);
+            let state =
+                |repeat| sampler.collect(self.evaluation, self.shape, repeat, shard, &progress);
+            let states = (0..self.repeats).map(state).collect();
+            progress.finish();
+            states
+        };
+        self.samplers.iter().map(of_sampler).collect()
+    }
+
+    /// The values of every sampler, whose samples are drawn here or come from parts.
+    fn compute(
+        &self,
+        mut parts: Option<Parts>,
+        reference: &Measured,
+    ) -> anyhow::Result<Vec<SamplerReport>> {
+        let (evaluation, repeats) = (self.evaluation, self.repeats);
+        let all = evaluation.config().samples * repeats;
+        let mut reports = Vec::new();
+        for (index, sampler) in self.samplers.iter().enumerate() {
+            let progress = Count::named(&sampler.name, all as usize);
+            let state = |repeat| match &mut parts {
+                Some(parts) => parts.state(evaluation, index, repeat),
+                None => sampler.collect(evaluation, self.shape, repeat, Shard::ALL, &progress),
+            };
+            let features = &reference.features;
+            let report =
+                SamplerReport::of(sampler, evaluation, features, repeats, state, &progress);
+            progress.finish();
+            reports.push(report?);
+        }
+        Ok(reports)
+    }
 }
 
 /// Writes the report and its page, and says what is in it.
@@ -151,7 +235,7 @@ fn write(args: &Eval, out: &Path, report: &Report, reference: &Measured) -> anyh
     if args.json {
         say(json.trim_end());
     } else {
-        say(report.table());
+        say(table::table(report));
     }
     note(format_args!(
         "wrote {shown}/report.json and {shown}/report.html"
@@ -159,51 +243,55 @@ fn write(args: &Eval, out: &Path, report: &Report, reference: &Measured) -> anyh
     Ok(())
 }
 
-/// Refuses seeds of which the last would be beyond 2⁶⁴ − 1.
-fn refuse_seeds_beyond(first: u64, samples: u64, repeats: NonZeroUsize) -> anyhow::Result<()> {
-    let count = samples.checked_mul(repeats.get() as u64);
-    let last = count.and_then(|count| first.checked_add(count.saturating_sub(1)));
-    if last.is_some() {
-        return Ok(());
+/// What can be computed; a metric that was asked for by name and cannot be is refused, and so is what needs more memory than there is.
+fn evaluation<'a>(
+    args: &Eval,
+    model: &ModelUnderTest,
+    extractor: &'a dyn Extractor,
+    reference: &ReferenceData,
+    samples: u64,
+) -> anyhow::Result<Evaluation<'a>> {
+    let mut config = EvalConfig::new(samples, model.classes());
+    if !args.metrics.is_empty() {
+        config.families = args.metrics.iter().map(|metric| metric.family()).collect();
     }
-    let text = format!(
-        "--seed {first}: expected room for {samples} samples × {repeats} repetitions below 2^64"
-    );
-    Err(Usage(text).into())
-}
-
-/// The figures asked for that the reference allows.
-fn metrics(args: &Eval, reference: &Reference) -> anyhow::Result<Vec<Metric>> {
-    let has_pictures = reference.len().is_some();
-    let is_possible = |metric: &Metric| has_pictures || !metric.needs_rows();
-    let metrics: Vec<Metric> = args.metrics.iter().copied().filter(is_possible).collect();
-    if metrics.is_empty() {
-        let text = "--metrics: kid and pr need pictures as --ref, not statistics alone";
-        return Err(Usage(text.to_owned()).into());
+    let evaluation = Evaluation::new(extractor, model.shape()?, reference.facts(), config)?;
+    let omitted = evaluation.omitted();
+    let computed = evaluation.metrics();
+    if let Some(omitted) = omitted.iter().find(|omitted| omitted.id.is_main())
+        && (!args.metrics.is_empty() || computed.is_empty())
+    {
+        let (metric, reason) = (&omitted.metric, &omitted.reason);
+        return Err(Usage(format!("--metrics: {metric} cannot be computed: {reason}")).into());
     }
-    Ok(metrics)
+    memory::check(&evaluation, reference.len())?;
+    Ok(evaluation)
 }
 
 /// How many samples a repetition has: those asked for, or as many as the reference has; of pictures all.
-fn samples(args: &Eval, subject: &Subject, reference: &Reference) -> anyhow::Result<u64> {
+fn samples(args: &Eval, model: &ModelUnderTest, reference: &ReferenceData) -> anyhow::Result<u64> {
     let asked = args.samples.map(usize::from);
-    let samples = match (subject, asked) {
-        (Subject::Pictures(_, source), Some(asked)) if asked > source.len() => {
-            let text = format!("--samples {asked}: there are {} pictures", source.len());
+    let samples = match (model, asked) {
+        (ModelUnderTest::Pictures(_, data), Some(asked)) if asked > data.source.len() => {
+            let got = data.source.len();
+            let text = format!("--samples {asked}: there are {got} pictures");
             return Err(Usage(text).into());
         }
         (_, Some(asked)) => asked,
-        (Subject::Pictures(_, source), None) => source.len(),
-        (Subject::Model(_), None) => reference
+        (ModelUnderTest::Pictures(_, data), None) => data.source.len(),
+        (ModelUnderTest::Model(_), None) => reference
             .len()
             .map_or(MOST_SAMPLES, |len| len.min(MOST_SAMPLES)),
     };
+    if let ModelUnderTest::Model(_) = model {
+        samplers::last_seed(args, samples as u64)?;
+    }
     Ok(samples as u64)
 }
 
 /// Where the report goes.
 fn folder(args: &Eval) -> anyhow::Result<PathBuf> {
-    let is_run = args.subject.join("model.safetensors").is_file();
+    let is_run = args.model.join("model.safetensors").is_file();
     match &args.out {
         Some(out) if out.is_file() => Err(Usage(format!(
             "--out {}: expected a folder, got a file",
@@ -211,7 +299,7 @@ fn folder(args: &Eval) -> anyhow::Result<PathBuf> {
         ))
         .into()),
         Some(out) => Ok(out.clone()),
-        None if is_run => Ok(args.subject.clone()),
+        None if is_run => Ok(args.model.clone()),
         None => {
             Err(Usage("--out DIR is needed where no run folder is evaluated".to_owned()).into())
         }
@@ -219,29 +307,34 @@ fn folder(args: &Eval) -> anyhow::Result<PathBuf> {
 }
 
 /// What makes the features, and which file that is.
-fn features(
+fn extractor(
     args: &Eval,
-    subject: &Subject,
+    model: &ModelUnderTest,
     device: Device,
 ) -> anyhow::Result<(Box<dyn Extractor>, Identity)> {
-    let are_digits = subject.shape()? == [1, 8, 8];
+    let are_digits = model.shape()? == [1, 8, 8];
     let default = if are_digits { "digits" } else { "pixels" };
     let wanted = args.features.as_deref().unwrap_or(default);
     let resize = resize(&args.resize)?;
     if let Some(file) = wanted.strip_prefix("inception:") {
-        let network = InceptionV3::load(Path::new(file), resize, device)?;
-        return Ok((Box::new(network), identity(Path::new(file))?));
+        let path = Path::new(file);
+        let network = InceptionV3::load(path, resize, device)?;
+        return Ok((Box::new(network), Identity::of_path(path)?));
     }
     Ok(match wanted {
         "pixels" => (Box::new(Pixels), Identity::named("pixels in [-1, 1]")),
         "digits" => (
             Box::new(digits_classifier(device)?),
-            Identity::embedded("digits classifier", meanflow_eval::DIGITS_CLASSIFIER),
+            Identity::embedded("digits classifier", DIGITS_CLASSIFIER),
         ),
+        "inception" => {
+            let text = "--features inception: the network's weights are a file, inception:FILE (docs/src/metrics.md says where from)";
+            return Err(Usage(text.to_owned()).into());
+        }
         file => {
             let path = Path::new(file);
             let network = FeatureNetwork::load(path, device)?;
-            (Box::new(network), identity(path)?)
+            (Box::new(network), Identity::of_path(path)?)
         }
     })
 }
@@ -250,12 +343,4 @@ fn resize(name: &str) -> anyhow::Result<Resize> {
     let known = Resize::ALL.into_iter().find(|mode| mode.name() == name);
     let names = Resize::ALL.map(Resize::name).join(", ");
     Ok(known.ok_or_else(|| Usage(format!("--resize: expected one of {names}, got {name}")))?)
-}
-
-/// Name and hash of a file.
-fn identity(path: &Path) -> anyhow::Result<Identity> {
-    Ok(Identity {
-        name: path.display().to_string(),
-        sha256: Some(fingerprint(path)?.1),
-    })
 }

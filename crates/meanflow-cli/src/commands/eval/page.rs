@@ -5,140 +5,159 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use meanflow_data::grid::{self, GridStyle};
-use meanflow_data::plot::{LineChart, Scale, Series};
 use meanflow_data::{Picture, Pictures};
+use meanflow_eval::{Memorisation, MetricId, pictures};
 use meanflow_torch::{Kind, Tensor};
 
+use super::data::PictureData;
 use super::heat_map;
-use super::memorisation::Memorisation;
-use super::pictures;
-use super::reference::{Data, Measured};
+use super::interval_chart::{self, Mark};
+use super::reference::Measured;
 use super::report::Report;
-use super::way::{Figure, Way};
+use super::samplers::SamplerReport;
+use super::table::{nfe, shown};
 
-/// What a figure is called, and which way is better.
-const FIGURES: [(&str, &str, &str); 7] = [
-    ("frechet", "Fréchet distance", "lower is better"),
-    (
-        "spatial_frechet",
-        "Fréchet distance of spatial features",
-        "lower is better",
-    ),
-    ("kernel", "Kernel distance", "lower is better"),
-    ("precision", "Precision", "share of samples among the data"),
-    ("recall", "Recall", "share of the data among samples"),
-    ("inception_score", "Inception Score", "higher is better"),
-    (
-        "class_accuracy",
-        "Class accuracy",
-        "share of asked classes that is found",
-    ),
-];
+/// Classes whose pictures are shown.
+const CLASSES: usize = 20;
+/// Pictures of a class in each column.
+const OF_CLASS: usize = 6;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}\
-th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:right}th:first-child,td:first-child{text-align:left}\
-.wide{overflow-x:auto}img{image-rendering:pixelated;max-width:100%}figure{margin:1rem 0}figcaption{font-size:.9rem;opacity:.8}\
-svg{max-width:100%;height:auto}pre{overflow-x:auto;font-size:.85rem}.row{display:flex;flex-wrap:wrap;gap:1.5rem}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1rem}td{white-space:nowrap}";
+:root{color-scheme:light dark}*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}\
+h1{font-size:1.6rem;line-height:1.2}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}\
+th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}\
+th small{font-weight:400;opacity:.75;display:block;white-space:normal;max-width:11em;margin-left:auto}th{vertical-align:bottom}.wide{overflow-x:auto}.strips th,.strips td{text-align:left;padding:.2rem .5rem .2rem 0}\
+img{image-rendering:pixelated;max-width:100%;display:block}.strips img{max-width:none}figure{margin:1rem 0;max-width:100%}figcaption{font-size:.9rem;opacity:.8}\
+svg{max-width:100%;height:auto}pre{overflow-x:auto;white-space:pre-wrap;font-size:.85rem}.row{display:flex;flex-wrap:wrap;gap:1.5rem}\
+.note{border-left:4px solid #c80;padding:.2rem .8rem;margin:.6rem 0}";
 
 /// The page of a report.
 pub(super) fn html(report: &Report, reference: &Measured) -> anyhow::Result<String> {
     let name_of = |what: &str| escaped(report.protocol[what]["name"].as_str().unwrap_or_default());
-    let name = name_of("subject");
+    let name = name_of("model");
+    // A run is called by its folder.
+    let name = name.strip_suffix("/model.safetensors").unwrap_or(&name);
+    let samples = report.protocol["samples"].as_u64().unwrap_or_default();
+    let repeats = report.protocol["repeats"].as_u64().unwrap_or(1);
+    let pictures = report.protocol["reference_pictures"].as_u64();
+    let pictures = pictures.map_or(String::new(), |count| format!(" ({count} pictures)"));
     let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>Evaluation of {name}</title><style>{STYLE}</style></head><body>\n<h1>Evaluation of {name}</h1>\n\
-         <p>Compared with {}.</p>\n",
-        name_of("reference")
+         <p>Compared with {}{pictures}. {samples} samples of each sampler, {repeats} repetition{}.</p>\n",
+        name_of("reference"),
+        if repeats == 1 { "" } else { "s" },
     );
-    page += &figures(report);
+    page += &metrics(report);
     page += &charts(report);
     page += &classes(report);
-    page += &samples(report)?;
-    if let (Some(memorisation), Some(data), Some(way)) =
-        (&report.memorisation, &reference.data, report.ways.first())
-    {
-        page += &neighbours(memorisation, data, way)?;
+    page += &samples_of(report, reference.data.as_ref())?;
+    if let (Some(memorisation), Some(data), Some(sampler)) = (
+        &report.memorisation,
+        &reference.data,
+        report.samplers.first(),
+    ) {
+        page += &neighbours(memorisation, data, sampler)?;
     }
-    page += &laws(report);
+    page += &residuals(report);
     let protocol = serde_json::to_string_pretty(&report.protocol)?;
     let _ = write!(
         page,
-        "<h2>Protocol</h2>\n<p>All that the figures depend on, as in <code>report.json</code>.</p>\n<pre>{}</pre>\n</body></html>\n",
+        "<h2>Protocol</h2>\n<p>All that the values depend on, as in <code>report.json</code>.</p>\n<pre>{}</pre>\n</body></html>\n",
         escaped(&protocol)
     );
     Ok(page)
 }
 
-/// The table of all figures; only those that were measured.
-fn figures(report: &Report) -> String {
-    let known = measured(report);
-    let mut html = "<h2>Figures</h2>\n<div class=\"wide\"><table><thead><tr><th>samples</th><th>evaluations</th>".to_owned();
-    for (_, title, note) in &known {
-        let _ = write!(html, "<th>{title}<br><small>{note}</small></th>");
-    }
-    html += "</tr></thead><tbody>\n";
-    for way in &report.ways {
-        let evaluations = way
-            .evaluations
-            .map_or("–".to_owned(), |mean| format!("{mean:.0}"));
+/// The metrics that some sampler has, in order.
+fn measured(report: &Report) -> Vec<MetricId> {
+    let is_measured = |id: &MetricId| {
+        let mut samplers = report.samplers.iter();
+        samplers.any(|sampler| sampler.metrics.values.contains_key(id))
+    };
+    MetricId::ALL.into_iter().filter(is_measured).collect()
+}
+
+fn key(report: &Report, id: MetricId) -> String {
+    let sampler = report.samplers.first();
+    sampler.map_or_else(String::new, |sampler| id.key(&sampler.metrics.features))
+}
+
+/// The table of all metrics, what could not be computed, and what a reader has to know.
+fn metrics(report: &Report) -> String {
+    let ids = measured(report);
+    let features = &report.protocol["features"];
+    let (name, dims) = (
+        features["name"].as_str().unwrap_or_default(),
+        &features["dims"],
+    );
+    let mut html = format!(
+        "<h2>Metrics</h2>\n<p>Over {dims} features a picture: {}.</p>\n\
+         <div class=\"wide\"><table><thead><tr><th>sampler</th><th>NFE<br><small>network evaluations a sample</small></th>",
+        escaped(name)
+    );
+    for &id in &ids {
+        let (key, title, meaning) = (escaped(&key(report, id)), id.title(), id.meaning());
         let _ = write!(
             html,
-            "<tr><td>{}</td><td>{evaluations}</td>",
-            escaped(&way.name)
+            "<th>{key}<br><small>{title}<br>{meaning}</small></th>"
         );
-        for (name, ..) in &known {
-            let shown = way.figures.get(name).map_or("–".to_owned(), Figure::shown);
-            let _ = write!(html, "<td>{shown}</td>");
+    }
+    html += "</tr></thead><tbody>\n";
+    for sampler in &report.samplers {
+        let (name, nfe) = (escaped(&sampler.name), nfe(sampler));
+        let _ = write!(html, "<tr><td>{name}</td><td>{nfe}</td>");
+        for id in &ids {
+            let estimate = sampler.metrics.values.get(id);
+            let shown = estimate.map_or("–".to_owned(), shown);
+            let _ = write!(html, "<td>{}</td>", shown.replace('±', " ± "));
         }
         html += "</tr>\n";
     }
-    html + "</tbody></table></div>\n<p>± is half of a 95 % interval over repetitions with other seeds (Student's distribution).</p>\n"
+    html += "</tbody></table></div>\n";
+    if report.protocol["repeats"]
+        .as_u64()
+        .is_some_and(|repeats| repeats > 1)
+    {
+        html += "<p>± is half of a 95 % interval of the mean over repetitions with other seeds (Student's distribution).</p>\n";
+    }
+    for note in &report.notes {
+        let _ = writeln!(html, "<p class=\"note\">{}</p>", escaped(note));
+    }
+    for omitted in &report.omitted {
+        let (metric, reason) = (escaped(&omitted.metric), escaped(&omitted.reason));
+        let _ = writeln!(
+            html,
+            "<p class=\"note\">{metric} was not computed: {reason}.</p>"
+        );
+    }
+    html
 }
 
-fn measured(report: &Report) -> Vec<(&'static str, &'static str, &'static str)> {
-    let is_measured = |name: &str| report.ways.iter().any(|way| way.figures.contains_key(name));
-    FIGURES
-        .into_iter()
-        .filter(|(name, ..)| is_measured(name))
-        .collect()
-}
-
-/// Each figure against the number of evaluations, where there are several.
+/// Each metric of every sampler, where there are several.
 fn charts(report: &Report) -> String {
-    let evaluated: Vec<&Way> = report
-        .ways
-        .iter()
-        .filter(|way| way.evaluations.is_some())
-        .collect();
-    if evaluated.len() < 2 {
+    if report.samplers.len() < 2 {
         return String::new();
     }
-    let mut html =
-        "<h2>Figures against network evaluations</h2>\n<div class=\"charts\">\n".to_owned();
-    for (name, title, note) in measured(report) {
-        let series = |label: &str, is_ode: bool| Series {
-            name: label.to_owned(),
-            points: evaluated
-                .iter()
-                .filter(|way| way.name.contains("ODE") == is_ode)
-                .filter_map(|way| Some((way.evaluations?, way.figures.get(name)?.mean)))
-                .collect(),
-            smooth_over: 0,
+    let mut html = "<h2>Samplers compared</h2>\n<p>Bars are the 95 % intervals of the table.</p>\n<div class=\"row\">\n".to_owned();
+    for id in measured(report) {
+        let mark = |sampler: &SamplerReport| {
+            let estimate = sampler.metrics.values.get(&id)?;
+            Some(Mark {
+                label: escaped(&sampler.name),
+                note: format!("{} NFE", nfe(sampler)),
+                mean: estimate.mean,
+                interval: estimate.interval,
+            })
         };
-        let both = [series("jumps", false), series("flow-matching ODE", true)];
-        let chart = LineChart {
-            title: format!("{title} ({note})"),
-            x_label: "network evaluations a sample".to_owned(),
-            y_label: title.to_owned(),
-            y_scale: Scale::Linear,
-            series: both
-                .into_iter()
-                .filter(|series| !series.points.is_empty())
-                .collect(),
-        };
-        let _ = writeln!(html, "<figure>{}</figure>", chart.to_svg());
+        let marks: Vec<Mark> = report.samplers.iter().filter_map(mark).collect();
+        let (title, meaning) = (escaped(&key(report, id)), id.meaning());
+        let _ = writeln!(
+            html,
+            "<figure>{}<figcaption>{meaning}</figcaption></figure>",
+            interval_chart::svg(&title, &marks)
+        );
     }
     html + "</div>\n"
 }
@@ -146,27 +165,27 @@ fn charts(report: &Report) -> String {
 /// How often each class is found that was asked for.
 fn classes(report: &Report) -> String {
     let counted: Vec<_> = report
-        .ways
+        .samplers
         .iter()
-        .filter_map(|way| Some((way, way.classes.as_ref()?)))
+        .filter_map(|sampler| Some((sampler, sampler.classes.as_ref()?)))
         .collect();
     let Some((_, first)) = counted.first() else {
         return String::new();
     };
     let mut html = "<h2>Classes</h2>\n<p>Of the samples asked to have a class, the share in which the classifier finds it (first repetition).</p>\n\
                     <div class=\"wide\"><table><thead><tr><th>class</th><th>asked</th>".to_owned();
-    for (way, _) in &counted {
-        let _ = write!(html, "<th>{}</th>", escaped(&way.name));
+    for (sampler, _) in &counted {
+        let _ = write!(html, "<th>{}</th>", escaped(&sampler.name));
     }
     html += "</tr></thead><tbody>\n";
-    for (class, [_, asked]) in first.iter().enumerate() {
-        let _ = write!(html, "<tr><td>{class}</td><td>{asked}</td>");
+    for (class, count) in first.iter().enumerate() {
+        let (name, asked) = (escaped(&report.class_name(class)), count.asked);
+        let _ = write!(html, "<tr><td>{name}</td><td>{asked}</td>");
         for (_, counts) in &counted {
-            let [found, asked] = counts[class];
-            let shown = if asked == 0 {
-                "–".to_owned()
-            } else {
-                format!("{:.1} %", 100.0 * found as f64 / asked as f64)
+            let count = counts[class];
+            let shown = match count.asked {
+                0 => "–".to_owned(),
+                asked => format!("{:.1} %", 100.0 * count.found as f64 / asked as f64),
             };
             let _ = write!(html, "<td>{shown}</td>");
         }
@@ -175,52 +194,139 @@ fn classes(report: &Report) -> String {
     html + "</tbody></table></div>\n"
 }
 
-fn samples(report: &Report) -> anyhow::Result<String> {
+/// Samples beside pictures of the data: class by class where there are classes.
+fn samples_of(report: &Report, data: Option<&PictureData>) -> anyhow::Result<String> {
+    let classes = shown_classes(report);
+    let data = data.filter(|data| classes.is_empty() || !data.source.labels().is_empty());
+    if !classes.is_empty() {
+        return by_class(report, data, &classes);
+    }
     let mut html = "<h2>Samples</h2>\n<div class=\"row\">\n".to_owned();
-    for way in &report.ways {
-        let count = way.first.size()[0];
-        let sheet = sheet(&way.first, 10)?;
-        html += &figure(&sheet, &format!("The first {count} samples, {}", way.name))?;
+    if let Some(data) = data {
+        let count = data.source.len().min(50);
+        let sheet = sheet(&pictures::bytes_of(&*data.source, 0, count)?, 10)?;
+        html += &figure(&sheet, &format!("The first {count} pictures of the data"))?;
+    }
+    for sampler in &report.samplers {
+        let first = &sampler.first.0;
+        let count = first.size()[0].min(50);
+        let sheet = sheet(&first.narrow(0, 0, count), 10)?;
+        html += &figure(
+            &sheet,
+            &format!("The first {count} samples, {}", sampler.name),
+        )?;
     }
     Ok(html + "</div>\n")
 }
 
+/// The first classes that the first samples have.
+fn shown_classes(report: &Report) -> Vec<i64> {
+    let labels = report
+        .samplers
+        .first()
+        .map(|sampler| sampler.first.1.clone());
+    let mut classes = labels.unwrap_or_default();
+    classes.sort_unstable();
+    classes.dedup();
+    classes.truncate(CLASSES);
+    classes
+}
+
+/// A row for each class: its pictures in the data, and in the samples of every sampler.
+fn by_class(
+    report: &Report,
+    data: Option<&PictureData>,
+    classes: &[i64],
+) -> anyhow::Result<String> {
+    let mut html = "<h2>Samples by class</h2>\n<div class=\"wide\"><table class=\"strips\"><thead><tr><th>class</th>".to_owned();
+    if data.is_some() {
+        html += "<th>data</th>";
+    }
+    for sampler in &report.samplers {
+        let _ = write!(html, "<th>{}</th>", escaped(&sampler.name));
+    }
+    html += "</tr></thead><tbody>\n";
+    for &class in classes {
+        let name = report.class_name(class as usize);
+        let _ = write!(html, "<tr><td>{}</td>", escaped(&name));
+        if let Some(data) = data {
+            let rows = of_class(data.source.labels(), class);
+            let cell = match rows.is_empty() {
+                true => String::new(),
+                false => {
+                    let values = data.source.draw(&rows, 0, 0)?.values;
+                    let bytes = pictures::to_bytes(&values, data.source.shape());
+                    image(&sheet(&bytes, OF_CLASS)?, &format!("data, class {name}"))?
+                }
+            };
+            let _ = write!(html, "<td>{cell}</td>");
+        }
+        for sampler in &report.samplers {
+            let (first, labels) = &sampler.first;
+            let rows: Vec<i64> = of_class(labels, class)
+                .iter()
+                .map(|&row| row as i64)
+                .collect();
+            let cell = match rows.is_empty() {
+                true => String::new(),
+                false => {
+                    let bytes = first.index_select(0, &Tensor::from_slice(&rows));
+                    let alt = format!("{}, class {name}", sampler.name);
+                    image(&sheet(&bytes, OF_CLASS)?, &alt)?
+                }
+            };
+            let _ = write!(html, "<td>{cell}</td>");
+        }
+        html += "</tr>\n";
+    }
+    Ok(html + "</tbody></table></div>\n")
+}
+
+/// The first rows with this label.
+fn of_class(labels: &[i64], class: i64) -> Vec<usize> {
+    let rows = labels.iter().enumerate();
+    let rows = rows.filter(|&(_, &label)| label == class);
+    rows.map(|(row, _)| row).take(OF_CLASS).collect()
+}
+
 /// Samples above the pictures of the data that are nearest to them.
-fn neighbours(found: &Memorisation, data: &Data, way: &Way) -> anyhow::Result<String> {
+fn neighbours(
+    found: &Memorisation,
+    data: &PictureData,
+    sampler: &SamplerReport,
+) -> anyhow::Result<String> {
     let count = found.nearest.len().min(20);
-    let indices: Vec<usize> = found.nearest[..count]
-        .iter()
-        .map(|&index| index as usize)
-        .collect();
+    let nearest = found.nearest[..count].iter();
+    let indices: Vec<usize> = nearest.map(|&index| index as usize).collect();
     let values = data.source.draw(&indices, 0, 0)?.values;
-    let near = pictures::bytes(&values, data.source.shape());
-    let both = Tensor::cat(&[way.first.narrow(0, 0, count as i64), near], 0);
+    let near = pictures::to_bytes(&values, data.source.shape());
+    let both = Tensor::cat(&[sampler.first.0.narrow(0, 0, count as i64), near], 0);
     let ratio = found.sample_to_data / found.data_to_data;
     let caption = format!(
         "Above, samples ({}); below each, the picture of the data nearest to it in features",
-        way.name
+        sampler.name
     );
     Ok(format!(
         "<h2>Nearest neighbours in the data</h2>\n<p>A sample is {:.3} from its nearest picture of the data, a picture of the data {:.3} from its nearest other one \
-         (medians of distances between features): {ratio:.2} times as far. Much less than 1 would mean copies.</p>\n{}",
+         (medians of distances between features): {ratio:.2} times as far. Much less than 1 would mean copies.</p>\n<div class=\"wide\">{}</div>",
         found.sample_to_data,
         found.data_to_data,
         figure(&sheet(&both, count)?, &caption)?
     ))
 }
 
-fn laws(report: &Report) -> String {
-    let Some(laws) = &report.laws else {
+fn residuals(report: &Report) -> String {
+    let Some(residuals) = &report.residuals else {
         return String::new();
     };
-    let map = |title, values| heat_map::svg(title, &laws.times, values);
+    let map = |title, values| heat_map::svg(title, &residuals.times, values);
     format!(
-        "<h2>The model's own laws</h2>\n<p>How far the network is from being the average velocity of any flow, with no data to compare with: residuals on 200 \
-         states between data and noise, relative to the way of the jump and to the velocity. Where they are large, (r, t) was trained too little, or the path is hard there.</p>\n<div class=\"row\">\n\
-         <figure>{}<figcaption>One jump from t to r against two over the middle (M10).</figcaption></figure>\n\
+        "<h2>Residuals of the model's identities</h2>\n<p>How far the network is from being the average velocity of any flow, with no data to compare with: residuals on 200 \
+         states between data and noise, relative to the displacement of the step and to the velocity. Where they are large, (r, t) was trained too little, or the path is hard there.</p>\n<div class=\"row\">\n\
+         <figure>{}<figcaption>One step from t to r against two over the middle (M10).</figcaption></figure>\n\
          <figure>{}<figcaption>The MeanFlow identity along the network's own velocity (M11).</figcaption></figure>\n</div>\n",
-        map("Consistency residual", &laws.consistency),
-        map("Identity residual", &laws.identity)
+        map("Consistency residual", &residuals.consistency_residual),
+        map("Identity residual", &residuals.identity_residual)
     )
 }
 
@@ -239,10 +345,18 @@ fn sheet(pictures: &Tensor, columns: usize) -> anyhow::Result<Picture> {
 }
 
 fn figure(picture: &Picture, caption: &str) -> anyhow::Result<String> {
-    let data = STANDARD.encode(picture.to_png()?);
+    let image = image(picture, caption)?;
     let caption = escaped(caption);
     Ok(format!(
-        "<figure><img alt=\"{caption}\" src=\"data:image/png;base64,{data}\"><figcaption>{caption}.</figcaption></figure>\n"
+        "<figure>{image}<figcaption>{caption}.</figcaption></figure>\n"
+    ))
+}
+
+fn image(picture: &Picture, alt: &str) -> anyhow::Result<String> {
+    let data = STANDARD.encode(picture.to_png()?);
+    let alt = escaped(alt);
+    Ok(format!(
+        "<img alt=\"{alt}\" src=\"data:image/png;base64,{data}\">"
     ))
 }
 

@@ -1,43 +1,70 @@
 //! What the ranks of a sharded evaluation leave for the one that puts it together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use meanflow_eval::{Named, PartFile};
+use meanflow_eval::{Evaluation, Named, PartFile, RepetitionState, Shard};
 use meanflow_torch::weights;
 use serde_json::Value;
 
-use super::shard::Shard;
-use super::tally::Tally;
+use super::protocol::DEVICE;
 use crate::failure::Usage;
 
 /// What the metadata of a part says it is.
-const FORM: (&str, &str) = ("form", "meanflow-eval-part-1");
+const FORM: (&str, &str) = ("form", "meanflow-eval-part-2");
 /// The key of the metadata that holds the protocol.
 const PROTOCOL: &str = "protocol";
-/// What ranks may differ in.
-const DEVICE: &str = "device";
+
+/// The shard by the variables `RANK` and `WORLD_SIZE`, as torchrun and its like set them; none for one process alone.
+pub(super) fn shard_of_environment() -> anyhow::Result<Option<Shard>> {
+    let value = |name| env::var(name).ok();
+    shard_of(value("RANK").as_deref(), value("WORLD_SIZE").as_deref())
+}
+
+fn shard_of(rank: Option<&str>, world: Option<&str>) -> anyhow::Result<Option<Shard>> {
+    let refuse = || {
+        let [rank, world] = [rank, world].map(|value| value.unwrap_or("not set"));
+        let text = format!(
+            "expected RANK below WORLD_SIZE, or neither, got RANK {rank}, WORLD_SIZE {world}"
+        );
+        anyhow::Error::from(Usage(text))
+    };
+    let (rank, world) = match (rank, world) {
+        (None, None) => return Ok(None),
+        (Some(rank), Some(world)) => (rank.parse::<u64>(), world.parse::<u64>()),
+        _ => return Err(refuse()),
+    };
+    let (Ok(rank), Ok(world)) = (rank, world) else {
+        return Err(refuse());
+    };
+    let shard = Shard::new(rank, world).ok_or_else(refuse)?;
+    Ok(Some(shard).filter(|shard| *shard != Shard::ALL))
+}
 
 /// Where the parts of a report in `out` are.
 fn folder(out: &Path) -> PathBuf {
     out.join("parts")
 }
 
-/// Writes what a rank has drawn, and says where.
+/// Writes what a rank has drawn, repetition by repetition of every sampler, and says where.
 pub(super) fn leave(
     out: &Path,
     shard: Shard,
     protocol: &Value,
-    tallies: &[Vec<Tally>],
+    states: &[Vec<RepetitionState>],
 ) -> anyhow::Result<PathBuf> {
     let folder = folder(out);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(shard.file());
-    let tensors: Named = each(tallies)
-        .flat_map(|(name, tally)| tally.named(&name))
-        .collect();
+    let mut tensors = Named::new();
+    for (sampler, repetitions) in states.iter().enumerate() {
+        for (repeat, state) in repetitions.iter().enumerate() {
+            tensors.extend(state.state(&name(sampler, repeat as u64)));
+        }
+    }
     let metadata = [
         (FORM.0, FORM.1.to_owned()),
         (PROTOCOL, protocol.to_string()),
@@ -47,35 +74,44 @@ pub(super) fn leave(
     Ok(path)
 }
 
-/// Puts together the parts of all ranks: of one evaluation, and none missing. The protocol then says how many ranks, and their devices.
-pub(super) fn gather(
-    out: &Path,
-    mut protocol: Value,
-    ways: usize,
-    repeats: u64,
-) -> anyhow::Result<(Value, Vec<Vec<Tally>>)> {
-    let folder = folder(out);
-    let shards = complete(&folder)?;
-    let empty = || (0..repeats).map(|_| Tally::default()).collect();
-    let mut tallies: Vec<Vec<Tally>> = (0..ways).map(|_| empty()).collect();
-    let mut devices = BTreeSet::new();
-    for shard in &shards {
-        let path = folder.join(shard.file());
-        let (mut file, metadata) = PartFile::read(&path)?;
-        devices.extend(checked(&path, &metadata, &protocol)?);
-        for (way, repetitions) in tallies.iter_mut().enumerate() {
-            for (repeat, tally) in repetitions.iter_mut().enumerate() {
-                let next = Tally::take(&mut file, &name(way, repeat))?;
-                let shown = || path.display().to_string();
-                tally.append(next).with_context(shown)?;
-            }
+/// The parts of all ranks: of one evaluation, and none missing.
+pub(super) struct Parts(Vec<(PathBuf, PartFile)>);
+
+impl Parts {
+    /// Opens them. The protocol then says how many ranks, and their devices.
+    pub(super) fn open(out: &Path, protocol: &mut Value) -> anyhow::Result<Self> {
+        let folder = folder(out);
+        let mut devices = BTreeSet::new();
+        let mut parts = Vec::new();
+        for shard in complete(&folder)? {
+            let path = folder.join(shard.file());
+            let (file, metadata) = PartFile::read(&path)?;
+            devices.extend(checked(&path, &metadata, protocol)?);
+            parts.push((path, file));
         }
+        protocol["ranks"] = parts.len().into();
+        if !devices.is_empty() {
+            protocol[DEVICE] = Vec::from_iter(devices).join(", ").into();
+        }
+        Ok(Self(parts))
     }
-    protocol["ranks"] = shards.len().into();
-    if !devices.is_empty() {
-        protocol[DEVICE] = Vec::from_iter(devices).join(", ").into();
+
+    /// The state of one repetition, of all ranks together.
+    pub(super) fn state(
+        &mut self,
+        evaluation: &Evaluation<'_>,
+        sampler: usize,
+        repeat: u64,
+    ) -> anyhow::Result<RepetitionState> {
+        let mut state = evaluation.empty()?;
+        for (path, file) in &mut self.0 {
+            let shown = || path.display().to_string();
+            state
+                .merge(file, &name(sampler, repeat))
+                .with_context(shown)?;
+        }
+        Ok(state)
     }
-    Ok((protocol, tallies))
 }
 
 /// The shards of which there are files, in order of rank.
@@ -88,20 +124,19 @@ fn complete(folder: &Path) -> anyhow::Result<Vec<Shard>> {
             found.extend(entry?.file_name().to_str().and_then(Shard::of_file));
         }
     }
-    found.sort_by_key(|shard| (shard.world, shard.rank));
+    found.sort_by_key(|shard| (shard.world(), shard.rank()));
     let refuse = |problem: String| Err(Usage(format!("{shown}: {problem}")).into());
     let (Some(first), Some(last)) = (found.first(), found.last()) else {
         return refuse("expected the parts of all ranks, got none".to_owned());
     };
-    let world = first.world;
-    if last.world != world {
-        let other = last.world;
+    let (world, other) = (first.world(), last.world());
+    if world != other {
         return refuse(format!(
             "parts of {world} ranks and of {other}; remove those that are old"
         ));
     }
     let missing: Vec<String> = (0..world)
-        .map(|rank| Shard { rank, world })
+        .filter_map(|rank| Shard::new(rank, world))
         .filter(|shard| !found.contains(shard))
         .map(Shard::file)
         .collect();
@@ -128,7 +163,7 @@ fn checked(
         Err(error) => return refuse(format!("{PROTOCOL}: {error}")),
     };
     let ours = protocol.as_object().into_iter().flatten();
-    for (key, expected) in ours.filter(|(key, _)| *key != DEVICE) {
+    for (key, expected) in ours.filter(|(key, _)| *key != DEVICE && *key != "ranks") {
         let got = theirs.get(key).unwrap_or(&Value::Null);
         if got != expected {
             return refuse(format!(
@@ -140,14 +175,31 @@ fn checked(
     Ok(device.map(str::to_owned))
 }
 
-/// The name that the tensors of a tally begin with.
-fn name(way: usize, repeat: usize) -> String {
-    format!("{way}.{repeat}")
+/// The name that the tensors of a repetition begin with.
+fn name(sampler: usize, repeat: u64) -> String {
+    format!("{sampler}.{repeat}")
 }
 
-fn each(tallies: &[Vec<Tally>]) -> impl Iterator<Item = (String, &Tally)> {
-    tallies.iter().enumerate().flat_map(|(way, repetitions)| {
-        let named = move |(repeat, tally)| (name(way, repeat), tally);
-        repetitions.iter().enumerate().map(named)
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_is_below_the_number_of_ranks() {
+        assert_eq!(shard_of(None, None).unwrap(), None);
+        assert_eq!(shard_of(Some("0"), Some("1")).unwrap(), None);
+        let last = Shard::new(3, 4);
+        assert_eq!(shard_of(Some("3"), Some("4")).unwrap(), last);
+        for (rank, world) in [
+            (Some("4"), Some("4")),
+            (Some("0"), None),
+            (None, Some("2")),
+            (Some("-1"), Some("2")),
+            (Some("0"), Some("0")),
+            (Some("one"), Some("2")),
+        ] {
+            let error = shard_of(rank, world).unwrap_err().to_string();
+            assert!(error.contains("RANK below WORLD_SIZE"), "{error}");
+        }
+    }
 }

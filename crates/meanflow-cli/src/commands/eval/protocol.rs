@@ -1,89 +1,75 @@
-//! What a figure depends on.
+//! What values depend on.
 
-use std::path::Path;
-
-use meanflow_eval::Extractor;
-use meanflow_train::{TrainConfig, fingerprint};
-use serde::Serialize;
+use meanflow_eval::{Evaluation, Extractor};
+use meanflow_torch::Kind;
+use meanflow_train::TrainConfig;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::Eval;
-use super::reference::Reference;
-use super::subject::Subject;
-use super::tally::{KID, NEIGHBOURS, Wanted};
-use super::way::Route;
+use super::identity::Identity;
+use super::model::ModelUnderTest;
+use super::reference::ReferenceData;
+use super::samplers::{Sampler, last_seed};
 
-/// Name and hash of a file that figures depend on.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Identity {
-    pub(super) name: String,
-    pub(super) sha256: Option<String>,
-}
+/// The key of the device, which ranks may differ in.
+pub(super) const DEVICE: &str = "device";
 
-impl Identity {
-    pub(super) fn named(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            sha256: None,
-        }
-    }
-
-    /// Of bytes in the program.
-    pub(super) fn embedded(name: &str, bytes: &[u8]) -> Self {
-        let digest = Sha256::digest(bytes);
-        let digits = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self {
-            name: name.to_owned(),
-            sha256: Some(digits),
-        }
-    }
-
-    /// Of a file, or only the name of a folder.
-    pub(super) fn of_data(path: &Path) -> anyhow::Result<Self> {
-        let hash = path.is_file().then(|| fingerprint(path)).transpose()?;
-        Ok(Self {
-            name: path.display().to_string(),
-            sha256: hash.map(|(_, hash)| hash),
-        })
-    }
-}
-
-/// All that the figures depend on.
+/// All that the values depend on.
 pub(super) fn protocol(
     args: &Eval,
-    subject: &Subject,
+    model: &ModelUnderTest,
     (extractor, identity): (&dyn Extractor, &Identity),
-    reference: &Reference,
-    routes: &[Route<'_>],
-    wanted: &Wanted<'_>,
-) -> Value {
-    let ways: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
+    reference: &ReferenceData,
+    samplers: &[Sampler<'_>],
+    evaluation: &Evaluation<'_>,
+) -> anyhow::Result<Value> {
+    let (features, config) = (evaluation.features(), evaluation.config());
+    let names = samplers.iter().map(|sampler| &*sampler.name);
+    let metrics = evaluation.metrics();
+    let metrics = metrics.into_iter().map(|id| id.key(features));
+    let kernel = evaluation.kernel_subsets().map(|subsets| {
+        json!({ "subsets": subsets.subsets, "subset_size": subsets.size, "seed": subsets.seed })
+    });
     let mut protocol = json!({
         "meanflow": env!("CARGO_PKG_VERSION"),
-        "subject": subject.identity(),
+        "model": model.identity(),
         "reference": reference.identity,
         "reference_pictures": reference.len(),
-        "features": { "extractor": extractor.name(), "file": identity },
-        "metrics": wanted.metrics,
-        "kernel_distance": { "subsets": KID.subsets, "largest_subset": KID.size, "seed": KID.seed },
-        "precision_recall_neighbours": NEIGHBOURS,
-        "ways": ways,
-        "samples": wanted.samples,
+        "features": {
+            "name": features.name(), "dims": evaluation.dims().pooled, "extractor": extractor.name(), "file": identity,
+        },
+        "metrics": metrics.collect::<Vec<_>>(),
+        "kernel_distance": kernel,
+        "precision_recall_neighbours": config.neighbours,
+        "inception_score_splits": config.splits,
+        "samplers": names.collect::<Vec<_>>(),
+        "samples": config.samples,
     });
-    if let (Value::Object(all), Subject::Model(drawer)) = (&mut protocol, subject) {
-        let last = args.seed + (wanted.samples * args.repeats.get() as u64 - 1);
-        let average = |recipe: &TrainConfig| recipe.ema.names().into_iter().next();
-        let labels = args.labels.name();
+    if let (Value::Object(all), ModelUnderTest::Model(generator)) = (&mut protocol, model) {
+        let last = last_seed(args, config.samples)?;
+        let first_ema = |recipe: &TrainConfig| recipe.ema.names().into_iter().next();
+        let labels = args.labels.description();
         let added = json!({
             "repeats": args.repeats,
             "seeds": format!("{} to {last}, in order, a part for each repetition", args.seed),
-            "labels": if wanted.classes > 0 { labels } else { "none" },
-            "average": drawer.recipe.as_ref().and_then(average),
-            "device": format!("{:?}", drawer.model.device()),
-            "numbers": format!("{:?}", drawer.model.kind()),
+            "labels": if config.classes > 0 { labels } else { "none" },
+            "vae": args.vae.as_deref().map(Identity::of_path).transpose()?,
+            "ema": generator.recipe.as_ref().and_then(first_ema),
+            "device": format!("{:?}", generator.model.device()),
+            "dtype": dtype(generator.model.kind()),
         });
         all.extend(added.as_object().cloned().into_iter().flatten());
     }
-    protocol
+    Ok(protocol)
+}
+
+/// The usual name of a type of numbers.
+fn dtype(kind: Kind) -> String {
+    match kind {
+        Kind::Float => "f32".to_owned(),
+        Kind::Double => "f64".to_owned(),
+        Kind::BFloat16 => "bf16".to_owned(),
+        Kind::Half => "f16".to_owned(),
+        other => format!("{other:?}"),
+    }
 }

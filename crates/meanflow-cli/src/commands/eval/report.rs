@@ -1,85 +1,92 @@
-//! What is said of a model: every figure, and all that it depends on.
+//! What is said of a model: every value, and all that it depends on.
 
 use meanflow_data::Source;
-use meanflow_eval::{Extractor, Laws, Probe};
+use meanflow_eval::{Evaluation, Extractor, Memorisation, Omitted, Probe, Residuals};
 use meanflow_torch::Tensor;
 use meanflow_torch::sampler::noise;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::memorisation::Memorisation;
+use super::model::{Generator, ModelUnderTest};
 use super::reference::Measured;
-use super::subject::{Drawer, Subject};
-use super::way::{Figure, Way};
+use super::samplers::SamplerReport;
 
 /// Everything; `report.json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) protocol: Value,
-    /// One for each way of drawing.
-    pub(super) ways: Vec<Way>,
+    /// One for each sampler.
+    pub(super) samplers: Vec<SamplerReport>,
+    /// What a reader has to know of the number of samples behind the values.
+    pub(super) notes: Vec<String>,
+    /// Metrics that could not be computed.
+    pub(super) omitted: Vec<Omitted>,
+    pub(super) class_names: Option<Vec<String>>,
     pub(super) memorisation: Option<Memorisation>,
-    pub(super) laws: Option<Laws>,
+    pub(super) residuals: Option<Residuals>,
 }
 
-/// Rows of the probe of the laws.
+/// Rows of the probe of the residuals.
 const PROBE: usize = 200;
-/// Times of the laws: 0, 0.1, …, 1.
+/// Times of the residuals: 0, 0.1, …, 1.
 const TIMES: usize = 11;
 
 impl Report {
-    /// Adds what is said beside the figures.
+    /// Adds what is said beside the values.
     pub(super) fn new(
         protocol: Value,
-        ways: Vec<Way>,
-        subject: &Subject,
-        extractor: &dyn Extractor,
+        samplers: Vec<SamplerReport>,
+        model: &ModelUnderTest,
+        (extractor, evaluation): (&dyn Extractor, &Evaluation<'_>),
         reference: &Measured,
     ) -> anyhow::Result<Self> {
-        let data = reference.data.as_ref();
-        let memorisation = match (data, ways.first()) {
-            (Some(data), Some(way)) => Some(Memorisation::of(data, &way.first, extractor)?),
+        let memorisation = memorisation(samplers.first(), extractor, reference)?;
+        let residuals = match (&reference.data, model) {
+            // Of latents the data is pictures, which the network does not see.
+            (Some(data), ModelUnderTest::Model(generator)) if !generator.has_latents() => {
+                Some(residuals(&*data.source, generator)?)
+            }
             _ => None,
         };
-        let laws = match (data, subject) {
-            (Some(data), Subject::Model(drawer)) => Some(laws(&*data.source, drawer)?),
-            _ => None,
-        };
+        let of_data = || reference.data.as_ref()?.class_names.as_deref();
+        let class_names = model.class_names().or_else(of_data);
         Ok(Self {
             protocol,
-            ways,
+            samplers,
+            notes: evaluation.notes(),
+            omitted: evaluation.omitted().to_vec(),
+            class_names: class_names.map(<[String]>::to_vec),
             memorisation,
-            laws,
+            residuals,
         })
     }
 
-    /// The figures for a terminal.
-    pub(super) fn table(&self) -> String {
-        let names: Vec<&str> = self
-            .ways
-            .first()
-            .map_or(Vec::new(), |way| way.figures.keys().copied().collect());
-        let mut text = format!("{:<12} {:>11}", "way", "evaluations");
-        for name in &names {
-            text += &format!(" {name:>17}");
-        }
-        for way in &self.ways {
-            let evaluations = way
-                .evaluations
-                .map_or("–".to_owned(), |mean| format!("{mean:.4}"));
-            text += &format!("\n{:<12} {evaluations:>11}", way.name);
-            for name in &names {
-                let shown = way.figures.get(name).map_or("–".to_owned(), Figure::shown);
-                text += &format!(" {shown:>17}");
-            }
-        }
-        text
+    /// The name of a class, or its number.
+    pub(super) fn class_name(&self, class: usize) -> String {
+        let name = self.class_names.as_ref().and_then(|names| names.get(class));
+        name.cloned().unwrap_or_else(|| class.to_string())
     }
 }
 
+/// How near the first samples are to the data, where it is pictures, and more than one.
+fn memorisation(
+    sampler: Option<&SamplerReport>,
+    extractor: &dyn Extractor,
+    reference: &Measured,
+) -> anyhow::Result<Option<Memorisation>> {
+    let (Some(sampler), Ok(rows)) = (sampler, reference.features.rows()) else {
+        return Ok(None);
+    };
+    if rows.size()[0] < 2 {
+        return Ok(None);
+    }
+    let samples = extractor.extract(&sampler.first.0)?.pooled;
+    Ok(Some(Memorisation::of(&samples, rows)?))
+}
+
 /// Residuals of the model on the first pictures of the data.
-fn laws(data: &dyn Source, drawer: &Drawer) -> anyhow::Result<Laws> {
-    let model = &drawer.model;
+fn residuals(data: &dyn Source, generator: &Generator) -> anyhow::Result<Residuals> {
+    let model = &generator.model;
     let rows = PROBE.min(data.len());
     let indices: Vec<usize> = (0..rows).collect();
     let examples = data.draw(&indices, 0, 0)?;
@@ -89,12 +96,17 @@ fn laws(data: &dyn Source, drawer: &Drawer) -> anyhow::Result<Laws> {
         .collect();
     let there = |x: Tensor| x.to_kind(model.kind()).to_device(model.device());
     let seeds: Vec<u64> = (0..rows as u64).collect();
+    let classes = model.config().classes;
+    let are_known = examples
+        .labels
+        .iter()
+        .all(|label| (0..classes).contains(label));
     let probe = Probe {
         data: &there(Tensor::from_slice(&examples.values).reshape(&size)),
         noise: &there(noise(&seeds, shape)),
-        labels: (model.config().classes > 0 && !examples.labels.is_empty())
+        labels: (classes > 0 && !examples.labels.is_empty() && are_known)
             .then_some(&examples.labels),
     };
     let times: Vec<f64> = (0..TIMES).map(|i| i as f64 / (TIMES - 1) as f64).collect();
-    Ok(Laws::of(model, &probe, &times)?)
+    Ok(Residuals::of(model, &probe, &times)?)
 }

@@ -1,4 +1,4 @@
-//! A model's own laws: how far its average velocities are from being those of a flow, with no data to compare with.
+//! Residuals of the identities of a flow: how far a model's average velocities are from being those of one, without data.
 //!
 //! A network that is right fulfils M10 and M11 of docs/src/derivation.md between any two times. How far it is from that
 //! shows where in (r, t) it was not trained enough.
@@ -12,14 +12,14 @@ use crate::EvalError;
 
 /// Relative residuals over a grid of intervals [r, t]: a row for each r, a column for each t, nothing unless r < t.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Laws {
+pub struct Residuals {
     /// The times of the grid, ascending.
     pub times: Vec<f64>,
     /// Of M10, one jump against two over the middle `s`, where `z_s` is what the model's own first jump reaches:
     /// `‖(t−r) u(z_t, r, t) − (t−s) u(z_t, s, t) − (s−r) u(z_s, r, s)‖ / ‖(t−r) u(z_t, r, t)‖`.
-    pub consistency: Vec<Vec<Option<f64>>>,
+    pub consistency_residual: Vec<Vec<Option<f64>>>,
     /// Of M11 along the model's own velocity `v = u(z_t, t, t)`: `‖u − v + (t−r) du/dt‖ / ‖v‖`.
-    pub identity: Vec<Vec<Option<f64>>>,
+    pub identity_residual: Vec<Vec<Option<f64>>>,
 }
 
 /// States of the path from data to noise, with what the model is told of them.
@@ -33,26 +33,26 @@ pub struct Probe<'a> {
     pub labels: Option<&'a [i64]>,
 }
 
-impl Laws {
+impl Residuals {
     /// Residuals of the model at these times; norms are over all numbers of the probe together.
     ///
     /// # Errors
     /// [`EvalError::Torch`] if the probe does not fit the model.
     pub fn of(model: &Model, probe: &Probe<'_>, times: &[f64]) -> Result<Self, EvalError> {
         let count = times.len();
-        let mut laws = Self {
+        let mut residuals = Self {
             times: times.to_vec(),
-            consistency: vec![vec![None; count]; count],
-            identity: vec![vec![None; count]; count],
+            consistency_residual: vec![vec![None; count]; count],
+            identity_residual: vec![vec![None; count]; count],
         };
         for (column, &t) in times.iter().enumerate() {
             let at = At::new(model, probe, t);
             for (row, &r) in times.iter().enumerate().filter(|&(_, &r)| r < t) {
-                laws.consistency[row][column] = Some(at.consistency(r));
-                laws.identity[row][column] = Some(at.identity(r)?);
+                residuals.consistency_residual[row][column] = Some(at.consistency(r));
+                residuals.identity_residual[row][column] = Some(at.identity(r)?);
             }
         }
-        Ok(laws)
+        Ok(residuals)
     }
 }
 
@@ -171,27 +171,30 @@ mod tests {
         }
     }
 
-    fn laws(model: &Model, times: &[f64]) -> Laws {
+    fn residuals(model: &Model, times: &[f64]) -> Residuals {
         let (data, noise) = (normal(100, &[5, 2]), normal(101, &[5, 2]));
         let probe = Probe {
             data: &data,
             noise: &noise,
             labels: None,
         };
-        Laws::of(model, &probe, times).unwrap()
+        Residuals::of(model, &probe, times).unwrap()
     }
 
     #[test]
     fn a_constant_velocity_fulfils_both() {
         let model = model();
         fill(&model, 0.0, "bias", 1.0);
-        let laws = laws(&model, &[0.0, 0.3, 1.0]);
-        for grid in [&laws.consistency, &laws.identity] {
+        let residuals = residuals(&model, &[0.0, 0.3, 1.0]);
+        for grid in [
+            &residuals.consistency_residual,
+            &residuals.identity_residual,
+        ] {
             assert_eq!(grid[1][1], None);
             assert_eq!(grid[2][0], None);
             for (r, t) in [(0, 1), (0, 2), (1, 2)] {
                 // Sums of a few roundings in f64.
-                assert!(grid[r][t].unwrap() < 1e-14, "{laws:?}");
+                assert!(grid[r][t].unwrap() < 1e-14, "{residuals:?}");
             }
         }
     }
@@ -200,11 +203,11 @@ mod tests {
     fn any_network_fulfils_both_between_times_that_meet() {
         let model = model();
         fill(&model, 0.5, "no name", 0.0);
-        let interval = |h: f64| laws(&model, &[0.6 - h, 0.6]);
+        let interval = |h: f64| residuals(&model, &[0.6 - h, 0.6]);
         let [wide, narrow] = [interval(1e-3), interval(1e-4)];
         for (wide, narrow) in [
-            (wide.consistency, narrow.consistency),
-            (wide.identity, narrow.identity),
+            (wide.consistency_residual, narrow.consistency_residual),
+            (wide.identity_residual, narrow.identity_residual),
         ] {
             let (wide, narrow) = (wide[0][1].unwrap(), narrow[0][1].unwrap());
             // First order in t − r; terms of second order are a few percent at 1e-3 for these weights.

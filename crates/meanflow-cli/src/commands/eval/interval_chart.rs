@@ -1,0 +1,112 @@
+//! Values with their intervals side by side, as SVG.
+
+use std::fmt::Write;
+
+/// One value.
+pub(super) struct Mark {
+    /// Below the axis.
+    pub(super) label: String,
+    /// In a second line below it.
+    pub(super) note: String,
+    pub(super) mean: f64,
+    pub(super) interval: Option<[f64; 2]>,
+}
+
+const HEIGHT: f64 = 240.0;
+const LEFT: f64 = 70.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 48.0;
+/// Pixels from one value to the next.
+const STEP: f64 = 76.0;
+/// Parts of the axis.
+const TICKS: usize = 4;
+
+/// A dot for each value, with a bar over its interval where it has one. The axis begins at zero where that is near enough to see
+/// differences.
+pub(super) fn svg(title: &str, marks: &[Mark]) -> String {
+    let width = LEFT + STEP * marks.len().max(3) as f64 + 12.0;
+    let (low, high) = range(marks);
+    let y = |value: f64| HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP);
+    let mut svg = format!(
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" role="img" aria-label="{title}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor"><text x="4" y="18" font-size="14" font-weight="600">{title}</text>"#
+    );
+    for tick in 0..=TICKS {
+        let value = low + (high - low) * tick as f64 / TICKS as f64;
+        let (place, right, label) = (y(value), width - 8.0, number(value, high - low));
+        let _ = write!(
+            svg,
+            r#"<line x1="{LEFT}" x2="{right}" y1="{place:.1}" y2="{place:.1}" stroke="currentColor" stroke-opacity=".15"/><text x="{}" y="{:.1}" text-anchor="end">{label}</text>"#,
+            LEFT - 8.0,
+            place + 4.0
+        );
+    }
+    for (index, mark) in marks.iter().enumerate() {
+        draw(&mut svg, LEFT + (index as f64 + 0.5) * STEP, mark, &y);
+    }
+    svg + "</svg>"
+}
+
+fn draw(svg: &mut String, x: f64, mark: &Mark, y: &impl Fn(f64) -> f64) {
+    // Writing to a String cannot fail.
+    if let Some([low, high]) = mark.interval {
+        let (low, high) = (y(low), y(high));
+        let (left, right) = (x - 6.0, x + 6.0);
+        let _ = write!(
+            svg,
+            r##"<path d="M{x} {low:.1}V{high:.1}M{left} {low:.1}H{right}M{left} {high:.1}H{right}" stroke="#2463c4" stroke-width="1.5" fill="none"/>"##
+        );
+    }
+    let (place, label, note) = (y(mark.mean), &mark.label, &mark.note);
+    let _ = write!(
+        svg,
+        r##"<circle cx="{x}" cy="{place:.1}" r="4" fill="#2463c4"/><text x="{x}" y="{}" text-anchor="middle">{label}</text><text x="{x}" y="{}" text-anchor="middle" font-size="11" opacity=".7">{note}</text>"##,
+        HEIGHT - BOTTOM + 18.0,
+        HEIGHT - BOTTOM + 34.0
+    );
+}
+
+/// The ends of the axis.
+fn range(marks: &[Mark]) -> (f64, f64) {
+    let ends = marks
+        .iter()
+        .flat_map(|mark| mark.interval.unwrap_or([mark.mean; 2]));
+    let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| {
+        (low.min(end), high.max(end))
+    });
+    let room = 0.08 * (high - low).max(1e-3 * high.abs()).max(1e-12);
+    let low = if low >= 0.0 && low < 0.5 * high {
+        0.0
+    } else {
+        low - room
+    };
+    (low, high + room)
+}
+
+/// A label with as many decimals as the steps of the axis need.
+fn number(value: f64, span: f64) -> String {
+    let decimals = (1.0 - (span / TICKS as f64).log10().floor()).clamp(0.0, 6.0) as usize;
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_a_dot_and_every_interval_a_bar() {
+        let mark = |mean: f64, interval| Mark {
+            label: "1 step".to_owned(),
+            note: "1 NFE".to_owned(),
+            mean,
+            interval,
+        };
+        let marks = [mark(2.0, Some([1.5, 2.5])), mark(1.0, None)];
+        let svg = svg("fd_digits", &marks);
+        assert_eq!(svg.matches("<circle").count(), 2);
+        assert_eq!(svg.matches("<path").count(), 1);
+        assert!(!svg.contains("NaN"), "{svg}");
+        // Equal values have an axis too.
+        let (low, high) = range(&[mark(3.0, None), mark(3.0, None)]);
+        assert!(low < 3.0 && high > 3.0);
+    }
+}
