@@ -15,7 +15,7 @@ fn step(criterion: &mut Criterion) {
     group.sample_size(20);
     for guide in [Guide::None, Guide::Kappa0, Guide::Kappa] {
         let mut training =
-            Training::new(&size, rows, guide.scales(), Device::Cpu).expect("the CPU is there");
+            Training::new(&size, rows, 1, guide.scales(), Device::Cpu).expect("the CPU is there");
         let name = BenchmarkId::new("guidance", format!("{guide:?}"));
         group.bench_function(name, |bencher| {
             bencher.iter(|| training.step(Variant::Dual, JUMP_SHARE).expect("a step"));

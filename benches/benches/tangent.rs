@@ -12,7 +12,7 @@ fn step(criterion: &mut Criterion) {
     let size = Size::named("digits").expect("a size of the table");
     let rows = size.rows(Device::Cpu);
     let mut training =
-        Training::new(&size, rows, Guide::None.scales(), Device::Cpu).expect("the CPU is there");
+        Training::new(&size, rows, 1, Guide::None.scales(), Device::Cpu).expect("the CPU is there");
     let mut group = criterion.benchmark_group("step of the digits size");
     group.sample_size(20);
     for share in [0.0, 0.25, 1.0] {

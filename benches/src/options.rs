@@ -17,7 +17,7 @@ pub struct Options {
     /// cpu or cuda.
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Intra-op threads [default: as libtorch likes].
+    /// Threads [default: as libtorch likes].
     #[arg(long)]
     pub threads: Option<i32>,
     /// Guidance of the target.
@@ -26,6 +26,9 @@ pub struct Options {
     /// Rows of a batch [default: those of the size on the device].
     #[arg(long)]
     pub batch: Option<usize>,
+    /// Microbatches of a batch, which threads share.
+    #[arg(long, default_value_t = 1)]
+    pub microbatches: usize,
     /// Instead of obeying lines, prints the peak memory of a step of every variant, and ends.
     #[arg(long)]
     pub peaks: bool,
@@ -84,6 +87,13 @@ impl Options {
     pub fn training(&self, device: Device) -> Result<Training, Box<dyn std::error::Error>> {
         let size = self.size()?;
         let rows = self.batch.unwrap_or_else(|| size.rows(device));
-        Ok(Training::new(&size, rows, self.guidance.scales(), device)?)
+        let guidance = self.guidance.scales();
+        Ok(Training::new(
+            &size,
+            rows,
+            self.microbatches,
+            guidance,
+            device,
+        )?)
     }
 }

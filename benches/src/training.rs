@@ -5,9 +5,10 @@ use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::{
     AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
 };
+use meanflow_torch::engine::Direction;
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Device, Engine, Kind, Model, Objective, StepLoss, Tensor, TorchError,
-    ema,
+    Adam, AdamConfig, Average, Batch, DataParallel, Device, Engine, Kind, Model, Objective,
+    Sharing, StepInputs, StepLoss, Tensor, TorchError,
 };
 
 use crate::Size;
@@ -18,7 +19,8 @@ const LABEL_DROP: f64 = 0.1;
 #[derive(Debug)]
 pub struct Training {
     model: Model,
-    average: Model,
+    microbatches: usize,
+    threads: DataParallel,
     optimizer: Adam,
     data: Tensor,
     labels: Vec<i64>,
@@ -47,13 +49,14 @@ impl Variant {
 }
 
 impl Training {
-    /// A fresh training of that size, with batches of so many rows.
+    /// A fresh training of that size, with batches of this number of rows and microbatches.
     ///
     /// # Errors
     /// If the device refuses.
     pub fn new(
         size: &Size,
         rows: usize,
+        microbatches: usize,
         guidance: Guidance,
         device: Device,
     ) -> Result<Self, TorchError> {
@@ -68,9 +71,20 @@ impl Training {
         let mut shape = vec![rows as i64];
         shape.extend(size.shape());
         tch::manual_seed(0);
+        let (average, optimizer) = (model.twin(), Adam::new(model.parameters(), adam));
+        let weight = Tensor::full([], 1e-4, (Kind::Float, device));
+        let average = Average {
+            parameters: average.parameters(),
+            weight: &weight,
+        };
+        let sharing = match device {
+            Device::Cpu => Sharing::of_this_thread(microbatches),
+            _ => Sharing::new(1, microbatches),
+        };
         Ok(Self {
-            average: model.twin(),
-            optimizer: Adam::new(model.parameters(), adam),
+            microbatches,
+            threads: DataParallel::new(sharing, &model, &optimizer, &[average])?,
+            optimizer,
             data: Tensor::randn(shape, (Kind::Float, device)),
             labels: (0..rows as i64).map(|row| row % size.classes).collect(),
             model,
@@ -89,18 +103,27 @@ impl Training {
         self.labels.len()
     }
 
-    /// One whole step: draw, loss, backward, AdamW, EMA.
+    /// One whole step: draw, loss, backward, AdamW, EMA; the threads share its microbatches.
     ///
     /// # Errors
     /// If libtorch refuses.
     pub fn step(&mut self, variant: Variant, jump_share: f64) -> Result<(), TorchError> {
         self.step += 1;
         let batch = self.batch(jump_share);
-        self.model.parameters().zero_grad();
-        self.loss(variant, &batch)?.loss.backward();
+        let objective = self.objective(variant);
+        let inputs = |one: &Batch| StepInputs::new(&objective, &self.model, one);
+        let microbatches = batch.microbatches(self.microbatches);
+        let mut inputs: Vec<_> = microbatches.iter().map(inputs).collect::<Result<_, _>>()?;
+        let done = self
+            .threads
+            .differentiate(&mut inputs, |model, inputs| match variant {
+                Variant::Plain => Ok(objective.flow_matching_loss_of(model, inputs)),
+                _ => objective.loss_along(Direction::PATH, model, inputs),
+            })?;
         self.optimizer.set_rate(1e-4);
-        self.optimizer.step()?;
-        ema::update(self.average.parameters(), self.model.parameters(), 0.9999)
+        let is_finite = done.grad_norm.isfinite();
+        self.threads
+            .update(&mut self.optimizer, None, &is_finite, true)
     }
 
     /// The loss of a batch: adaptive weight of power 1 over the sum of squares.
@@ -108,7 +131,15 @@ impl Training {
     /// # Errors
     /// If libtorch refuses.
     pub fn loss(&self, variant: Variant, batch: &Batch) -> Result<StepLoss, TorchError> {
-        let objective = Objective {
+        let objective = self.objective(variant);
+        match variant {
+            Variant::Plain => objective.flow_matching_loss(&self.model, batch),
+            Variant::Dual | Variant::ForwardAd => objective.loss(&self.model, batch),
+        }
+    }
+
+    fn objective(&self, variant: Variant) -> Objective {
+        Objective {
             schedule: Schedule::Linear,
             weight: AdaptiveWeight {
                 power: 1.0,
@@ -121,10 +152,6 @@ impl Training {
             } else {
                 Engine::Dual
             },
-        };
-        match variant {
-            Variant::Plain => objective.flow_matching_loss(&self.model, batch),
-            Variant::Dual | Variant::ForwardAd => objective.loss(&self.model, batch),
         }
     }
 

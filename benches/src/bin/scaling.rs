@@ -141,7 +141,7 @@ fn sweeps() -> Vec<Sweep> {
 /// Plain and MeanFlow steps by turns.
 fn measure(x: f64, shape: Shape, share: f64, rounds: usize) -> Result<Point, Box<dyn Error>> {
     let rows = shape.rows;
-    let mut training = Training::new(&shape.size(), rows, Guide::None.scales(), Device::Cpu)?;
+    let mut training = Training::new(&shape.size(), rows, 1, Guide::None.scales(), Device::Cpu)?;
     let variants = [Variant::Plain, Variant::Dual];
     let (mut times, mut units) = ([Vec::new(), Vec::new()], [0.0; 2]);
     for round in 0..WARM_UP + rounds {

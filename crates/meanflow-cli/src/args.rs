@@ -385,7 +385,7 @@ pub(crate) struct Compute {
     /// cpu, cuda, cuda:N, or auto for CUDA where there is one
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
-    /// Threads of one operation on the CPU [default: one a core]
+    /// Threads on the CPU, which share microbatches, or operations where there is one microbatch [default: one a core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 }

@@ -171,7 +171,7 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         .find_map(|error| error.downcast_ref::<LibtorchError>());
     if libtorch.is_some_and(LibtorchError::is_out_of_memory) {
         return Some(
-            "a training step takes less memory with more training.parts, compute.checkpoint_blocks = true or \
+            "a training step takes less memory with more training.microbatches, compute.checkpoint_blocks = true or \
              compute.precision = \"bf16\"; samples, with fewer at a time",
         );
     }

@@ -9,7 +9,6 @@ mod progress;
 mod route;
 mod seeds;
 mod signals;
-mod waiting;
 
 use clap::Parser;
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use meanflow_torch::Sharing;
 use meanflow_train::metrics::Record;
 use meanflow_train::{Event, Observer};
 
@@ -105,6 +106,20 @@ impl Progress {
     }
 }
 
+/// What threads do with the microbatches of a step, and what the digits of the results depend on.
+fn described(sharing: Sharing) -> String {
+    let Sharing {
+        workers,
+        threads_per_operation: threads,
+    } = sharing;
+    let digits = if threads == 1 {
+        "no digit depends on the number of threads"
+    } else {
+        "the last digits depend on the number of threads (with more training.microbatches they do not)"
+    };
+    format!("CPU: {workers} microbatches at a time, threads an operation: {threads}; {digits}")
+}
+
 impl Observer for Progress {
     fn notice(&mut self, event: Event<'_>) {
         match event {
@@ -113,6 +128,7 @@ impl Observer for Progress {
                 steps,
                 parameters,
                 samples,
+                sharing,
             } => {
                 let from = if step == 0 {
                     String::new()
@@ -122,6 +138,9 @@ impl Observer for Progress {
                 self.say(&format!(
                     "{parameters} parameters, {samples} training samples, {steps} steps{from}"
                 ));
+                if let Some(sharing) = sharing {
+                    self.say(&described(sharing));
+                }
                 self.start(step, steps);
             }
             Event::Remark(text) => self.say(&format!("note: {text}")),

@@ -6,9 +6,11 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/native_group_norm_backward.h>
 #include <ATen/ops/native_layer_norm_backward.h>
+#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "guarded.h"
@@ -118,7 +120,30 @@ MF_EXPORT(mf_fused_adam,
             for (auto& parameter : self) parameter.unsafeGetTensorImpl()->bump_version();
           })
 
-// self := self + weight (end − self), for every pair.
-MF_EXPORT(mf_foreach_lerp, (const Handle* self, const Handle* end, size_t count, double weight), {
-  at::_foreach_lerp_(list(self, count), list(end, count), weight);
+// e := e + weight (p − e) for every pair of an average and a parameter, unless is_finite, a boolean, says no; then an average
+// stays, whatever the parameters are.
+MF_EXPORT(mf_ema_update,
+          (const Handle* averages, const Handle* parameters, size_t count, const at::Tensor* weight,
+           const at::Tensor* is_finite),
+          {
+            auto e = list(averages, count), p = list(parameters, count);
+            expect_like(e, p, "parameters");
+            TORCH_CHECK(is_finite->defined() && is_finite->numel() == 1 && is_finite->scalar_type() == at::kBool,
+                        "expected whether the step is finite: one boolean");
+            TORCH_CHECK(weight->defined() && weight->numel() == 1, "expected a weight: one number");
+            // Where the device is the host, both are at hand.
+            if (is_finite->is_cpu() && weight->is_cpu()) {
+              TORCH_CHECK(weight->scalar_type() == at::kFloat || weight->scalar_type() == at::kDouble,
+                          "expected a weight of f32 or f64, got ", weight->scalar_type());
+              const double step = weight->scalar_type() == at::kDouble ? *weight->const_data_ptr<double>()
+                                                                       : *weight->const_data_ptr<float>();
+              if (*is_finite->const_data_ptr<bool>()) at::_foreach_lerp_(e, p, step);
+            } else {
+              for (size_t i = 0; i < count; ++i) e[i].lerp_(at::where(*is_finite, p[i], e[i]), *weight);
+            }
+          })
+
+// Moves the gradient of every parameter out of it; undefined where it has none.
+MF_EXPORT(mf_take_gradients, (const Handle* out, const Handle* parameters, size_t count), {
+  for (size_t i = 0; i < count; ++i) *out[i] = std::exchange(parameters[i]->mutable_grad(), at::Tensor());
 })

@@ -8,7 +8,7 @@
 //! * [`ForwardLevel`]: libtorch's forward mode. [`checkpoint`]: blocks that the backward pass computes again.
 //! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: the CPU's allocator, peaks.
 //! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
-//! * [`Replay`]: work that a CUDA device records once and does again with one call.
+//! * [`CudaGraph`]: work that a CUDA device captures once and replays with one call.
 //!
 //! ```
 //! use meanflow_libtorch::{device, host};
@@ -21,6 +21,7 @@
 
 mod call;
 pub mod checkpoint;
+mod cuda_graph;
 pub mod device;
 mod error;
 mod forward_mode;
@@ -30,14 +31,13 @@ pub mod kernels;
 pub mod memory;
 pub mod operations;
 mod recover;
-mod replay;
 mod transfer;
 mod version;
 
 pub use call::done;
+pub use cuda_graph::CudaGraph;
 pub use error::LibtorchError;
 pub use forward_mode::ForwardLevel;
 pub use graph::changed;
 pub use recover::recover;
-pub use replay::Replay;
 pub use transfer::read_into;

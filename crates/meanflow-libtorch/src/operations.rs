@@ -41,11 +41,17 @@ unsafe extern "C" {
         decoupled: bool,
         skip: *const C_tensor,
     ) -> *mut c_char;
-    fn mf_foreach_lerp(
-        this: *const *const C_tensor,
-        end: *const *const C_tensor,
+    fn mf_ema_update(
+        averages: *const *const C_tensor,
+        parameters: *const *const C_tensor,
         count: usize,
-        weight: f64,
+        weight: *const C_tensor,
+        is_finite: *const C_tensor,
+    ) -> *mut c_char;
+    fn mf_take_gradients(
+        out: *const *mut C_tensor,
+        parameters: *const *const C_tensor,
+        count: usize,
     ) -> *mut c_char;
 }
 
@@ -178,14 +184,48 @@ pub fn fused_adam(tensors: &AdamTensors, numbers: &AdamNumbers) -> Result<(), Li
     check("fused Adam", message)
 }
 
-/// `this := this + weight (end − this)` for every pair.
-pub fn foreach_lerp(this: &[&Tensor], end: &[&Tensor], weight: f64) -> Result<(), LibtorchError> {
-    assert_eq!(this.len(), end.len(), "as many averages as parameters");
-    let (this, end) = (handles(this), handles(end));
-    // SAFETY: both lists have the same number of live handles.
-    check("foreach lerp", unsafe {
-        mf_foreach_lerp(this.as_ptr(), end.as_ptr(), this.len(), weight)
+/// `e := e + weight (p − e)` for every pair of an average and a parameter, unless `is_finite`, a boolean beside them, is
+/// false. `weight` is a scalar of their type beside them.
+///
+/// # Errors
+/// If sizes or types differ.
+pub fn ema_update(
+    averages: &[&Tensor],
+    parameters: &[&Tensor],
+    weight: &Tensor,
+    is_finite: &Tensor,
+) -> Result<(), LibtorchError> {
+    assert_eq!(
+        averages.len(),
+        parameters.len(),
+        "as many averages as parameters"
+    );
+    let (averages, parameters) = (handles(averages), handles(parameters));
+    // SAFETY: both lists have the same number of live handles; weight and flag are live.
+    check("update a moving average", unsafe {
+        mf_ema_update(
+            averages.as_ptr(),
+            parameters.as_ptr(),
+            averages.len(),
+            weight.as_ptr(),
+            is_finite.as_ptr(),
+        )
     })
+}
+
+/// The gradients that these parameters carry, which carry none afterwards; undefined for a parameter that had none.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn take_gradients(parameters: &[&Tensor]) -> Result<Vec<Tensor>, LibtorchError> {
+    let mut gradients: Vec<Tensor> = parameters.iter().map(|_| Tensor::new()).collect();
+    let out: Vec<*mut C_tensor> = gradients.iter_mut().map(Tensor::as_mut_ptr).collect();
+    let parameters = handles(parameters);
+    // SAFETY: both lists have the same number of live handles, and those of `out` are not used otherwise.
+    check("take gradients", unsafe {
+        mf_take_gradients(out.as_ptr(), parameters.as_ptr(), parameters.len())
+    })?;
+    Ok(gradients)
 }
 
 #[cfg(test)]
@@ -227,6 +267,9 @@ mod tests {
         assert!(step(&same(), &same(), &short, &one).is_err());
         assert!(step(&same(), &same(), &one, &one.to_kind(Kind::Double)).is_err());
         step(&same(), &same(), &(&one + 1.0), &one).unwrap();
-        assert!(foreach_lerp(&[&x], &[&short], 0.5).is_err());
+        let (weight, yes) = (Tensor::from(0.5_f32), Tensor::from(true));
+        assert!(ema_update(&[&x], &[&short], &weight, &yes).is_err());
+        assert!(ema_update(&[&x], &[&same()], &weight, &weight).is_err());
+        ema_update(&[&x], &[&same()], &weight, &yes).unwrap();
     }
 }

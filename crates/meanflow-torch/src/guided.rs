@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use crate::Model;
-use crate::inputs::{GuidanceInputs, Inputs};
+use crate::inputs::{GuidanceInputs, StepInputs};
 use crate::tensor::combination;
 
 /// `v_t` and the predictions `u(z,t,t|c)` and `u(z,t,t|∅)` in the rows that weigh them, `[B, …]`, off the tape.
@@ -18,7 +18,7 @@ pub(crate) struct Guided<'a> {
 
 impl<'a> Guided<'a> {
     /// Evaluates the network where a row needs a forward of its own, all in one batch.
-    pub(crate) fn evaluate(model: &Model, inputs: &'a Inputs, z: &Tensor, v: &Tensor) -> Self {
+    pub(crate) fn evaluate(model: &Model, inputs: &'a StepInputs, z: &Tensor, v: &Tensor) -> Self {
         let guidance = &inputs.guidance;
         let needed = |rows: i64| (rows > 0).then(|| v.zeros_like());
         let (with, without) = guidance.forwards();
@@ -34,7 +34,7 @@ impl<'a> Guided<'a> {
         guided
     }
 
-    fn forward(&mut self, model: &Model, inputs: &Inputs, z: &Tensor) {
+    fn forward(&mut self, model: &Model, inputs: &StepInputs, z: &Tensor) {
         let (index, times) = (self.inputs.rows(), self.inputs.times());
         let times = times.shallow_clone().into();
         let state = z.index_select(0, index).into();

@@ -6,15 +6,16 @@ use meanflow_core::{Schedule, TimeDraw, identity};
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use crate::tensor::combination;
 use crate::{Batch, Condition, Dropout, Model, Objective, TorchError, host};
 
 /// A batch with every number that the loss of an [`Objective`] takes from it: times, labels, the coefficients of
 /// (M1), (M2), (M13) and (M20), and which rows need a forward for their guidance.
 ///
-/// The numbers of another batch can be put in their place, [`Inputs::fill`]; what is computed from them is then the same
+/// The numbers of another batch can be put in their place, [`StepInputs::fill`]; what is computed from them is then the same
 /// work on the same memory.
 #[derive(Debug)]
-pub struct Inputs {
+pub struct StepInputs {
     pub(crate) data: Tensor,
     pub(crate) noise: Tensor,
     augment: Option<Tensor>,
@@ -39,7 +40,7 @@ pub(crate) struct GuidanceInputs {
     with_class: i64,
 }
 
-impl Inputs {
+impl StepInputs {
     /// What `objective` takes from `batch` for its loss of `model`.
     ///
     /// # Errors
@@ -127,30 +128,35 @@ impl Inputs {
         self.target.parts[0].size()[0]
     }
 
+    /// `r [B]`.
     pub(crate) fn r(&self) -> &Tensor {
         &self.times.parts[0]
     }
 
+    /// `t [B]`.
     pub(crate) fn t(&self) -> &Tensor {
         &self.times.parts[1]
     }
 
-    /// The coefficients of data and noise in `z_t`.
-    pub(crate) fn path(&self) -> [&Tensor; 2] {
-        [&self.times.parts[2], &self.times.parts[3]]
+    /// `z_t = a(t) x + b(t) e` (M1), `[B, …]`.
+    pub(crate) fn z(&self) -> Tensor {
+        let [_, _, a, b, _, _] = &self.times.parts;
+        combination(&[(a, &self.data), (b, &self.noise)])
     }
 
-    /// The coefficients of data and noise in `v_t`.
-    pub(crate) fn velocity(&self) -> [&Tensor; 2] {
-        [&self.times.parts[4], &self.times.parts[5]]
+    /// `v_t = a'(t) x + b'(t) e` (M2), `[B, …]`.
+    pub(crate) fn v(&self) -> Tensor {
+        let [_, _, _, _, da, db] = &self.times.parts;
+        combination(&[(da, &self.data), (db, &self.noise)])
     }
 
-    /// The coefficients of `v` and `du/dt` in the target of the jump rows.
-    pub(crate) fn target(&self) -> [&Tensor; 2] {
-        self.target.parts.each_ref()
+    /// `v − (t − r) du/dt` (M13) of the rows with `r < t`, `[k, …]`.
+    pub(crate) fn target(&self, v: &Tensor, dudt: &Tensor) -> Tensor {
+        let [of_v, of_dudt] = &self.target.parts;
+        combination(&[(of_v, v), (of_dudt, dudt)])
     }
 
-    /// What the network is told in training.
+    /// What the network is conditioned on in training.
     pub(crate) fn condition(&self) -> Condition {
         Condition {
             labels: self.labels.as_ref().map(|x| x.parts[0].shallow_clone()),

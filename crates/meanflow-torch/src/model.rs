@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use meanflow_core::Schedule;
 use serde::{Deserialize, Serialize};
@@ -106,7 +107,8 @@ pub struct Model {
     network: Box<dyn Network>,
     kind: Kind,
     device: Device,
-    passes: Counter,
+    compute: Compute,
+    passes: Arc<Counter>,
 }
 
 impl Model {
@@ -140,11 +142,12 @@ impl Model {
             .build(&mut declaration.root(), &config.shape, config.classes);
         Self {
             config,
+            compute: declaration.compute(),
             parameters: declaration.finish(),
             network,
             kind,
             device,
-            passes: Counter::default(),
+            passes: Arc::default(),
         }
     }
 
@@ -234,6 +237,18 @@ impl Model {
             self.kind,
             self.device,
         )
+    }
+
+    /// The same model for another thread: its parameters are in the same memory and have gradients of their own. What goes
+    /// through either is counted in the [`Model::passes`] of both.
+    pub fn replica(&self) -> Self {
+        let alias = self.parameters.alias();
+        let bound = Declaration::bound(&alias, self.kind, self.device).computed(self.compute);
+        let replica = Self::declare(self.config.clone(), bound, self.kind, self.device);
+        Self {
+            passes: Arc::clone(&self.passes),
+            ..replica
+        }
     }
 
     /// What the model is.

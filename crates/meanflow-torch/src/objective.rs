@@ -1,18 +1,29 @@
-//! The training loss, on one screen: identity, guidance and weighting put together.
+//! The training loss, on one screen.
+//!
+//! A row of a batch has data `x`, noise `e` and two times `r ≤ t`. On the path between data and noise it is at
+//! `z = a(t) x + b(t) e` and moves with the velocity `v = a'(t) x + b'(t) e`. The network `u(z, r, t)` predicts the mean
+//! velocity from `r` to `t`. It is trained on
+//!
+//! ```text
+//! loss = mean over rows of w ‖u(z, r, t) − sg(ṽ − (t − r) du/dt)‖²      w = sg((‖·‖² + c)^−p)
+//! ```
+//!
+//! where `du/dt` is the derivative of `u` along `(ṽ, 0, 1)`, `sg` takes no gradient, and `ṽ` is `v`, or with guidance a mixture of
+//! it with the predictions `u(z, t, t)` with and without the class. Where `r = t` the target is `ṽ` itself, so that
+//! only rows with `r < t` need the derivative. They come first in a batch.
 //!
 //! Shapes: `B` rows of a batch, the `k` rows with `r < t` (the jump rows) first.
 
 use meanflow_cfg::Guidance;
 use meanflow_core::schedule::Schedule;
-use meanflow_core::times::TimeDraw;
 use meanflow_core::weighting::AdaptiveWeight;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::engine::{Direction, Engine, Point};
 use crate::guided::Guided;
-use crate::inputs::Inputs;
-use crate::tensor::{PerRow, combination, squared_norms};
-use crate::{Dropout, Model, TorchError};
+use crate::inputs::StepInputs;
+use crate::tensor::{PerRow, squared_norms};
+use crate::{Batch, Model, TorchError};
 
 /// What is minimised.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,25 +36,6 @@ pub struct Objective {
     pub guidance: Guidance,
     /// The route to `du/dt`.
     pub engine: Engine,
-}
-
-/// Everything random about a step, and its data.
-#[derive(Debug)]
-pub struct Batch {
-    /// `x [B, …]`, on the model's device.
-    pub data: Tensor,
-    /// `e [B, …]`.
-    pub noise: Tensor,
-    /// The class of every row, for a conditional model.
-    pub labels: Option<Vec<i64>>,
-    /// `(r, t)` of every row, jump rows first.
-    pub times: TimeDraw,
-    /// Rows that are trained without their class.
-    pub dropped: Vec<bool>,
-    /// How every row was augmented, `[B, numbers]`, for a network that is told.
-    pub augment: Option<Tensor>,
-    /// Decides which units of a network with dropout are dropped; none: none.
-    pub dropout: Option<u64>,
 }
 
 /// The loss of a step.
@@ -63,7 +55,11 @@ impl Objective {
     /// # Errors
     /// If the parts of the batch differ in their number of rows.
     pub fn loss(&self, model: &Model, batch: &Batch) -> Result<StepLoss, TorchError> {
-        self.loss_along(Direction::PATH, model, &Inputs::new(self, model, batch)?)
+        self.loss_along(
+            Direction::PATH,
+            model,
+            &StepInputs::new(self, model, batch)?,
+        )
     }
 
     /// As [`Objective::loss`], of inputs that are on the device, and with the derivative along any direction in the place
@@ -75,25 +71,25 @@ impl Objective {
         &self,
         direction: Direction,
         model: &Model,
-        inputs: &Inputs,
+        inputs: &StepInputs,
     ) -> Result<StepLoss, TorchError> {
-        let (z, v) = path(inputs);
-        let (jumps, rows) = (inputs.jumps(), inputs.rows());
+        let (k, rows) = (inputs.jumps(), inputs.rows());
+        let (z, v) = no_grad(|| (inputs.z(), inputs.v()));
+        // ṽ of the rows with r < t; the other rows take their predictions with the class from u below.
         let mut guided = no_grad(|| Guided::evaluate(model, inputs, &z, &v));
-        let velocity = no_grad(|| guided.velocity(0..jumps));
+        let velocity = no_grad(|| guided.velocity(0..k));
         let point = Point {
+            z,
             r: inputs.r().shallow_clone(),
             t: inputs.t().shallow_clone(),
             condition: inputs.condition(),
             velocity: velocity.shallow_clone(),
-            z,
         };
         let (u, dudt) = self.engine.evaluate_along(direction, model, &point)?;
         let target = no_grad(|| {
             guided.reuse(&u.detach());
-            let [of_v, of_dudt] = inputs.target();
-            let jump = combination(&[(of_v, &velocity), (of_dudt, &dudt)]);
-            Tensor::cat(&[jump, guided.velocity(jumps..rows)], 0)
+            let jump = inputs.target(&velocity, &dudt);
+            Tensor::cat(&[jump, guided.velocity(k..rows)], 0)
         });
         Ok(self.step_loss(&u, &target, &v))
     }
@@ -103,12 +99,17 @@ impl Objective {
     /// # Errors
     /// If the parts of the batch differ in their number of rows.
     pub fn flow_matching_loss(&self, model: &Model, batch: &Batch) -> Result<StepLoss, TorchError> {
-        let inputs = Inputs::new(self, model, batch)?;
-        let (z, v) = path(&inputs);
-        let times = inputs.t().shallow_clone().into();
-        let u = model.forward(&z.into(), &times, &times, &inputs.condition());
+        let inputs = StepInputs::new(self, model, batch)?;
+        Ok(self.flow_matching_loss_of(model, &inputs))
+    }
+
+    /// As [`Objective::flow_matching_loss`], of inputs that are on the device.
+    pub fn flow_matching_loss_of(&self, model: &Model, inputs: &StepInputs) -> StepLoss {
+        let (z, v) = no_grad(|| (inputs.z(), inputs.v()));
+        let t = inputs.t().shallow_clone().into();
+        let u = model.forward(&z.into(), &t, &t, &inputs.condition());
         let u = u.into_parts().0;
-        Ok(self.step_loss(&u, &v, &v))
+        self.step_loss(&u, &v, &v)
     }
 
     /// `mean_i w_i L_i` with `w_i = sg(L_i + c)^−p`, and the monitor beside it.
@@ -121,66 +122,5 @@ impl Objective {
             loss: (loss * weight).mean(None::<Kind>),
             unweighted,
         }
-    }
-}
-
-/// `z_t` and `v_t` (M1, M2).
-fn path(inputs: &Inputs) -> (Tensor, Tensor) {
-    let of = |[x, e]: [&Tensor; 2]| combination(&[(x, &inputs.data), (e, &inputs.noise)]);
-    no_grad(|| (of(inputs.path()), of(inputs.velocity())))
-}
-
-impl Batch {
-    /// The units that a network with dropout drops.
-    pub(crate) fn dropout_of(&self, model: &Model) -> Option<Dropout> {
-        let seed = self
-            .dropout
-            .filter(|_| model.config().network.has_dropout())?;
-        let rows = self.data.size()[0];
-        Some(Dropout { seed, rows })
-    }
-
-    /// Labels with "no class" in the dropped rows.
-    pub(crate) fn training_labels(&self, classes: i64) -> Option<Vec<i64>> {
-        let labels = self.labels.as_ref()?;
-        Some(
-            labels
-                .iter()
-                .zip(&self.dropped)
-                .map(|(label, dropped)| if *dropped { classes } else { *label })
-                .collect(),
-        )
-    }
-
-    /// The rows that have no class to be guided towards.
-    pub(crate) fn without_class(&self) -> Vec<bool> {
-        match self.labels {
-            Some(_) => self.dropped.clone(),
-            None => vec![true; self.dropped.len()],
-        }
-    }
-
-    pub(crate) fn check(&self) -> Result<(), TorchError> {
-        let rows = self.data.size()[0];
-        let counts = [
-            self.times.intervals.len() as i64,
-            self.dropped.len() as i64,
-            self.labels
-                .as_ref()
-                .map_or(rows, |labels| labels.len() as i64),
-        ];
-        if rows > 0 && self.noise.size() == self.data.size() && counts == [rows; 3] {
-            return Ok(());
-        }
-        let expected = format!(
-            "at least one row, noise {:?} and {rows} times, labels and drops",
-            self.data.size()
-        );
-        let got = format!("noise {:?} and {counts:?}", self.noise.size());
-        Err(TorchError::Argument {
-            what: "batch",
-            expected,
-            got,
-        })
     }
 }

@@ -1,10 +1,12 @@
 //! Adam and AdamW with a state that can be saved and read back.
 
+use std::ops::Range;
+
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
-use crate::{Parameters, TorchError};
+use crate::{Gradients, Parameters, TorchError};
 
 /// The constants of Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019).
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -68,45 +70,67 @@ impl Adam {
         let _ = self.rate.fill_(f64::from(rate as f32));
     }
 
-    /// One step at the rate that was set last, 0 at first, with the gradients that the parameters carry; one that has none
-    /// stays.
+    /// One step along `gradients` at the rate that was set last, 0 at first. A parameter without a gradient stays.
+    ///
+    /// Nothing changes where `is_finite`, a boolean on the device, is false. It is read there: nothing waits for it.
     ///
     /// # Errors
-    /// If libtorch refuses.
-    pub fn step(&mut self) -> Result<(), TorchError> {
-        self.advance(None)
+    /// If libtorch refuses, which it does where the gradients are not those of the parameters.
+    pub fn step(&mut self, gradients: &Gradients, is_finite: &Tensor) -> Result<(), TorchError> {
+        self.count(is_finite);
+        self.update(gradients, is_finite)
     }
 
-    /// As [`Adam::step`], unless `bad`, a boolean on the device, is true: then nothing changes. Nobody waits to know it.
-    ///
-    /// # Errors
-    /// If libtorch refuses.
-    pub fn step_unless(&mut self, bad: &Tensor) -> Result<(), TorchError> {
-        self.advance(Some(&bad.to_kind(Kind::Float)))
+    /// The optimiser of the parameters in this range: the same moments, rate and count of steps.
+    pub(crate) fn part(&self, range: &Range<usize>) -> Self {
+        let part = |tensors: &[Tensor]| {
+            let tensors = tensors[range.clone()].iter();
+            tensors.map(Tensor::shallow_clone).collect()
+        };
+        Self {
+            config: self.config,
+            names: self.names[range.clone()].to_vec(),
+            parameters: part(&self.parameters),
+            first: part(&self.first),
+            second: part(&self.second),
+            steps: self.steps.shallow_clone(),
+            rate: self.rate.shallow_clone(),
+        }
     }
 
-    fn advance(&mut self, skip: Option<&Tensor>) -> Result<(), TorchError> {
-        no_grad(|| {
-            let _ = match skip {
-                Some(skip) => self.steps.g_add_(&(1.0 - skip)),
-                None => self.steps.g_add_scalar_(1.0),
-            };
-            let gradients: Vec<Tensor> = self.parameters.iter().map(Tensor::grad).collect();
-            let moving: Vec<usize> = (0..gradients.len())
-                .filter(|index| gradients[*index].defined())
-                .collect();
-            let steps: Vec<&Tensor> = moving.iter().map(|_| &self.steps).collect();
-            let tensors = AdamTensors {
-                parameters: &pick(&self.parameters, &moving),
-                gradients: &pick(&gradients, &moving),
-                first: &pick(&self.first, &moving),
-                second: &pick(&self.second, &moving),
-                steps: &steps,
-                rate: &self.rate,
-                skip,
-            };
-            Ok(operations::fused_adam(&tensors, &self.numbers())?)
-        })
+    /// Counts a step where `is_finite` is true.
+    pub(crate) fn count(&mut self, is_finite: &Tensor) {
+        let _ = no_grad(|| self.steps.g_add_(&is_finite.to_kind(Kind::Float)));
+    }
+
+    /// Moves the parameters by the step that was counted last.
+    pub(crate) fn update(
+        &mut self,
+        gradients: &Gradients,
+        is_finite: &Tensor,
+    ) -> Result<(), TorchError> {
+        let gradients = gradients.tensors();
+        if gradients.len() != self.parameters.len() {
+            return Err(TorchError::Argument {
+                what: "gradients",
+                expected: format!("one for each of {} parameters", self.parameters.len()),
+                got: gradients.len().to_string(),
+            });
+        }
+        let moving: Vec<usize> = (0..gradients.len())
+            .filter(|index| gradients[*index].defined())
+            .collect();
+        let steps: Vec<&Tensor> = moving.iter().map(|_| &self.steps).collect();
+        let tensors = AdamTensors {
+            parameters: &pick(&self.parameters, &moving),
+            gradients: &pick(gradients, &moving),
+            first: &pick(&self.first, &moving),
+            second: &pick(&self.second, &moving),
+            steps: &steps,
+            rate: &self.rate,
+            skip: Some(&is_finite.logical_not().to_kind(Kind::Float)),
+        };
+        no_grad(|| Ok(operations::fused_adam(&tensors, &self.numbers())?))
     }
 
     fn numbers(&self) -> AdamNumbers {

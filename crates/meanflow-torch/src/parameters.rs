@@ -1,5 +1,6 @@
 //! The named parameters of a network, in the order in which it declares them.
 
+use std::ops::Range;
 use std::path::Path;
 
 use meanflow_core::random::{Purpose, Stream};
@@ -55,8 +56,8 @@ impl Parameters {
         }
     }
 
-    /// Says that they have other values than before, where nothing else says so: after a [`Replay`](crate::Replay) that
-    /// changes them.
+    /// Says that they have other values than before, where nothing else says so: after a replay of a
+    /// [`CudaGraph`](crate::CudaGraph) that changes them.
     pub fn changed(&self) {
         meanflow_libtorch::changed(&self.tensors());
     }
@@ -85,6 +86,25 @@ impl Parameters {
                 self.entries.len()
             ),
         })
+    }
+
+    /// Handles to the parameters in this range.
+    pub(crate) fn part(&self, range: &Range<usize>) -> Self {
+        let handle = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.shallow_clone());
+        Self {
+            entries: self.entries[range.clone()].iter().map(handle).collect(),
+        }
+    }
+
+    /// The same numbers in the same memory, with gradients of their own.
+    pub(crate) fn alias(&self) -> Self {
+        let alias = |(name, tensor): &(String, Tensor)| {
+            let alias = tensor.detach().set_requires_grad(tensor.requires_grad());
+            (name.clone(), alias)
+        };
+        Self {
+            entries: self.entries.iter().map(alias).collect(),
+        }
     }
 
     /// A deep copy that takes no gradients.
@@ -186,6 +206,11 @@ impl<'a> Declaration<'a> {
     /// The same parameters for a network that is computed like this.
     pub(crate) fn computed(self, compute: Compute) -> Self {
         Self { compute, ..self }
+    }
+
+    /// How the network is computed.
+    pub(crate) fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The root of the names.

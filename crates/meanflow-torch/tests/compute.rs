@@ -8,7 +8,8 @@ use meanflow_torch::engine::Point;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Compute, Condition, Device, Engine, Kind, Model, Precision, Tensor,
+    Adam, AdamConfig, Batch, Compute, Condition, Device, Engine, Gradients, Kind, Model, Precision,
+    Tensor,
 };
 
 const BF16: Compute = Compute {
@@ -132,7 +133,9 @@ fn rounded_parameters_follow_the_optimiser() {
     let before = prediction(&model, 4);
     step(&model, &batch);
     optimizer.set_rate(1e-2);
-    optimizer.step().unwrap();
+    let gradients = Gradients::take(model.parameters()).unwrap();
+    let is_finite = gradients.is_finite();
+    optimizer.step(&gradients, &is_finite).unwrap();
     let after = prediction(&model, 4);
     let renewed = prediction(&model.computed(BF16), 4);
     assert!(distance(&after[0], &before[0]) > 0.1, "a step that is seen");
@@ -166,7 +169,7 @@ fn what_is_computed_again_may_be_in_bfloat16_and_in_parts() {
     let batch = batch(&plain, 8, 0.5, &[1]);
     let all = |model: &Model| {
         model.parameters().zero_grad();
-        for part in batch.split(3) {
+        for part in batch.microbatches(3) {
             let loss = objective(Guidance::NONE).loss(model, &part).unwrap().loss;
             loss.backward();
         }

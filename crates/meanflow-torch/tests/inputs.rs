@@ -1,4 +1,4 @@
-//! Inputs of a step: all that goes over, and they can be filled anew.
+//! StepInputs of a step: all that goes over, and they can be filled anew.
 
 mod common;
 
@@ -7,7 +7,7 @@ use meanflow_cfg::{Guidance, Window};
 use meanflow_core::{IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeLaw};
 use meanflow_torch::engine::Direction;
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Batch, Inputs, Model, Objective, Tensor, host};
+use meanflow_torch::{Batch, Model, Objective, StepInputs, Tensor, host};
 
 /// Guidance that weighs all three velocities, and each way to need fewer.
 const GUIDANCE: [(f64, f64); 4] = [(0.7, 0.6), (0.5, 0.5), (2.0, 0.0), (1.0, 0.0)];
@@ -32,7 +32,7 @@ fn other(model: &Model, rows: usize, jumps: f64) -> Batch {
     other
 }
 
-fn loss_of(objective: &Objective, model: &Model, inputs: &Inputs) -> (Tensor, Vec<Tensor>) {
+fn loss_of(objective: &Objective, model: &Model, inputs: &StepInputs) -> (Tensor, Vec<Tensor>) {
     let loss = objective.loss_along(Direction::PATH, model, inputs);
     let loss = loss.unwrap().loss;
     let gradients = gradients(model, &loss);
@@ -45,7 +45,7 @@ fn what_is_filled_is_computed() {
     for guidance in GUIDANCE {
         let objective = guided(guidance);
         for (rows, jumps) in [(8, 0.5), (3, 1.0 / 3.0), (5, 0.0)] {
-            let inputs = |batch: &Batch| Inputs::new(&objective, &model, batch).unwrap();
+            let inputs = |batch: &Batch| StepInputs::new(&objective, &model, batch).unwrap();
             let first = batch(&model, rows, jumps, &[rows - 1]);
             let second = inputs(&other(&model, rows, jumps));
             let expected = loss_of(&objective, &model, &second);
@@ -67,7 +67,7 @@ fn once_they_are_there_nothing_goes_over() {
     for guidance in GUIDANCE {
         let objective = guided(guidance);
         let batch = batch(&model, 8, 0.5, &[1]);
-        let (inputs, before) = host::sends(|| Inputs::new(&objective, &model, &batch).unwrap());
+        let (inputs, before) = host::sends(|| StepInputs::new(&objective, &model, &batch).unwrap());
         let (_, after) = host::sends(|| loss_of(&objective, &model, &inputs));
         assert!(before <= 5, "{before} transfers for a batch");
         assert_eq!(after, 0, "{guidance:?}");
@@ -78,7 +78,7 @@ fn once_they_are_there_nothing_goes_over() {
 fn other_work_is_refused() {
     let model = dit(TimeEmbedding::TH, 10);
     let objective = guided((1.0, 0.5));
-    let inputs = |batch: &Batch| Inputs::new(&objective, &model, batch).unwrap();
+    let inputs = |batch: &Batch| StepInputs::new(&objective, &model, batch).unwrap();
     let mut fixed = inputs(&batch(&model, 8, 0.5, &[1]));
     // One more jump row; a dropped label more, fewer, and of a flow row; another number of rows.
     for (rows, jumps, drop) in [

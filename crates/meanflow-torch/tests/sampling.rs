@@ -6,8 +6,9 @@ use common::{dit, mlp, normal, random_model, randomise, relative};
 use meanflow_core::solver::{EULER, integrate};
 use meanflow_core::{Schedule, State};
 use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::sampler::{Request, noise, sample, uniform_grid};
-use meanflow_torch::{Device, Kind, Model, ModelConfig, Rows};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Rows, Tensor};
 
 fn float_model() -> Model {
     let config = dit(TimeEmbedding::TH, 10).config().clone();
@@ -59,6 +60,43 @@ fn neither_number_nor_order_of_seeds_changes_a_bit() {
             "{count} seeds"
         );
     }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    // Wide enough for libtorch and oneDNN to share out an operation.
+    let config = ModelConfig {
+        network: NetworkConfig::Dit(DitConfig {
+            patch: 2,
+            width: 192,
+            depth: 2,
+            heads: 4,
+            mlp_ratio: 4.0,
+            embedding: TimeEmbedding::TH,
+        }),
+        shape: vec![3, 8, 8],
+        ..float_model().config().clone()
+    };
+    let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
+    randomise(&model);
+    let seeds: Vec<u64> = (0..40).collect();
+    let draw = |threads, seeds: &[u64]| {
+        tch::set_num_threads(threads);
+        let request = Request {
+            seeds,
+            labels: None,
+            grid: &uniform_grid(1),
+            micro_batch: 16,
+        };
+        sample(&model, &request).unwrap()
+    };
+    let one = draw(1, &seeds);
+    for threads in [2, 3, 7] {
+        // Three evaluations, each on a thread of its own, on two or on one; and a single one, which all threads share.
+        assert_eq!(draw(threads, &seeds), one, "{threads} threads");
+        assert_eq!(draw(threads, &seeds[..16]), one.narrow(0, 0, 16));
+    }
+    tch::set_num_threads(1);
 }
 
 #[test]
@@ -210,7 +248,14 @@ fn the_same_seed_gives_the_same_model() {
             .iter()
             .all(|(_, tensor)| !tensor.requires_grad())
     );
-    meanflow_torch::ema::update(average.parameters(), model(2).parameters(), 0.75).unwrap();
+    let update = |is_finite: bool| {
+        let (weight, is_finite) = (Tensor::from(0.25_f32), Tensor::from(is_finite));
+        let (average, current) = (average.parameters(), model(2));
+        meanflow_torch::ema::update(average, current.parameters(), &weight, &is_finite).unwrap();
+    };
+    update(false);
+    assert_eq!(average.parameters().named(), twin.parameters().named());
+    update(true);
     for (((_, e), (_, p)), (_, q)) in average
         .parameters()
         .iter()

@@ -10,7 +10,8 @@ use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{MlpConfig, NetworkConfig};
 use meanflow_torch::sampler::{Ode, Request, Solver, cosine_grid, sample_by, uniform_grid};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor, ema,
+    Adam, AdamConfig, Batch, Device, Engine, Gradients, Kind, Model, ModelConfig, Objective,
+    Tensor, ema,
 };
 
 /// Mean and standard deviation of the two coordinates of the data.
@@ -105,8 +106,8 @@ fn trained(schedule: Schedule) -> Model {
     };
     let mut adam = Adam::new(model.parameters(), settings);
     let average = model.twin();
+    let weight = Tensor::from(1.0_f32 - 0.98);
     for step in 0..STEPS {
-        model.parameters().zero_grad();
         objective
             .loss(&model, &points(step))
             .unwrap()
@@ -114,8 +115,11 @@ fn trained(schedule: Schedule) -> Model {
             .backward();
         let left = 1.0 - step as f64 / STEPS as f64;
         adam.set_rate(1e-2 * left);
-        adam.step().unwrap();
-        ema::update(average.parameters(), model.parameters(), 0.98).unwrap();
+        let gradients = Gradients::take(model.parameters()).unwrap();
+        let is_finite = gradients.is_finite();
+        adam.step(&gradients, &is_finite).unwrap();
+        let current = model.parameters();
+        ema::update(average.parameters(), current, &weight, &is_finite).unwrap();
     }
     average
 }

@@ -10,8 +10,8 @@ use crate::config::{RateConfig, TrainConfig};
 /// the weights.
 const HARMLESS: [&str; 10] = [
     "checkpoints",
+    "compute.async_metrics",
     "compute.checkpoint_blocks",
-    "compute.deferred",
     "training.checkpoint_every",
     "training.sample_every",
     "training.log_every",

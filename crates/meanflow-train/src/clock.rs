@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::StepReport;
+use crate::StepMetrics;
 use crate::metrics::Record;
 
 /// Longer than this nobody is left without news.
@@ -56,7 +56,7 @@ impl Clock {
     }
 
     /// The record of one of the steps read last; the speed is smoothed over some twenty steps.
-    pub(crate) fn record(&mut self, report: &StepReport, waited: Duration) -> Record {
+    pub(crate) fn record(&mut self, report: &StepMetrics, waited: Duration) -> Record {
         let speed = self
             .speed
             .map_or(self.current, |speed| speed + (self.current - speed) / 20.0);
@@ -64,10 +64,10 @@ impl Clock {
         Record {
             step: report.step,
             loss: report.loss,
-            unweighted: report.unweighted,
-            unweighted_by_t_r: report.bins,
-            rate: report.rate,
-            gradient_norm: report.gradient_norm,
+            unweighted: report.v_loss,
+            unweighted_by_t_r: report.v_loss_by_tr,
+            rate: report.lr,
+            gradient_norm: report.grad_norm,
             images_per_second: speed,
             seconds: self.seconds(),
             wait_share: self.share(waited),

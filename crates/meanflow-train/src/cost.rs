@@ -18,7 +18,7 @@ pub struct Cost {
     pub memory: Memory,
 }
 
-/// Bytes that a training holds, in the numbers of four bytes that it computes with.
+/// Bytes that a training holds on one thread or one CUDA device, in the numbers of four bytes that it computes with.
 ///
 /// Not counted: tangents, the buffers of kernels, the data, and what a device takes for itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Memory {
     pub optimizer: u64,
     /// The averages of the weights.
     pub averages: u64,
-    /// What the forward of a part of the batch keeps for the backward pass, in f32 and where no block is computed again: an upper bound
+    /// What the forward of a microbatch keeps for the backward pass, in f32 and where no block is computed again: an upper bound
     /// with other settings in `[compute]`; and the gradients of activations that the backward pass holds at a time.
     pub activations: u64,
 }
@@ -40,6 +40,12 @@ impl Memory {
     /// All together.
     pub fn total(&self) -> u64 {
         self.weights + self.gradients + self.optimizer + self.averages + self.activations
+    }
+
+    /// All together where this number of threads of a CPU compute a microbatch each: everyone beside the first has a set of gradients
+    /// and the activations of a microbatch.
+    pub fn total_of_workers(&self, workers: usize) -> u64 {
+        self.total() + workers.saturating_sub(1) as u64 * (self.gradients + self.activations)
     }
 }
 
@@ -60,11 +66,11 @@ impl TrainConfig {
         let work = model.work()?;
         let rows = self.rows();
         let weights = NUMBER * model.parameter_count()? as u64;
-        let part = self
+        let microbatch = self
             .training
             .batch
             .get()
-            .div_ceil(self.training.parts.get() as usize);
+            .div_ceil(self.training.microbatches.get() as usize);
         let guidance = rows.guidance * work.forward();
         let again = f64::from(u8::from(self.compute.checkpoint_blocks)) * work.forward();
         let derivative = rows.jumps * work.derivative(self.training.engine);
@@ -76,7 +82,7 @@ impl TrainConfig {
                 gradients: weights,
                 optimizer: 2 * weights,
                 averages: self.ema.names().len() as u64 * weights,
-                activations: NUMBER * (work.kept + work.passing) * part as u64,
+                activations: NUMBER * (work.kept + work.passing) * microbatch as u64,
             },
         })
     }

@@ -16,7 +16,6 @@
 //! # Ok::<(), meanflow_train::TrainError>(())
 //! ```
 
-mod average;
 mod bins;
 mod changes;
 mod checkpoint;
@@ -24,40 +23,41 @@ mod clock;
 pub mod config;
 mod cost;
 mod data;
+mod ema;
 mod error;
 mod files;
+mod graphed_step;
 pub mod latents;
-mod learner;
 mod manifest;
 pub mod metrics;
 mod observer;
 mod options;
-mod pending;
 mod provenance;
 mod rate;
 mod record;
-mod recorded;
 mod run;
 mod run_dir;
 mod samples;
 mod saver;
+mod step_metrics;
+mod train_state;
 mod trainer;
 
-pub use average::ema_notes;
 pub use bins::Bins;
 pub use changes::recipe_changes;
 pub use checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
 pub use config::{ConfigError, TrainConfig};
 pub use cost::{Cost, Memory};
 pub use data::DataFacts;
+pub use ema::ema_notes;
 pub use error::{TrainError, is_out_of_space};
 pub use files::fingerprint;
 pub use observer::{Event, Observer, Silent};
 pub use options::{Resume, RunOptions};
-pub use pending::StepReport;
 pub use provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY, class_names_of, recipe_of};
 pub use record::{DataRecord, picture_of};
 pub use run::{Outcome, train, train_with};
 pub use run_dir::{RunDir, weights_of, weights_within};
 pub use samples::{Samples, balanced, data_labels};
+pub use step_metrics::StepMetrics;
 pub use trainer::Trainer;

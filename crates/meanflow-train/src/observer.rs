@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use meanflow_torch::Sharing;
+
 use crate::metrics::Record;
 
 /// Something that happened in a run.
@@ -18,6 +20,8 @@ pub enum Event<'a> {
         parameters: usize,
         /// Samples of the data set.
         samples: usize,
+        /// How the threads of the CPU share a step; none on another device.
+        sharing: Option<Sharing>,
     },
     /// Something that a person should know of the data, in a sentence.
     Remark(&'a str),

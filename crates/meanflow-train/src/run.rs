@@ -22,7 +22,7 @@ use crate::run_dir::{RunDir, publish};
 use crate::samples::comparison;
 use crate::saver::{Save, Saver};
 use crate::trainer::Trainer;
-use crate::{StepReport, TrainError, manifest};
+use crate::{StepMetrics, TrainError, manifest};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,7 @@ pub fn train_with(
         steps,
         parameters: run.trainer.model().parameters().count(),
         samples,
+        sharing: (device == Device::Cpu).then(|| run.trainer.sharing()),
     });
     if step >= steps {
         observer.notice(Event::AlreadyFinished { step, steps });
@@ -251,14 +252,14 @@ impl Run {
         ]
         .iter()
         .any(|every| is_due(step, every.get()));
-        if due || step == steps || !self.config.compute.deferred || self.clock.is_late() {
+        if due || step == steps || !self.config.compute.async_metrics || self.clock.is_late() {
             self.tell_all(observer)?;
         }
         Ok(())
     }
 
     fn tell_all(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let reports = self.trainer.reports()?;
+        let reports = self.trainer.metrics()?;
         self.clock.read(reports.len());
         for report in &reports {
             self.tell_one(report, observer)?;
@@ -268,11 +269,11 @@ impl Run {
 
     fn tell_one(
         &mut self,
-        report: &StepReport,
+        report: &StepMetrics,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let step = report.step;
-        if !report.finite {
+        if !report.is_finite {
             observer.notice(Event::Skipped {
                 step,
                 in_row: report.skipped_in_row,

@@ -7,17 +7,17 @@ use std::time::Duration;
 use meanflow_data::Source;
 use meanflow_data::latents::Facts;
 use meanflow_torch::engine::Direction;
-use meanflow_torch::{Batch, Device, Inputs, Model, device, recover, weights};
+use meanflow_torch::{Batch, Device, Model, Sharing, StepInputs, device, recover, weights};
 
 use crate::TrainError;
 use crate::config::TrainConfig;
 use crate::data::Batches;
-use crate::learner::Learner;
-use crate::pending::{self, Numbers, Pending, StepReport};
+use crate::graphed_step::GraphedStep;
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
-use crate::recorded::Recorded;
 use crate::samples::{Samples, balanced};
 use crate::saver::Snapshot;
+use crate::step_metrics::{DeviceMetrics, StepMetrics, StepPlan};
+use crate::train_state::TrainState;
 
 /// Steps in a row whose loss may be not finite before the run gives up.
 const PATIENCE: u32 = 10;
@@ -30,15 +30,15 @@ pub struct Trainer {
     latents: Option<Facts>,
     /// Of the classes that the network is given.
     class_names: Option<Vec<String>>,
-    learner: Learner,
+    state: TrainState,
     /// With `compute.graph`.
-    recorded: Option<Recorded>,
+    graphed: Option<GraphedStep>,
     step: u64,
     skipped_in_row: u32,
-    /// Steps done whose numbers nobody has asked for.
-    pending: Vec<Pending>,
-    /// Steps of which the numbers are known and nobody has asked for them.
-    known: Vec<StepReport>,
+    /// Steps whose metrics are on the device.
+    unread: Vec<(StepPlan, DeviceMetrics)>,
+    /// Steps whose metrics have been read and are still to be given to the caller, oldest first.
+    read: Vec<StepMetrics>,
 }
 
 impl Trainer {
@@ -51,7 +51,7 @@ impl Trainer {
         data: Box<dyn Source>,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let learner = Learner::new(&config, data.shape(), data.classes(), device)?;
+        let state = TrainState::new(&config, data.shape(), data.classes(), device)?;
         device::allow_tf32(config.compute.tf32);
         Ok(Self {
             latents: data.latents().cloned(),
@@ -60,13 +60,13 @@ impl Trainer {
                 .filter(|_| config.is_conditional())
                 .map(<[String]>::to_vec),
             batches: Batches::new(&config, data, device),
-            learner,
-            recorded: config.compute.graph.then(|| Recorded::new(device)),
+            state,
+            graphed: config.compute.graph.then(|| GraphedStep::new(device)),
             config,
             step: 0,
             skipped_in_row: 0,
-            pending: Vec::new(),
-            known: Vec::new(),
+            unread: Vec::new(),
+            read: Vec::new(),
         })
     }
 
@@ -75,7 +75,7 @@ impl Trainer {
         self.step
     }
 
-    /// Steps left out in a row until the last report.
+    /// Steps left out in a row until the last one whose metrics were read.
     pub fn skipped_in_row(&self) -> u32 {
         self.skipped_in_row
     }
@@ -100,20 +100,22 @@ impl Trainer {
 
     /// The model being trained.
     pub fn model(&self) -> &Model {
-        &self.learner.model
+        &self.state.model
     }
 
     /// The average to sample from, and the name of its decay.
     pub fn average(&self) -> (&Model, String) {
-        let first = &self.learner.averages[0];
-        (&first.model, first.law.name())
+        let first = &self.state.emas[0];
+        (&first.model, first.schedule.name())
     }
 
-    /// Does the next step and reads its numbers. Where loss or gradient are not finite it changes nothing but the counters.
+    /// Does the next step and reads its metrics. Where loss or gradient are not finite it changes nothing but the counters.
+    ///
+    /// The metrics of earlier steps that were not asked for yet stay for [`Trainer::metrics`].
     ///
     /// # Errors
     /// [`TrainError::NotFinite`] when that happened ten times in a row; those of libtorch.
-    pub fn step(&mut self) -> Result<StepReport, TrainError> {
+    pub fn step(&mut self) -> Result<StepMetrics, TrainError> {
         self.step_along(Direction::PATH)
     }
 
@@ -121,13 +123,16 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn step_along(&mut self, direction: Direction) -> Result<StepReport, TrainError> {
+    pub fn step_along(&mut self, direction: Direction) -> Result<StepMetrics, TrainError> {
         self.advance_along(direction)?;
-        Ok(self.reports()?.pop().expect("a step was done"))
+        self.read_metrics()?;
+        self.check_finite()?;
+        Ok(self.read.pop().expect("a step was done"))
     }
 
-    /// Does the next step as [`Trainer::step`] does. With `compute.deferred` nobody waits for the device; otherwise only
-    /// the report is left for [`Trainer::reports`].
+    /// Does the next step as [`Trainer::step`] does, and leaves its metrics for [`Trainer::metrics`].
+    ///
+    /// With `compute.async_metrics` they stay on the device, and nothing waits for it.
     ///
     /// # Errors
     /// Those of libtorch and of the data.
@@ -135,28 +140,14 @@ impl Trainer {
         self.advance_along(Direction::PATH)
     }
 
-    /// The numbers of all steps since the last call, read in one transfer.
+    /// The metrics of all steps since the last call, oldest first, read in one transfer.
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn reports(&mut self) -> Result<Vec<StepReport>, TrainError> {
-        let mut reports = std::mem::take(&mut self.known);
-        reports.extend(pending::read(&std::mem::take(&mut self.pending))?);
-        for report in &mut reports {
-            self.skipped_in_row = if report.finite {
-                0
-            } else {
-                self.skipped_in_row + 1
-            };
-            report.skipped_in_row = self.skipped_in_row;
-            if self.skipped_in_row >= PATIENCE {
-                return Err(TrainError::NotFinite {
-                    step: report.step,
-                    skipped: self.skipped_in_row,
-                });
-            }
-        }
-        Ok(reports)
+    pub fn metrics(&mut self) -> Result<Vec<StepMetrics>, TrainError> {
+        self.read_metrics()?;
+        self.check_finite()?;
+        Ok(std::mem::take(&mut self.read))
     }
 
     fn advance_along(&mut self, direction: Direction) -> Result<(), TrainError> {
@@ -166,59 +157,71 @@ impl Trainer {
     /// As [`Trainer::advance`]; a refusal of libtorch, such as of memory, is a panic.
     fn advance_or_panic(&mut self, direction: Direction) -> Result<(), TrainError> {
         let batch = self.batch(self.step)?;
-        let parts = batch.split(self.config.training.parts.get() as usize);
-        let inputs = self.learner.inputs(&parts)?;
-        let (step, steps) = (self.step + 1, self.config.training.steps.get());
-        let rate = self.config.rate.at(self.step, steps);
-        let pending = |numbers| Pending {
-            step,
-            rate,
-            times: batch.times,
-            numbers,
-        };
-        self.learner.prepare(step, rate);
-        if self.config.compute.deferred {
-            let numbers = self.advance_unwatched(direction, inputs)?;
-            self.pending.push(pending(numbers));
-        } else {
-            let numbers = self.learner.differentiate(direction, &inputs)?;
-            let reports = pending::read(&[pending(numbers)])?;
-            self.update(&reports[0])?;
-            self.known.extend(reports);
-        }
+        let step = self.step + 1;
+        let lr = self
+            .config
+            .rate
+            .at(self.step, self.config.training.steps.get());
+        let microbatches = batch.microbatches(self.config.training.microbatches.get() as usize);
+        let inputs = self.state.inputs(&microbatches)?;
+        self.state.prepare(step, lr);
+        let metrics = self.compute(direction, inputs, self.state.emas_are_due(step))?;
+        let times = batch.times;
+        self.unread.push((StepPlan { step, lr, times }, metrics));
         self.step = step;
+        if !self.config.compute.async_metrics {
+            self.read_metrics()?;
+        }
         Ok(())
     }
 
-    /// The next step, without waiting for any of its numbers.
-    fn advance_unwatched(
+    /// The next step and the averages, as a graph where there is one.
+    fn compute(
         &mut self,
         direction: Direction,
-        inputs: Vec<Inputs>,
-    ) -> Result<Numbers, TrainError> {
-        let averages_are_due = self.learner.averages_are_due(self.step + 1);
-        // A recording knows one direction.
-        if let Some(recorded) = &mut self.recorded
+        mut inputs: Vec<StepInputs>,
+        emas_are_due: bool,
+    ) -> Result<DeviceMetrics, TrainError> {
+        // A graph knows one direction.
+        if let Some(graphed) = &mut self.graphed
             && direction == Direction::PATH
         {
-            return Ok(recorded.advance(&mut self.learner, inputs, averages_are_due)?);
+            return Ok(graphed.step(&mut self.state, inputs, emas_are_due)?);
         }
-        let numbers = self.learner.advance(direction, &inputs)?;
-        if averages_are_due {
-            self.learner.follow_if_finite(&numbers);
-        }
-        Ok(numbers)
+        Ok(self.state.step(direction, &mut inputs, emas_are_due)?)
     }
 
-    /// The rest of a step whose numbers are known.
-    fn update(&mut self, report: &StepReport) -> Result<(), TrainError> {
-        if report.finite {
-            self.learner.update(report.gradient_norm)?;
-            if self.learner.averages_are_due(report.step) {
-                self.learner.follow(report.step)?;
-            }
+    /// Reads the metrics that are on the device, and counts the steps that were left out.
+    fn read_metrics(&mut self) -> Result<(), TrainError> {
+        for mut metrics in DeviceMetrics::to_host(&std::mem::take(&mut self.unread))? {
+            self.skipped_in_row = if metrics.is_finite {
+                0
+            } else {
+                self.skipped_in_row + 1
+            };
+            metrics.skipped_in_row = self.skipped_in_row;
+            self.read.push(metrics);
         }
         Ok(())
+    }
+
+    /// Gives up at the first step that was one too many to be left out.
+    fn check_finite(&mut self) -> Result<(), TrainError> {
+        let too_many = |metrics: &StepMetrics| metrics.skipped_in_row >= PATIENCE;
+        let Some(index) = self.read.iter().position(too_many) else {
+            return Ok(());
+        };
+        let StepMetrics {
+            step,
+            skipped_in_row: skipped,
+            ..
+        } = self.read.remove(index);
+        Err(TrainError::NotFinite { step, skipped })
+    }
+
+    /// How the threads of the CPU share a step.
+    pub fn sharing(&self) -> Sharing {
+        self.state.sharing()
     }
 
     /// Draws the recipe's samples with the average: one set for each number of steps, seeds 0, 1, 2, ….
@@ -252,7 +255,7 @@ impl Trainer {
             let metadata = model.described(self.metadata(decay));
             snapshot.add(&name, &model.parameters().named(), metadata);
         }
-        let optimizer = self.learner.optimizer.state();
+        let optimizer = self.state.optimizer.state();
         snapshot.add(OPTIMIZER, &optimizer, self.metadata(None));
         snapshot
     }
@@ -270,7 +273,7 @@ impl Trainer {
         for (name, model, _) in self.models() {
             weights::load_strict(&folder.join(name), &model.parameters().named())?;
         }
-        weights::load_strict(&folder.join(OPTIMIZER), &self.learner.optimizer.state())?;
+        weights::load_strict(&folder.join(OPTIMIZER), &self.state.optimizer.state())?;
         (self.step, self.skipped_in_row) = (step, skipped_in_row);
         Ok(())
     }
@@ -286,11 +289,11 @@ impl Trainer {
 
     /// File name, model and name of the decay of the model itself and of every average.
     fn models(&self) -> impl Iterator<Item = (String, &Model, Option<String>)> {
-        let averages = self.learner.averages.iter().map(|one| {
-            let name = one.law.name();
+        let averages = self.state.emas.iter().map(|one| {
+            let name = one.schedule.name();
             (format!("ema-{name}.safetensors"), &one.model, Some(name))
         });
-        std::iter::once(("model.safetensors".to_owned(), &self.learner.model, None)).chain(averages)
+        std::iter::once(("model.safetensors".to_owned(), &self.state.model, None)).chain(averages)
     }
 
     fn metadata(&self, decay: Option<String>) -> BTreeMap<String, String> {

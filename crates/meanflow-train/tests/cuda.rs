@@ -14,7 +14,7 @@ use libtest_mimic::{Arguments, Trial};
 use meanflow_core::Schedule;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
-use meanflow_libtorch::{LibtorchError, Replay, device, host, memory, recover};
+use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, recover};
 use meanflow_torch::engine::{Engine, Point};
 use meanflow_torch::golden::{Setting, check};
 use meanflow_torch::layers::TimeEmbedding;
@@ -241,7 +241,7 @@ guidance = { omega = 0.7, kappa = 0.6, window = { start = 0.0, end = 1.0 } }
 label_drop = { probability = 0.1, rows = "count" }
 training = { batch = 32, steps = 20, checkpoint_every = 20, sample_every = 20, parts = 2, clip_norm = 0.35, log_every = 4 }
 samples = { rows = 1, columns = 1, steps = [1] }
-compute = { deferred = true }
+compute = { async_metrics = true }
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
@@ -347,7 +347,8 @@ fn three_steps(device: Device) -> [Tensor; 2] {
         let before = p.copy();
         operations::fused_adam(&tensors, &numbers).unwrap();
         assert_eq!(p == before, step % 2 == 1, "step {step}");
-        operations::foreach_lerp(&[&average], &[&p], 0.25).unwrap();
+        let finite = Tensor::from(true).to_device(device);
+        operations::ema_update(&[&average], &[&p], &scalar(0.25), &finite).unwrap();
     }
     [p, average]
 }
@@ -365,7 +366,7 @@ fn not_finite(device: Device) {
     assert!(first.loss.is_finite());
     let moved = parameters(&trainer);
     let second = trainer.step().unwrap();
-    assert!(!second.loss.is_finite() || !second.gradient_norm.is_finite());
+    assert!(!second.loss.is_finite() || !second.grad_norm.is_finite());
     assert_eq!(trainer.skipped_in_row(), 1);
     assert_eq!(
         moved,
@@ -416,7 +417,7 @@ fn checkpoint(device: Device) {
 /// A sum over a tensor on the device, done `runs` times; `disturb` is called in each.
 fn sums(device: Device, runs: usize, disturb: impl Fn(usize, &Tensor)) -> Option<String> {
     let x = Tensor::ones([1000], (Kind::Float, device));
-    let (mut replay, calls) = (Replay::new(device), Cell::new(0));
+    let (mut replay, calls) = (CudaGraph::new(device), Cell::new(0));
     for run in 0..runs {
         let sum = replay.run(|| {
             calls.set(calls.get() + 1);
@@ -528,5 +529,5 @@ fn waits(device: Device) {
     let (results, waits) = host::waits(|| [(); 4].map(|()| trainer.advance())).unwrap();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     assert_eq!(waits, 0);
-    assert_eq!(trainer.reports().unwrap().len(), 4);
+    assert_eq!(trainer.metrics().unwrap().len(), 4);
 }

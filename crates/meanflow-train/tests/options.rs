@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use meanflow_torch::{Device, Tensor, host};
-use meanflow_train::{StepReport, TrainConfig, Trainer};
+use meanflow_train::{StepMetrics, TrainConfig, Trainer};
 
 const RECIPE: &str = r#"
 seed = 3
@@ -23,11 +23,11 @@ jump_rows = { kind = "count", share = 0.5 }
 order = "after-ordering"
 "#;
 
-fn trained(overrides: &[&str]) -> (Trainer, Vec<StepReport>) {
+fn trained(overrides: &[&str]) -> (Trainer, Vec<StepMetrics>) {
     trained_for(8, overrides)
 }
 
-fn trained_for(steps: usize, overrides: &[&str]) -> (Trainer, Vec<StepReport>) {
+fn trained_for(steps: usize, overrides: &[&str]) -> (Trainer, Vec<StepMetrics>) {
     // Such a network is not worth a second thread, which would wait for a core beside other tests.
     tch::set_num_threads(1);
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
@@ -51,14 +51,14 @@ fn distance(one: &[&Tensor], other: &[&Tensor]) -> f64 {
 fn a_batch_in_parts_is_the_same_step() {
     let (whole, reports) = trained(&[]);
     for parts in [2, 5, 32] {
-        let (split, others) = trained(&[&format!("training.parts={parts}")]);
+        let (split, others) = trained(&[&format!("training.microbatches={parts}")]);
         for (one, other) in reports.iter().zip(&others) {
             // f32 sums in another order, passed on by eight steps of Adam.
             assert!(
                 (one.loss - other.loss).abs() < 1e-4 * one.loss.abs(),
                 "{parts} parts"
             );
-            assert!((one.unweighted - other.unweighted).abs() < 1e-3 * one.unweighted);
+            assert!((one.v_loss - other.v_loss).abs() < 1e-3 * one.v_loss);
         }
         let distance = distance(
             &whole.model().parameters().tensors(),
@@ -88,7 +88,7 @@ fn every_exact_engine_trains_the_same() {
 #[test]
 fn blocks_that_are_computed_again_train_the_same() {
     for parts in [1, 4] {
-        let parts = format!("training.parts={parts}");
+        let parts = format!("training.microbatches={parts}");
         let (plain, _) = trained(&[&parts]);
         let (again, _) = trained(&[&parts, "compute.checkpoint_blocks=true"]);
         let distance = distance(
@@ -106,7 +106,7 @@ const RICH: [&str; 8] = [
     "network={ kind = \"dit\", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
     "guidance={ omega = 1.0, kappa = 0.5, window = { start = 0.2, end = 0.9 } }",
     "label_drop={ probability = 0.1, rows = \"independent\" }",
-    "training.parts=2",
+    "training.microbatches=2",
     // The gradient is longer than this in some of the steps and shorter in others.
     "training.clip_norm=0.35",
     "training.log_every=4",
@@ -116,12 +116,9 @@ const RICH: [&str; 8] = [
 #[test]
 fn numbers_that_stay_on_the_device_change_nothing() {
     let (plain, reports) = trained(&RICH);
-    let (deferred, others) = trained(&[&RICH[..], &["compute.deferred=true"]].concat());
+    let (deferred, others) = trained(&[&RICH[..], &["compute.async_metrics=true"]].concat());
     assert_eq!(reports, others);
-    let clipped = reports
-        .iter()
-        .filter(|one| one.gradient_norm > 0.35)
-        .count();
+    let clipped = reports.iter().filter(|one| one.grad_norm > 0.35).count();
     assert!((1..8).contains(&clipped), "{clipped} of 8 were clipped");
     for (one, other) in [
         (plain.model(), deferred.model()),
@@ -133,23 +130,23 @@ fn numbers_that_stay_on_the_device_change_nothing() {
 
 #[test]
 fn nobody_waits_for_a_step_whose_numbers_stay_on_the_device() {
-    let waits = |deferred: &str| {
-        let (mut trainer, _) = trained(&[&RICH[..], &[deferred]].concat());
+    let waits = |metrics: &str| {
+        let (mut trainer, _) = trained(&[&RICH[..], &[metrics]].concat());
         let (_, steps) = host::waits(|| (0..4).for_each(|_| trainer.advance().unwrap())).unwrap();
-        let (reports, reading) = host::waits(|| trainer.reports().unwrap()).unwrap();
+        let (reports, reading) = host::waits(|| trainer.metrics().unwrap()).unwrap();
         assert_eq!(reports.len(), 4);
         assert_eq!(reports[3].step, trainer.steps_done());
         (steps, reading)
     };
-    assert_eq!(waits("compute.deferred=true"), (0, 1));
-    assert_eq!(waits("compute.deferred=false"), (4, 0));
+    assert_eq!(waits("compute.async_metrics=true"), (0, 1));
+    assert_eq!(waits("compute.async_metrics=false"), (4, 0));
 }
 
 /// What makes [`RICH`] the same work in every step.
 const ALIKE: [&str; 3] = [
     "guidance={ omega = 0.7, kappa = 0.6, window = { start = 0.0, end = 1.0 } }",
     "label_drop={ probability = 0.1, rows = \"count\" }",
-    "compute.deferred=true",
+    "compute.async_metrics=true",
 ];
 
 #[test]
@@ -214,8 +211,8 @@ fn products_in_bfloat16_train_about_the_same() {
                 &format!("compute.precision={precision:?}"),
             ],
         );
-        let mean = |reports: &[StepReport]| {
-            reports.iter().map(|report| report.unweighted).sum::<f64>() / reports.len() as f64
+        let mean = |reports: &[StepMetrics]| {
+            reports.iter().map(|report| report.v_loss).sum::<f64>() / reports.len() as f64
         };
         (mean(&reports[..5]), mean(&reports[150..]))
     };
@@ -261,7 +258,7 @@ fn averages_follow_their_laws() {
 #[test]
 fn the_monitor_knows_where_it_looks() {
     let (_, reports) = trained(&[]);
-    let bins = &reports[0].bins;
+    let bins = &reports[0].v_loss_by_tr;
     let known = (0..4)
         .flat_map(|t| (0..4).map(move |r| (t, r)))
         .filter(|(t, r)| bins.get(*t, *r).is_some());

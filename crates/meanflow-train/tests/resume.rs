@@ -322,9 +322,7 @@ fn the_loss_falls() {
     ]);
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
-    let losses: Vec<f64> = (0..300)
-        .map(|_| trainer.step().unwrap().unweighted)
-        .collect();
+    let losses: Vec<f64> = (0..300).map(|_| trainer.step().unwrap().v_loss).collect();
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     // Predicting 0 costs 4: variance 1 of data and of noise in two dimensions. This network gets to 0.90 of where it
     // begins; the means over thirty batches of 256 have a standard error of 0.01 of it.
@@ -334,8 +332,8 @@ fn the_loss_falls() {
 
 #[test]
 fn a_loss_that_is_not_finite_reaches_no_weight_and_ends_the_run() {
-    for deferred in ["compute.deferred=false", "compute.deferred=true"] {
-        not_finite(recipe(&[deferred]));
+    for metrics in ["compute.async_metrics=false", "compute.async_metrics=true"] {
+        not_finite(recipe(&[metrics]));
     }
 }
 
@@ -357,7 +355,7 @@ fn not_finite(config: TrainConfig) {
     };
     let before = others(&trainer);
     for skipped in 1..10 {
-        assert!(!trainer.step().unwrap().finite);
+        assert!(!trainer.step().unwrap().is_finite);
         assert_eq!(trainer.skipped_in_row(), skipped);
     }
     assert!(matches!(
@@ -371,6 +369,6 @@ fn not_finite(config: TrainConfig) {
             .all(|(one, other)| one == other)
     );
     tch::no_grad(|| poisoned.shallow_clone().copy_(&kept));
-    assert!(trainer.step().unwrap().finite);
+    assert!(trainer.step().unwrap().is_finite);
     assert_eq!(trainer.skipped_in_row(), 0);
 }

@@ -9,7 +9,6 @@ use crate::commands::open_device;
 use crate::output::{note, say};
 use crate::progress::Progress;
 use crate::signals::Interruption;
-use crate::waiting::spin_briefly;
 
 pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
@@ -17,7 +16,6 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
         say(config.to_toml().trim_end());
         return Ok(0);
     }
-    spin_briefly();
     let root = args
         .out
         .clone()

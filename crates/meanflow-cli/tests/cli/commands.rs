@@ -223,36 +223,6 @@ fn interruptible(process: u32) -> usize {
         .count()
 }
 
-#[test]
-fn threads_of_a_run_spin_briefly_unless_the_user_chooses() {
-    let scene = Scene::new();
-    for (chosen, expected) in [
-        (None, "GOMP_SPINCOUNT=10000"),
-        (
-            Some(("OMP_WAIT_POLICY", "passive")),
-            "OMP_WAIT_POLICY=passive",
-        ),
-        (Some(("GOMP_SPINCOUNT", "7")), "GOMP_SPINCOUNT=7"),
-    ] {
-        let mut command =
-            scene.command(&["train", &scene.recipe(), "--set", "training.steps=1000000"]);
-        command.env_remove("OMP_WAIT_POLICY").envs(chosen);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        assert!(
-            lines.any(|line| line.unwrap().starts_with("step ")),
-            "it never began"
-        );
-        let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let set = environment.split(|byte| *byte == 0).filter(|entry| {
-            entry.starts_with(b"GOMP_SPINCOUNT") || entry.starts_with(b"OMP_WAIT_POLICY")
-        });
-        assert_eq!(set.collect::<Vec<_>>(), [expected.as_bytes()]);
-    }
-}
-
 /// Sends a signal to a process.
 pub(crate) fn kill(signal: &str, process: u32) {
     let killed = Command::new("kill")

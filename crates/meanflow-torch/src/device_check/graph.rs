@@ -6,7 +6,9 @@ use super::subject::{self, Subject, objective};
 use super::{Found, Work};
 use crate::engine::Direction;
 use crate::golden::{Comparison, Tolerance};
-use crate::{Adam, AdamConfig, Compute, Inputs, Precision, Replay, TorchError, ema};
+use crate::{
+    Adam, AdamConfig, Compute, CudaGraph, Gradients, Precision, StepInputs, TorchError, ema,
+};
 
 /// Three steps before the capture, the capture, and replays after it.
 const STEPS: u64 = 8;
@@ -108,25 +110,32 @@ fn trajectory(
     let objective = objective();
     // Both have the same rows with r < t and without a class: they are the same work.
     let batches = [5, 6].map(|seed| subject.batch(8, seed, device, Kind::Float));
-    let mut inputs = Inputs::new(&objective, &model, &batches[0])?;
-    let mut replay = Replay::new(device);
+    let mut inputs = StepInputs::new(&objective, &model, &batches[0])?;
+    let weight = Tensor::full([], 0.1, (Kind::Float, device));
+    let mut cuda_graph = CudaGraph::new(device);
     let mut results = Vec::new();
     for index in 0..STEPS {
-        inputs.fill(&Inputs::new(
+        inputs.fill(&StepInputs::new(
             &objective,
             &model,
             &batches[index as usize % 2],
         )?)?;
         let mut step = || -> Result<Tensor, TorchError> {
-            model.parameters().zero_grad();
             let loss = objective.loss_along(Direction::PATH, &model, &inputs)?;
             loss.loss.backward();
-            optimizer.step()?;
-            ema::update(average.parameters(), model.parameters(), 0.9)?;
+            let gradients = Gradients::take(model.parameters())?;
+            let is_finite = gradients.is_finite();
+            optimizer.step(&gradients, &is_finite)?;
+            ema::update(
+                average.parameters(),
+                model.parameters(),
+                &weight,
+                &is_finite,
+            )?;
             Ok(loss.loss.detach())
         };
         let loss = if graph {
-            replay.run(step)?.copy()
+            cuda_graph.run(step)?.copy()
         } else {
             step()?
         };

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor, no_grad};
 use super::file::{Computed, GoldenFile};
 use super::{Report, Setting, Tolerance};
 use crate::parameters::{Declaration, Init, Parameters};
-use crate::{Adam, AdamConfig, TorchError, ema};
+use crate::{Adam, AdamConfig, Gradients, TorchError, ema};
 
 #[derive(Deserialize)]
 struct Config {
@@ -59,6 +59,7 @@ fn trajectory(
         decoupled,
     };
     let mut adam = Adam::new(&parameters, config);
+    let weight = Tensor::full([], 1.0 - constants.ema, (setting.kind, setting.device));
     let mut results = Vec::new();
     for step in 1.. {
         if file.below(&format!("in/grad_{step}/")).next().is_none() {
@@ -66,8 +67,10 @@ fn trajectory(
         }
         set_gradients(file, setting, &parameters, step)?;
         adam.set_rate(constants.lr);
-        adam.step()?;
-        ema::update(&average, &parameters, constants.ema)?;
+        let gradients = Gradients::take(&parameters)?;
+        let is_finite = gradients.is_finite();
+        adam.step(&gradients, &is_finite)?;
+        ema::update(&average, &parameters, &weight, &is_finite)?;
         let tensors = [("params", &parameters), ("ema", &average)];
         results.extend(state(&format!("{name}/"), step, &tensors, &adam));
     }
@@ -117,7 +120,6 @@ fn set_gradients(
     parameters: &Parameters,
     step: u32,
 ) -> Result<(), TorchError> {
-    parameters.zero_grad();
     let mut sum = Tensor::zeros([], (setting.kind, setting.device));
     for (leaf, parameter) in parameters.iter() {
         let gradient = file.input(&format!("in/grad_{step}/{leaf}"), setting)?;

@@ -51,7 +51,7 @@ pub fn interpolate(
         micro_batch: request.micro_batch,
         solver,
     };
-    plan.draw(model, |indices| {
+    plan.draw(model, move |indices| {
         let shares: Vec<f64> = indices
             .iter()
             .map(|index| *index as f64 / (count - 1) as f64)

@@ -19,7 +19,7 @@ use meanflow_core::random::{Purpose, Stream};
 use meanflow_libtorch::{host, recover};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Model, TorchError};
+use crate::{Model, Sharing, TorchError, Workers};
 
 /// What to draw.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,8 @@ pub fn sample(model: &Model, request: &Request) -> Result<Tensor, TorchError> {
 /// Draws samples, `[seeds, …]` in f32 on the CPU, in the model's space.
 ///
 /// A sample depends on its seed, its class, the grid, the solver and the weights alone: every evaluation has `micro_batch`
-/// rows, the last one padded, so that neither the number of seeds nor their order changes a bit. An adaptive
+/// rows, the last one padded, so that neither the number of seeds nor their order changes a bit, nor which of the threads that share
+/// the evaluations makes which. An adaptive
 /// solver evaluates every sample alone, and `micro_batch` has no effect.
 ///
 /// # Errors
@@ -100,9 +101,10 @@ pub fn sample_by(model: &Model, request: &Request, solver: Solver) -> Result<Dra
         micro_batch: request.micro_batch,
         solver,
     };
+    let (seeds, shape) = (request.seeds, model.config().shape.clone());
     plan.draw(model, |indices| {
-        let seeds: Vec<u64> = indices.iter().map(|index| request.seeds[*index]).collect();
-        noise(&seeds, &model.config().shape)
+        let seeds: Vec<u64> = indices.iter().map(|index| seeds[*index]).collect();
+        noise(&seeds, &shape)
     })
 }
 
@@ -160,52 +162,59 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// The samples of the noises that `noise` gives for the indices of the samples.
-    fn draw(&self, model: &Model, noise: impl Fn(&[usize]) -> Tensor) -> Result<Drawn, TorchError> {
-        self.check(model)?;
-        recover("draw samples", || self.draw_all(model, noise))
-    }
-
-    fn draw_all(
+    /// The samples of the noises that `noise` gives for the indices of the samples. On a CPU threads share the evaluations.
+    fn draw(
         &self,
         model: &Model,
-        noise: impl Fn(&[usize]) -> Tensor,
+        noise: impl Fn(&[usize]) -> Tensor + Send,
     ) -> Result<Drawn, TorchError> {
+        self.check(model)?;
         let rows = match self.solver {
             Solver::Ode(Ode::Adaptive(_)) => 1,
             _ => self.micro_batch,
         };
-        let (mut samples, mut evaluations) = (Vec::new(), Vec::new());
-        // A device computes one evaluation while the host makes the noise of the next.
-        let mut under_way: Option<Tensor> = None;
-        for start in (0..self.count).step_by(rows) {
-            let last = self.count - 1;
-            let indices: Vec<usize> = (start..start + rows).map(|index| index.min(last)).collect();
-            let fresh = rows.min(self.count - start);
-            let labels = self.labels.map(|labels| {
-                indices
-                    .iter()
-                    .map(|index| labels[*index])
-                    .collect::<Vec<_>>()
-            });
-            let e = host::send(&noise(&indices).to_kind(model.kind()), model.device());
-            let drawn = carry(model, &e, labels.as_deref(), self.grid, self.solver)?;
-            let drawn_rows = drawn
-                .samples
-                .to_kind(Kind::Float)
-                .narrow(0, 0, fresh as i64);
-            samples.extend(
-                under_way
-                    .replace(drawn_rows)
-                    .map(|rows| rows.to_device(Device::Cpu)),
-            );
-            evaluations.extend_from_slice(&drawn.evaluations[..fresh]);
+        let starts = (0..self.count).step_by(rows);
+        let sharing = match model.device() {
+            Device::Cpu => Sharing::of_this_thread(starts.len()),
+            _ => Sharing::new(1, starts.len()),
+        };
+        let workers = Workers::new(sharing)?;
+        let mut replicas: Vec<Model> = (0..sharing.workers).map(|_| model.replica()).collect();
+        let last = self.count - 1;
+        let chunks = starts.map(move |start| {
+            let rows = start..start + rows;
+            let indices: Vec<usize> = rows.map(|index| index.min(last)).collect();
+            let e = noise(&indices);
+            (indices, e)
+        });
+        let drawn = workers.map(&mut replicas, chunks, |model, _, (indices, e)| {
+            self.evaluate(model, &indices, &e)
+        })?;
+        let mut samples: Vec<Tensor> = Vec::with_capacity(drawn.len());
+        let mut evaluations = Vec::with_capacity(self.count);
+        for chunk in drawn {
+            let fresh = rows.min(self.count - evaluations.len());
+            let rows = chunk.samples.narrow(0, 0, fresh as i64);
+            samples.push(rows.to_device(Device::Cpu));
+            evaluations.extend_from_slice(&chunk.evaluations[..fresh]);
         }
-        samples.extend(under_way.map(|rows| rows.to_device(Device::Cpu)));
         Ok(Drawn {
             samples: Tensor::cat(&samples, 0),
             evaluations,
         })
+    }
+
+    /// The samples of these indices from their noises, in f32. Nothing waits for the device, which computes while the host makes the
+    /// noise of the next.
+    fn evaluate(&self, model: &Model, indices: &[usize], e: &Tensor) -> Result<Drawn, TorchError> {
+        let labels = self.labels.map(|labels| {
+            let labels = indices.iter().map(|index| labels[*index]);
+            labels.collect::<Vec<_>>()
+        });
+        let e = host::send(&e.to_kind(model.kind()), model.device());
+        let mut drawn = carry(model, &e, labels.as_deref(), self.grid, self.solver)?;
+        drawn.samples = drawn.samples.to_kind(Kind::Float);
+        Ok(drawn)
     }
 
     fn check(&self, model: &Model) -> Result<(), TorchError> {

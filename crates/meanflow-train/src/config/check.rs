@@ -93,17 +93,20 @@ impl TrainConfig {
                 &format!("expected fewer than training.steps = {steps}, got {warmup}"),
             );
         }
-        let (batch, parts) = (self.training.batch.get() as u64, self.training.parts.get());
+        let (batch, microbatches) = (
+            self.training.batch.get() as u64,
+            self.training.microbatches.get(),
+        );
         if batch > LARGEST_BATCH {
             return fault(
                 "training.batch",
                 &format!("expected at most {LARGEST_BATCH}, got {batch}"),
             );
         }
-        if batch < parts {
+        if batch < microbatches {
             return fault(
-                "training.parts",
-                &format!("expected at most training.batch = {batch}, got {parts}"),
+                "training.microbatches",
+                &format!("expected at most training.batch = {batch}, got {microbatches}"),
             );
         }
         self.fault_of_averages()

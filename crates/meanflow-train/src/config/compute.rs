@@ -18,8 +18,8 @@ pub struct ComputeConfig {
     pub tf32: bool,
     /// Whether blocks keep their inputs only and are computed again for their gradient.
     pub checkpoint_blocks: bool,
-    /// Whether a step's numbers stay on the device, which then decides itself whether they are finite, until they are logged.
-    pub deferred: bool,
+    /// Whether the metrics of a step stay on the device until they are logged, so that nothing waits for it.
+    pub async_metrics: bool,
     /// Whether steps are the same work on the same memory, which a CUDA device records once and replays.
     pub graph: bool,
 }
@@ -56,7 +56,7 @@ impl TrainConfig {
             .label_drop
             .is_some_and(|drop| drop.rows() != DropRows::Count);
         let varying = [
-            (!self.compute.deferred, "compute.deferred = true"),
+            (!self.compute.async_metrics, "compute.async_metrics = true"),
             (
                 !matches!(self.times.jump_rows, JumpRows::Count { .. }),
                 "times.jump_rows of kind \"count\"",

@@ -5,7 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use meanflow_torch::{AdamConfig, Engine};
 use serde::{Deserialize, Serialize};
 
-use crate::average::DecayLaw;
+use crate::ema::EmaSchedule;
 
 use super::numbers::{Decay, NonNegative, Positive, Share};
 
@@ -100,7 +100,7 @@ pub struct EmaConfig {
 impl EmaConfig {
     /// What the averages are called, in their order.
     pub fn names(&self) -> Vec<String> {
-        DecayLaw::all(self).map(DecayLaw::name).collect()
+        EmaSchedule::all(self).map(EmaSchedule::name).collect()
     }
 }
 
@@ -137,9 +137,10 @@ fn is_one(number: &NonZeroU64) -> bool {
 pub struct TrainingConfig {
     /// Samples a step.
     pub batch: NonZeroUsize,
-    /// Parts of a batch that go through the network one after the other, to save memory; the step is the same.
+    /// Microbatches that a batch is computed in. Its gradient is their sum in a fixed tree of pairs. Each thread of a CPU computes
+    /// one at a time, so that more of them save memory and employ more threads; a CUDA device computes one after the other.
     #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub parts: NonZeroU64,
+    pub microbatches: NonZeroU64,
     /// The route to `du/dt`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub engine: Engine,

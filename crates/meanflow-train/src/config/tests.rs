@@ -193,9 +193,9 @@ fn contradictions_are_refused_with_their_key() {
         twice.contains("ema: expected different averages"),
         "{twice}"
     );
-    let parts = message("batch = 128", "batch = 128\nparts = 129");
+    let parts = message("batch = 128", "batch = 128\nmicrobatches = 129");
     assert!(
-        parts.contains("training.parts: expected at most"),
+        parts.contains("training.microbatches: expected at most"),
         "{parts}"
     );
     let none = message("decays = [0.999, 0.99]", "half_lives = []");
@@ -230,7 +230,7 @@ fn compute_is_plain_unless_it_is_written() {
 fn a_recording_is_refused_where_steps_are_not_the_same_work() {
     let fit = [
         "compute.graph=true",
-        "compute.deferred=true",
+        "compute.async_metrics=true",
         "guidance.window={ start = 0.0, end = 1.0 }",
         "label_drop.rows=\"count\"",
         "times.jump_rows={ kind = \"count\", share = 0.25 }",
@@ -238,7 +238,11 @@ fn a_recording_is_refused_where_steps_are_not_the_same_work() {
     ];
     assert!(parse(RECIPE, &fit).unwrap().compute.graph);
     for (position, unfit, named) in [
-        (1, "compute.deferred=false", "compute.deferred = true"),
+        (
+            1,
+            "compute.async_metrics=false",
+            "compute.async_metrics = true",
+        ),
         (
             2,
             "guidance.window={ start = 0.2, end = 1.0 }",

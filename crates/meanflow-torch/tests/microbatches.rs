@@ -20,7 +20,7 @@ fn parts_add_up() {
     ] {
         let whole = batch(&model, rows, jumps, &[1]);
         let expected = objective.loss(&model, &whole).unwrap();
-        let split = whole.split(parts);
+        let split = whole.microbatches(parts);
         assert_eq!(split.len(), parts.min(rows));
         assert_eq!(
             split.iter().map(meanflow_torch::Batch::rows).sum::<usize>(),

@@ -1,22 +1,22 @@
-//! Moving averages of the weights, each a model to sample from.
+//! Exponential moving averages of the weights, each a model to sample from.
 
-use meanflow_torch::{Model, Tensor, TorchError, ema};
+use meanflow_torch::{Average, Model, Tensor};
 
 use crate::TrainConfig;
 use crate::config::{EmaConfig, HalfLife};
 
-/// An average with the law of its decay.
+/// A moving average of a model's weights with the schedule of its decay.
 #[derive(Debug)]
-pub(crate) struct Average {
-    pub(crate) law: DecayLaw,
+pub(crate) struct Ema {
+    pub(crate) schedule: EmaSchedule,
     pub(crate) model: Model,
-    /// How far the next update goes, 1 − decay: a scalar on the device, which reads it there.
+    /// `1 − decay` of the next update: a scalar on the device, which reads it there.
     weight: Tensor,
 }
 
-/// How much an update keeps.
+/// The decay of an average as a function of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum DecayLaw {
+pub(crate) enum EmaSchedule {
     /// The same every step, but for the beginning where it warms up.
     Constant {
         /// What a step keeps in the end.
@@ -28,19 +28,24 @@ pub(crate) enum DecayLaw {
     HalfLife(HalfLife),
 }
 
-impl DecayLaw {
-    /// The laws of a recipe in their order; the first is the one to sample from.
+impl EmaSchedule {
+    /// The schedules of a recipe in their order; the first is that of the average to sample from.
     pub(crate) fn all(config: &EmaConfig) -> impl Iterator<Item = Self> {
         let warmup = config.warmup;
         let constant = config.decays.iter().map(move |decay| Self::Constant {
             decay: decay.get(),
             warmup,
         });
-        constant.chain(config.half_lives.iter().map(|law| Self::HalfLife(*law)))
+        constant.chain(
+            config
+                .half_lives
+                .iter()
+                .map(|half_life| Self::HalfLife(*half_life)),
+        )
     }
 
-    /// What one update keeps that stands for `steps` steps of `batch` samples, the last of which is number `step`.
-    pub(crate) fn kept(self, step: u64, steps: u64, batch: usize) -> f64 {
+    /// The decay of one update that stands for `steps` steps of `batch` samples, the last of which is number `step`.
+    pub(crate) fn decay(self, step: u64, steps: u64, batch: usize) -> f64 {
         match self {
             Self::Constant { decay, warmup } => {
                 // The warm-up is over where its first step is, for it only rises.
@@ -61,14 +66,14 @@ impl DecayLaw {
         }
     }
 
-    /// The same law without a warm-up.
+    /// The same schedule without a warm-up.
     fn without_warmup(self) -> Self {
         match self {
             Self::Constant { decay, .. } => Self::Constant {
                 decay,
                 warmup: false,
             },
-            law @ Self::HalfLife(_) => law,
+            schedule @ Self::HalfLife(_) => schedule,
         }
     }
 
@@ -76,7 +81,7 @@ impl DecayLaw {
     fn start_share(self, steps: u64, every: u64, batch: usize) -> f64 {
         let mut share = 1.0;
         for update in 1..=steps / every {
-            share *= self.kept(update * every, every, batch);
+            share *= self.decay(update * every, every, batch);
             if share < 1e-9 {
                 return 0.0;
             }
@@ -88,7 +93,7 @@ impl DecayLaw {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Constant { decay, .. } => decay.to_string(),
-            Self::HalfLife(law) => format!("half-life-{}", law.samples.get()),
+            Self::HalfLife(half_life) => format!("half-life-{}", half_life.samples.get()),
         }
     }
 }
@@ -107,10 +112,10 @@ const MUCH: f64 = 0.05;
 pub fn ema_notes(config: &TrainConfig) -> Vec<String> {
     let (steps, every) = (config.training.steps.get(), config.ema.every.get());
     let batch = config.training.batch.get();
-    let note = |law: DecayLaw| {
-        let held = law.start_share(steps, every, batch);
-        let plain = law.without_warmup().start_share(steps, every, batch);
-        let name = law.name();
+    let note = |schedule: EmaSchedule| {
+        let held = schedule.start_share(steps, every, batch);
+        let plain = schedule.without_warmup().start_share(steps, every, batch);
+        let name = schedule.name();
         if held > MUCH {
             let percent = 100.0 * held;
             return Some(format!(
@@ -118,7 +123,7 @@ pub fn ema_notes(config: &TrainConfig) -> Vec<String> {
                  with; take a smaller decay, more steps or ema.warmup = true"
             ));
         }
-        let (percent, last) = (100.0 * plain, law.kept(steps, 1, batch));
+        let (percent, last) = (100.0 * plain, schedule.decay(steps, 1, batch));
         (plain > MUCH).then(|| {
             format!(
                 "note: the average of decay {name} warms up and has decay {last:.4} at the end; constant it would hold \
@@ -126,36 +131,30 @@ pub fn ema_notes(config: &TrainConfig) -> Vec<String> {
             )
         })
     };
-    DecayLaw::all(&config.ema).filter_map(note).collect()
+    EmaSchedule::all(&config.ema).filter_map(note).collect()
 }
 
-impl Average {
+impl Ema {
     /// An average that starts at the model's weights.
-    pub(crate) fn new(law: DecayLaw, model: &Model) -> Self {
+    pub(crate) fn new(schedule: EmaSchedule, model: &Model) -> Self {
         Self {
-            law,
+            schedule,
             model: model.twin(),
             weight: Tensor::zeros([], (model.kind(), model.device())),
         }
     }
 
-    /// Moves towards `current`, of which so much is kept.
-    ///
-    /// # Errors
-    /// If libtorch refuses.
-    pub(crate) fn follow(&self, current: &Model, kept: f64) -> Result<(), TorchError> {
-        ema::update(self.model.parameters(), current.parameters(), kept)
+    /// Sets the decay of the next update.
+    pub(crate) fn set_decay(&mut self, decay: f64) {
+        let _ = self.weight.fill_(1.0 - decay);
     }
 
-    /// Sets what the next [`Average::follow_unless`] keeps.
-    pub(crate) fn keep(&mut self, kept: f64) {
-        let _ = self.weight.fill_(1.0 - kept);
-    }
-
-    /// Moves towards `current`, unless `bad`, a boolean on the device, is true.
-    pub(crate) fn follow_unless(&self, bad: &Tensor, current: &Model) {
-        let (average, current) = (self.model.parameters(), current.parameters());
-        ema::update_unless(bad, average, current, &self.weight);
+    /// The average as the threads of a step update it.
+    pub(crate) fn average(&self) -> Average<'_> {
+        Average {
+            parameters: self.model.parameters(),
+            weight: &self.weight,
+        }
     }
 }
 
@@ -164,16 +163,16 @@ mod tests {
     use super::*;
     use crate::config::{Positive, Share};
 
-    fn half_life(samples: f64, ramp: Option<f64>) -> DecayLaw {
+    fn half_life(samples: f64, ramp: Option<f64>) -> EmaSchedule {
         let ramp = ramp.and_then(Share::new);
-        DecayLaw::HalfLife(HalfLife {
+        EmaSchedule::HalfLife(HalfLife {
             samples: Positive::new(samples).unwrap(),
             ramp,
         })
     }
 
-    fn constant(decay: f64, warmup: bool) -> DecayLaw {
-        DecayLaw::Constant { decay, warmup }
+    fn constant(decay: f64, warmup: bool) -> EmaSchedule {
+        EmaSchedule::Constant { decay, warmup }
     }
 
     #[test]
@@ -183,47 +182,50 @@ mod tests {
         assert!((plain - 0.9999_f64.powi(500)).abs() < 1e-12);
         // The product of (1 + n)/(10 + n) is 10!/((N + 2)…(N + 10)): below 10!/500⁹.
         assert_eq!(constant(0.9999, true).start_share(500, 1, 128), 0.0);
-        let law = constant(0.9, true);
-        assert_eq!(law.kept(1, 1, 128), 2.0 / 11.0);
+        let schedule = constant(0.9, true);
+        assert_eq!(schedule.decay(1, 1, 128), 2.0 / 11.0);
         // (1 + 80)/(10 + 80) = 0.9.
-        assert_eq!(law.kept(80, 1, 128), 0.9);
-        assert_eq!(law.kept(1000, 1, 128), 0.9);
+        assert_eq!(schedule.decay(80, 1, 128), 0.9);
+        assert_eq!(schedule.decay(1000, 1, 128), 0.9);
     }
 
     #[test]
     fn one_update_for_many_steps_keeps_what_that_many_updates_keep() {
-        let law = constant(0.9999, false);
+        let schedule = constant(0.9999, false);
         // Rounding of sixteen products.
-        assert!((law.kept(16, 16, 128) - 0.9999_f64.powi(16)).abs() < 1e-14);
-        let law = constant(0.98, true);
+        assert!((schedule.decay(16, 16, 128) - 0.9999_f64.powi(16)).abs() < 1e-14);
+        let schedule = constant(0.98, true);
         for step in [16, 440, 448, 10_000] {
             let apart: f64 = (step - 15..=step)
-                .map(|step| law.kept(step, 1, 128))
+                .map(|step| schedule.decay(step, 1, 128))
                 .product();
-            assert!((law.kept(step, 16, 128) - apart).abs() < 1e-14, "{step}");
+            assert!(
+                (schedule.decay(step, 16, 128) - apart).abs() < 1e-14,
+                "{step}"
+            );
         }
-        let law = half_life(5000.0, None);
-        let apart: f64 = (0..16).map(|step| law.kept(step, 1, 128)).product();
-        assert!((law.kept(16, 16, 128) - apart).abs() < 1e-14);
+        let schedule = half_life(5000.0, None);
+        let apart: f64 = (0..16).map(|step| schedule.decay(step, 1, 128)).product();
+        assert!((schedule.decay(16, 16, 128) - apart).abs() < 1e-14);
     }
 
     #[test]
     fn half_is_kept_after_a_half_life() {
-        let law = half_life(1000.0, None);
-        let kept: f64 = (1..=10).map(|step| law.kept(step, 1, 100)).product();
+        let schedule = half_life(1000.0, None);
+        let kept: f64 = (1..=10).map(|step| schedule.decay(step, 1, 100)).product();
         assert!((kept - 0.5).abs() < 1e-14);
     }
 
     #[test]
     fn the_ramp_shortens_the_half_life_until_enough_was_seen() {
-        let law = half_life(1000.0, Some(0.05));
+        let schedule = half_life(1000.0, Some(0.05));
         // After 20 steps of 100 samples the half-life is 5 % of 2000 samples.
-        assert!((law.kept(20, 1, 100) - 0.5).abs() < 1e-14);
+        assert!((schedule.decay(20, 1, 100) - 0.5).abs() < 1e-14);
         assert_eq!(
-            law.kept(1_000_000, 1, 100),
-            half_life(1000.0, None).kept(1, 1, 100)
+            schedule.decay(1_000_000, 1, 100),
+            half_life(1000.0, None).decay(1, 1, 100)
         );
-        assert_eq!(law.kept(0, 1, 100), 0.0);
+        assert_eq!(schedule.decay(0, 1, 100), 0.0);
     }
 
     #[test]

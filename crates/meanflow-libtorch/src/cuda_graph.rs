@@ -1,4 +1,4 @@
-//! Work that is recorded once and done again and again with one call: a CUDA graph.
+//! CUDA graphs: work that is captured once and replayed with one call.
 
 use tch::Device;
 
@@ -14,12 +14,12 @@ const WARM_UP: u32 = 3;
 /// written, which gives the same numbers. So it is where it cannot be recorded, and [`refused`](Self::refused) says why. The
 /// results of work that is replayed stay in the same tensors: what is to be kept longer must be copied.
 #[derive(Debug)]
-pub struct Replay<T> {
+pub struct CudaGraph<T> {
     inner: Recorded<T, Recorder>,
     device: Device,
 }
 
-impl<T> Replay<T> {
+impl<T> CudaGraph<T> {
     /// Nothing done yet.
     pub fn new(device: Device) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl<T> Replay<T> {
     }
 }
 
-/// What [`Replay`] does with whatever records.
+/// What [`CudaGraph`] does with whatever records.
 #[derive(Debug)]
 struct Recorded<T, R> {
     done: u32,

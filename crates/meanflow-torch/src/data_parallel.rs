@@ -1,0 +1,239 @@
+//! A training step whose rows several threads share.
+//!
+//! A thread takes one microbatch after the other through a replica of the model: forward, tangent and backward. Gradients are added
+//! up in the tree of [`PairwiseSum`]. Then every thread moves its share of the parameters. So the threads meet three times
+//! a step, and no digit depends on which of them did what.
+
+use std::ops::Range;
+
+use tch::Tensor;
+
+use crate::gradients::total_norm;
+use crate::{
+    Adam, Gradients, Model, PairwiseSum, Parameters, Sharing, StepInputs, StepLoss, TorchError,
+    Workers, ema,
+};
+
+/// A moving average that follows a model: its parameters, and `1 − decay` as a scalar of their type on their device.
+#[derive(Clone, Copy, Debug)]
+pub struct Average<'a> {
+    /// The parameters of the average.
+    pub parameters: &'a Parameters,
+    /// How far an update moves them towards the model's, read at every update.
+    pub weight: &'a Tensor,
+}
+
+/// What a backward pass over a batch leaves: numbers on the device. The gradient stays inside.
+#[derive(Debug)]
+pub struct Differentiated {
+    /// Of every microbatch its loss, times its share of the batch, and `‖u − v_t‖²` of its rows.
+    pub losses: Vec<(Tensor, Tensor)>,
+    /// The Euclidean norm of the gradient over all parameters.
+    pub grad_norm: Tensor,
+}
+
+/// The threads of a training with what each of them works on.
+///
+/// A replica has the parameters of the model and gradients of its own. So a worker beside the first costs the memory of a set of
+/// gradients, that of a microbatch's activations and, in bfloat16, that of the rounded parameters.
+#[derive(Debug)]
+pub struct DataParallel {
+    workers: Workers,
+    replicas: Vec<Model>,
+    shards: Vec<Shard>,
+}
+
+/// The parameters that one worker moves.
+#[derive(Debug)]
+struct Shard {
+    range: Range<usize>,
+    adam: Adam,
+    current: Parameters,
+    averages: Vec<(Parameters, Tensor)>,
+    /// The sums of the gradient that are still to be added up; afterwards the gradient.
+    sums: Vec<Gradients>,
+    /// The norms of the gradients of the parameters.
+    norms: Vec<Tensor>,
+    /// Scales the gradient, where there is a limit to its norm.
+    clip: Option<Tensor>,
+    is_finite: Tensor,
+}
+
+impl DataParallel {
+    /// Threads for a training of `model` by `adam`, which `averages` follow.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn new(
+        sharing: Sharing,
+        model: &Model,
+        adam: &Adam,
+        averages: &[Average],
+    ) -> Result<Self, TorchError> {
+        let shards = ranges(model.parameters(), sharing.workers);
+        Ok(Self {
+            workers: Workers::new(sharing)?,
+            replicas: (0..sharing.workers).map(|_| model.replica()).collect(),
+            shards: shards
+                .map(|range| Shard::new(range, model, adam, averages))
+                .collect(),
+        })
+    }
+
+    /// How the threads share the work.
+    pub fn sharing(&self) -> Sharing {
+        self.workers.sharing()
+    }
+
+    /// Computes the gradient of the loss of a batch from its microbatches; `loss` is that of one of them.
+    ///
+    /// # Errors
+    /// Those of `loss` and of libtorch, and a panic of either.
+    pub fn differentiate(
+        &mut self,
+        microbatches: &mut [StepInputs],
+        loss: impl Fn(&Model, &StepInputs) -> Result<StepLoss, TorchError> + Sync,
+    ) -> Result<Differentiated, TorchError> {
+        let batch: i64 = microbatches.iter().map(|one| one.rows()).sum();
+        let sum = PairwiseSum::new(microbatches.len(), self.replicas.len());
+        let items = microbatches.iter_mut();
+        let losses = self
+            .workers
+            .map(&mut self.replicas, items, |model, index, inputs| {
+                let step = loss(model, inputs)?;
+                let share = step.loss * (inputs.rows() as f64 / batch as f64);
+                share.backward();
+                sum.add(index, Gradients::take(model.parameters())?);
+                Ok((share.detach(), step.unweighted))
+            });
+        if losses.is_err() {
+            // What a pass that failed has left must not be added to the next.
+            for replica in &self.replicas {
+                Gradients::take(replica.parameters())?;
+            }
+        }
+        let sums = sum.finish();
+        for shard in &mut self.shards {
+            shard.sums = sums.iter().map(|sum| sum.part(&shard.range)).collect();
+        }
+        let losses = losses?;
+        drop(sums);
+        self.workers.run(&mut self.shards, Shard::add_up)?;
+        let norms = self
+            .shards
+            .iter_mut()
+            .flat_map(|shard| shard.norms.drain(..));
+        let norms: Vec<Tensor> = norms.collect();
+        Ok(Differentiated {
+            losses,
+            grad_norm: total_norm(&norms),
+        })
+    }
+
+    /// Moves the parameters along the gradient that was computed last, scaled by `clip`, and then, where `averages_are_due`, the
+    /// averages. Nothing changes where `is_finite`, a boolean on the device, is false.
+    ///
+    /// `adam` is that of [`DataParallel::new`].
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn update(
+        &mut self,
+        adam: &mut Adam,
+        clip: Option<&Tensor>,
+        is_finite: &Tensor,
+        averages_are_due: bool,
+    ) -> Result<(), TorchError> {
+        adam.count(is_finite);
+        for shard in &mut self.shards {
+            shard.clip = clip.map(Tensor::shallow_clone);
+            shard.is_finite = is_finite.shallow_clone();
+        }
+        self.workers.run(&mut self.shards, |shard| {
+            shard.update()?;
+            if averages_are_due {
+                shard.update_averages()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Moves the averages alone, where `is_finite` is true.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn update_averages(&mut self, is_finite: &Tensor) -> Result<(), TorchError> {
+        for shard in &mut self.shards {
+            shard.is_finite = is_finite.shallow_clone();
+        }
+        self.workers
+            .run(&mut self.shards, |shard| shard.update_averages())
+    }
+}
+
+impl Shard {
+    fn new(range: Range<usize>, model: &Model, adam: &Adam, averages: &[Average]) -> Self {
+        Self {
+            adam: adam.part(&range),
+            current: model.parameters().part(&range),
+            averages: averages
+                .iter()
+                .map(|one| (one.parameters.part(&range), one.weight.shallow_clone()))
+                .collect(),
+            sums: Vec::new(),
+            norms: Vec::new(),
+            clip: None,
+            is_finite: Tensor::from(true),
+            range,
+        }
+    }
+
+    /// The rest of the tree, and the norms of its sum.
+    fn add_up(&mut self) -> Result<(), TorchError> {
+        let sum = PairwiseSum::new(self.sums.len(), 1);
+        for (index, gradients) in self.sums.drain(..).enumerate() {
+            sum.add(index, gradients);
+        }
+        self.sums = sum.finish();
+        self.norms = self.sums.iter().flat_map(Gradients::norms).collect();
+        Ok(())
+    }
+
+    fn update(&mut self) -> Result<(), TorchError> {
+        let Some(mut gradients) = self.sums.pop() else {
+            return Ok(());
+        };
+        if let Some(factor) = &self.clip {
+            gradients.scale(factor);
+        }
+        self.adam.update(&gradients, &self.is_finite)
+    }
+
+    fn update_averages(&self) -> Result<(), TorchError> {
+        for (average, weight) in &self.averages {
+            ema::update(average, &self.current, weight, &self.is_finite)?;
+        }
+        Ok(())
+    }
+}
+
+/// Consecutive parameters in `count` ranges of about as many numbers each.
+fn ranges(parameters: &Parameters, count: usize) -> impl Iterator<Item = Range<usize>> {
+    let sizes: Vec<usize> = parameters
+        .iter()
+        .map(|(_, tensor)| tensor.numel())
+        .collect();
+    let total: usize = sizes.iter().sum();
+    let mut ends = Vec::with_capacity(count);
+    let (mut seen, mut end) = (0, 0);
+    for part in 1..=count {
+        while end < sizes.len() && (part == count || (seen + sizes[end] / 2) * count < total * part)
+        {
+            seen += sizes[end];
+            end += 1;
+        }
+        ends.push(end);
+    }
+    let starts = std::iter::once(0).chain(ends.clone());
+    starts.zip(ends).map(|(start, end)| start..end)
+}

@@ -1,0 +1,133 @@
+//! What a step changes: the model, its averages and the optimiser. Everything here happens on the device.
+
+use meanflow_cfg::Guidance;
+use meanflow_torch::engine::Direction;
+use meanflow_torch::{
+    Adam, Average, Batch, DataParallel, Device, Kind, Model, Objective, Sharing, StepInputs,
+    TorchError,
+};
+
+use crate::TrainError;
+use crate::config::{Positive, TrainConfig};
+use crate::ema::{Ema, EmaSchedule};
+use crate::step_metrics::DeviceMetrics;
+
+/// A model in training.
+#[derive(Debug)]
+pub(crate) struct TrainState {
+    pub(crate) model: Model,
+    pub(crate) emas: Vec<Ema>,
+    pub(crate) optimizer: Adam,
+    threads: DataParallel,
+    objective: Objective,
+    max_grad_norm: Option<Positive>,
+    /// Steps from one update of the averages to the next.
+    ema_every: u64,
+    /// Rows of a step's batch.
+    batch: usize,
+}
+
+impl TrainState {
+    /// The state before the first step.
+    ///
+    /// # Errors
+    /// When the recipe describes no network for samples of this shape in this number of classes.
+    pub(crate) fn new(
+        config: &TrainConfig,
+        shape: &[usize],
+        classes: usize,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let model = config.model(shape, classes)?;
+        let model = Model::new(model, config.seed, device, Kind::Float)?;
+        let model = model.computed(config.compute.network());
+        let schedules = EmaSchedule::all(&config.ema);
+        let emas: Vec<Ema> = schedules.map(|one| Ema::new(one, &model)).collect();
+        let optimizer = Adam::new(model.parameters(), config.optimizer.constants());
+        let averages: Vec<Average> = emas.iter().map(Ema::average).collect();
+        let sharing = sharing(config, device);
+        Ok(Self {
+            threads: DataParallel::new(sharing, &model, &optimizer, &averages)?,
+            emas,
+            optimizer,
+            objective: Objective {
+                schedule: config.path,
+                weight: config.loss,
+                guidance: config.guidance.unwrap_or(Guidance::NONE),
+                engine: config.training.engine,
+            },
+            max_grad_norm: config.training.clip_norm,
+            ema_every: config.ema.every.get(),
+            batch: config.training.batch.get(),
+            model,
+        })
+    }
+
+    /// The inputs of a step on these microbatches.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub(crate) fn inputs(&self, microbatches: &[Batch]) -> Result<Vec<StepInputs>, TorchError> {
+        let inputs = |one| StepInputs::new(&self.objective, &self.model, one);
+        microbatches.iter().map(inputs).collect()
+    }
+
+    /// Puts the learning rate and the decays of step number `step` on the device.
+    pub(crate) fn prepare(&mut self, step: u64, lr: f64) {
+        self.optimizer.set_rate(lr);
+        for ema in &mut self.emas {
+            ema.set_decay(ema.schedule.decay(step, self.ema_every, self.batch));
+        }
+    }
+
+    /// Whether the averages are updated after step number `step`.
+    pub(crate) fn emas_are_due(&self, step: u64) -> bool {
+        step.is_multiple_of(self.ema_every)
+    }
+
+    /// One step of the optimiser along the gradient of the batch, which the averages follow where they are due. Where loss or
+    /// gradient is not finite it changes nothing, which only the device knows: nothing here waits for it.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub(crate) fn step(
+        &mut self,
+        direction: Direction,
+        microbatches: &mut [StepInputs],
+        emas_are_due: bool,
+    ) -> Result<DeviceMetrics, TorchError> {
+        let objective = &self.objective;
+        let differentiated = self.threads.differentiate(microbatches, |model, inputs| {
+            objective.loss_along(direction, model, inputs)
+        })?;
+        let metrics = DeviceMetrics::new(differentiated);
+        let clip = self.max_grad_norm.map(Positive::get);
+        let clip = clip.map(|limit| metrics.clip_factor(limit));
+        let (adam, is_finite) = (&mut self.optimizer, &metrics.is_finite);
+        self.threads
+            .update(adam, clip.as_ref(), is_finite, emas_are_due)?;
+        Ok(metrics)
+    }
+
+    /// Moves every average towards the model, after a step with these metrics and where they are finite.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub(crate) fn update_emas(&mut self, metrics: &DeviceMetrics) -> Result<(), TorchError> {
+        self.threads.update_averages(&metrics.is_finite)
+    }
+
+    /// How the threads of the CPU share a step.
+    pub(crate) fn sharing(&self) -> Sharing {
+        self.threads.sharing()
+    }
+}
+
+/// On a CUDA device one thread gives it all work.
+fn sharing(config: &TrainConfig, device: Device) -> Sharing {
+    let microbatches = usize::try_from(config.training.microbatches.get()).unwrap_or(usize::MAX);
+    match device {
+        Device::Cpu => Sharing::of_this_thread(microbatches),
+        _ => Sharing::new(1, microbatches),
+    }
+}
