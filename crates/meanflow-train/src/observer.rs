@@ -19,7 +19,7 @@ pub enum Event<'a> {
         /// Samples of the data set.
         samples: usize,
     },
-    /// Something that a person should know of the data, in a sentence.
+    /// Something that a person should know of the data or of how it is computed, in a sentence.
     Remark(&'a str),
     /// A newer checkpoint was damaged and is passed over.
     Rejected {

@@ -26,6 +26,11 @@ impl Recorded {
         }
     }
 
+    /// Why the steps, or the averages, could not be recorded and are done as they are written.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.step.refused().or(self.averages.refused())
+    }
+
     /// A step of `learner` on these parts of a batch, after which the averages follow where they are due.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::subject::{self, Subject, objective};
 use super::{Found, Work};
 use crate::engine::Direction;
 use crate::golden::{Comparison, Tolerance};
-use crate::{Adam, AdamConfig, Compute, Inputs, Precision, Replay, TorchError, ema};
+use crate::{Adam, AdamConfig, Compute, Inputs, LibtorchError, Precision, Replay, TorchError, ema};
 
 /// Three steps before the capture, the capture, and replays after it.
 const STEPS: u64 = 8;
@@ -132,6 +132,10 @@ fn trajectory(
         };
         model.parameters().changed();
         results.push((format!("loss of step {index}"), loss));
+    }
+    // What goes on without a graph would be compared with itself.
+    if let Some(reason) = replay.refused() {
+        return Err(LibtorchError::call("record steps as a graph", reason).into());
     }
     results.extend(kept("", model.parameters().named()));
     results.extend(kept("average of ", average.parameters().named()));
