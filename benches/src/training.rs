@@ -6,8 +6,8 @@ use meanflow_core::{
     AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
 };
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Device, Engine, Kind, Model, Objective, StepLoss, Tensor, TorchError,
-    ema,
+    Adam, AdamConfig, Batch, Compute, Device, Engine, Kind, Model, Objective, StepLoss, Tensor,
+    TorchError, ema,
 };
 
 use crate::Size;
@@ -77,6 +77,14 @@ impl Training {
             guidance,
             step: 0,
         })
+    }
+
+    /// The same training with the network computed in another way.
+    pub fn computed(self, compute: Compute) -> Self {
+        Self {
+            model: self.model.computed(compute),
+            ..self
+        }
     }
 
     /// The network that is trained.
