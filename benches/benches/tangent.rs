@@ -6,13 +6,19 @@ use std::hint::black_box;
 
 use benches::{Guide, Size, Training, Variant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use meanflow_torch::Device;
+use meanflow_torch::{Compute, Device};
 
 fn step(criterion: &mut Criterion) {
     let size = Size::named("digits").expect("a size of the table");
     let rows = size.rows(Device::Cpu);
-    let mut training =
-        Training::new(&size, rows, 1, Guide::None.scales(), Device::Cpu).expect("the CPU is there");
+    let mut training = Training::new(
+        &size,
+        (rows, 1),
+        Guide::None.scales(),
+        Compute::default(),
+        Device::Cpu,
+    )
+    .expect("the CPU is there");
     let mut group = criterion.benchmark_group("step of the digits size");
     group.sample_size(20);
     for share in [0.0, 0.25, 1.0] {

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from safetensors.numpy import load_file
 
 JUMP_SHARE = 0.25
 LABEL_DROP = 0.1
@@ -73,6 +72,7 @@ def parser(description):
     parser.add_argument("--threads", type=int)
     parser.add_argument("--guidance", choices=sorted(GUIDANCE), default="none")
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32")
     parser.add_argument("--variants", type=lambda text: text.split(","))
     return parser
 
@@ -99,6 +99,25 @@ class Work:
     def units(self, rows):
         """Network forwards over a batch: a backward pass is two."""
         return (self.forwards + self.tangents + 2 * self.taped) / rows
+
+
+# What a proof or a file of weights may hold.
+DTYPES = {"F32": np.float32, "F64": np.float64, "I64": np.int64}
+
+
+def load_file(path):
+    """The arrays of a safetensors file by name; the package of that name may be missing beside PyTorch."""
+    data = Path(path).read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    body = bytearray(data[8 + length :])
+    arrays = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        flat = np.frombuffer(memoryview(body)[begin:end], DTYPES[entry["dtype"]])
+        arrays[name] = flat.reshape(entry["shape"])
+    return arrays
 
 
 class Proof:

@@ -53,11 +53,10 @@ class Torch:
 
 def first(options):
     """From a file of weights to a file with one sample."""
-    from safetensors.torch import load_file
-
     size = options.size
     net = network(size)
-    net.load_state_dict(load_file(options.first))
+    weights = rival.load_file(options.first)
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     noise = torch.randn(1, size.channels, size.side, size.side)
     np.savez(options.out, arr_0=draw(net, noise, torch.zeros(1, dtype=torch.long)).numpy())
 

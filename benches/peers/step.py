@@ -10,6 +10,9 @@ Guidance is dense: its forwards take all rows, as in the public ports.
 On cpu the peak memory is that of the process during one step, from a trimmed heap
 (trimming before timed steps would make them pay for the page faults); on cuda the
 allocator's.
+
+`--precision` is that of the timed steps: `tf32` lets products of f32 round their factors on
+a CUDA device, `bf16` computes under autocast. The proof is in f32 in any case.
 """
 
 import copy
@@ -43,6 +46,7 @@ class Trainer:
         self.data = torch.randn(shape, device=device)
         self.labels = torch.randint(size.classes, (size.batch,), device=device)
         self.work = None
+        self.precision = "f32"
 
     def draw(self):
         """data, noise, r, t, labels, dropped; a fixed count of rows has r < t."""
@@ -56,7 +60,9 @@ class Trainer:
 
     def step(self, loss_of):
         """One update: loss, backward, AdamW, EMA."""
-        loss, _ = loss_of(*self.draw())
+        rounds = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounds):
+            loss, _ = loss_of(*self.draw())
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -181,6 +187,8 @@ class Torch:
         self.trainer = trainer = Trainer(options.size, options.guidance, device)
         self.cuda = device.type == "cuda"
         self.memory = CudaMemory() if self.cuda else CpuMemory()
+        trainer.precision = options.precision
+        allow_tf32(options.precision == "tf32")
         self.losses = {
             "pytorch_plain": trainer.plain,
             "pytorch_func_jvp": trainer.func_jvp,
@@ -218,12 +226,20 @@ class Torch:
         batch = {k: tensor(v).to(self.trainer.device) for k, v in proof.part("batch.").items()}
         batch["dropped"] = batch["dropped"].bool()
         names = ("data", "noise", "r", "t", "labels", "dropped")
+        allow_tf32(False)
         loss, unweighted = self.losses[name](*(batch[k] for k in names))
         net.zero_grad(set_to_none=True)
         loss.backward()
         gradients = {k: p.grad.cpu().numpy() for k, p in net.named_parameters()}
         net.zero_grad(set_to_none=True)
+        allow_tf32(self.trainer.precision == "tf32")
         return loss.item(), unweighted.cpu().numpy(), gradients
+
+
+def allow_tf32(allowed):
+    """Whether products and convolutions of f32 may use TF32; libtorch starts with convolutions only."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def main():

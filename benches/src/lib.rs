@@ -3,9 +3,11 @@
 mod options;
 pub mod proof;
 pub mod protocol;
+mod repeated;
 mod size;
 mod training;
 
-pub use options::{Guide, Options};
+pub use options::{Dtype, Guide, Options};
+pub use repeated::{RepeatedStep, StepKind};
 pub use size::{Batches, Size};
 pub use training::{Training, Variant};

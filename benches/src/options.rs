@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use meanflow_cfg::{Guidance, Window};
-use meanflow_torch::{Device, TorchError, device};
+use meanflow_torch::{Compute, Device, Precision, TorchError, device};
+use serde::{Deserialize, Serialize};
 
 use crate::{Size, Training};
 
@@ -23,6 +24,9 @@ pub struct Options {
     /// Guidance of the target.
     #[arg(long, value_enum, default_value = "none")]
     pub guidance: Guide,
+    /// The dtype of matrix products over parameters in f32.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: Dtype,
     /// Rows of a batch [default: those of the size on the device].
     #[arg(long)]
     pub batch: Option<usize>,
@@ -46,6 +50,33 @@ pub enum Guide {
     Kappa0,
     /// ω = 1, κ = ½, as the published B/4.
     Kappa,
+}
+
+/// The dtype of matrix products; parameters and their optimiser are in f32.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// Every product in f32.
+    F32,
+    /// Products in f32 of factors that a CUDA device rounds to TF32.
+    Tf32,
+    /// Products inside of blocks in bfloat16, the others in f32.
+    Bf16,
+}
+
+impl Dtype {
+    /// Allows TF32 in this process or forbids it, and gives the precision of a network.
+    pub fn apply(self) -> Compute {
+        device::allow_tf32(self == Self::Tf32);
+        Compute {
+            precision: if self == Self::Bf16 {
+                Precision::Bf16
+            } else {
+                Precision::F32
+            },
+            checkpoint_blocks: false,
+        }
+    }
 }
 
 impl Guide {
@@ -88,11 +119,12 @@ impl Options {
         let size = self.size()?;
         let rows = self.batch.unwrap_or_else(|| size.rows(device));
         let guidance = self.guidance.scales();
+        let compute = self.precision.apply();
         Ok(Training::new(
             &size,
-            rows,
-            self.microbatches,
+            (rows, self.microbatches),
             guidance,
+            compute,
             device,
         )?)
     }

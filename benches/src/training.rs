@@ -7,8 +7,8 @@ use meanflow_core::{
 };
 use meanflow_torch::engine::Direction;
 use meanflow_torch::{
-    Adam, AdamConfig, Average, Batch, DataParallel, Device, Engine, Kind, Model, Objective,
-    Sharing, StepInputs, StepLoss, Tensor, TorchError,
+    Adam, AdamConfig, Average, Batch, Compute, DataParallel, Device, Engine, Kind, Model,
+    Objective, Sharing, StepInputs, StepLoss, Tensor, TorchError,
 };
 
 use crate::Size;
@@ -49,18 +49,18 @@ impl Variant {
 }
 
 impl Training {
-    /// A fresh training of that size, with batches of this number of rows and microbatches.
+    /// A fresh training of that size, with batches of this number of rows and microbatches, computed in this way.
     ///
     /// # Errors
     /// If the device refuses.
     pub fn new(
         size: &Size,
-        rows: usize,
-        microbatches: usize,
+        (rows, microbatches): (usize, usize),
         guidance: Guidance,
+        compute: Compute,
         device: Device,
     ) -> Result<Self, TorchError> {
-        let model = Model::new(size.model(), 0, device, Kind::Float)?;
+        let model = Model::new(size.model(), 0, device, Kind::Float)?.computed(compute);
         let adam = AdamConfig {
             beta1: 0.9,
             beta2: 0.95,

@@ -3,12 +3,12 @@
 mod baseline;
 mod options;
 mod peers;
-mod proof;
-mod rival;
+pub(crate) mod proof;
+pub(crate) mod rival;
 mod sample;
 mod scaling;
 mod step;
-mod table;
+pub(crate) mod table;
 
 use anyhow::{Result, ensure};
 use rival::{Reply, Rival};

@@ -10,7 +10,7 @@ use clap::Parser;
 use meanflow_data::plot::{LineChart, Scale, Series};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
-use meanflow_torch::{Device, memory};
+use meanflow_torch::{Compute, Device, memory};
 
 /// Measures on the CPU, and writes `scaling-*.svg` into a folder.
 #[derive(Parser)]
@@ -141,7 +141,13 @@ fn sweeps() -> Vec<Sweep> {
 /// Plain and MeanFlow steps by turns.
 fn measure(x: f64, shape: Shape, share: f64, rounds: usize) -> Result<Point, Box<dyn Error>> {
     let rows = shape.rows;
-    let mut training = Training::new(&shape.size(), rows, 1, Guide::None.scales(), Device::Cpu)?;
+    let mut training = Training::new(
+        &shape.size(),
+        (rows, 1),
+        Guide::None.scales(),
+        Compute::default(),
+        Device::Cpu,
+    )?;
     let variants = [Variant::Plain, Variant::Dual];
     let (mut times, mut units) = ([Vec::new(), Vec::new()], [0.0; 2]);
     for round in 0..WARM_UP + rounds {

@@ -26,6 +26,11 @@ impl GraphedStep {
         }
     }
 
+    /// Why the steps, or the averages, could not be captured and are done as they are written.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.step.refused().or(self.emas.refused())
+    }
+
     /// [`TrainState::step`] along the path on these microbatches, and [`TrainState::update_emas`] where it is due.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub enum Event<'a> {
         /// How the threads of the CPU share a step; none on another device.
         sharing: Option<Sharing>,
     },
-    /// Something that a person should know of the data, in a sentence.
+    /// Something that a person should know of the data or of how it is computed, in a sentence.
     Remark(&'a str),
     /// A newer checkpoint was damaged and is passed over.
     Rejected {

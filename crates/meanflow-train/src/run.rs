@@ -109,6 +109,7 @@ struct Run {
     data: String,
     /// The damaged samples that the observer was told of.
     listed: BTreeSet<PathBuf>,
+    told_of_the_graph: bool,
 }
 
 impl Run {
@@ -162,6 +163,7 @@ impl Run {
             saver: Saver::default(),
             data: record.fingerprint,
             listed: BTreeSet::new(),
+            told_of_the_graph: false,
         };
         if let Some(checkpoint) = found.checkpoint.filter(|_| is_own) {
             run.restore(&checkpoint.path, observer)?;
@@ -232,6 +234,7 @@ impl Run {
                 self.tolerate(saved, observer)?;
             }
             self.trainer.advance()?;
+            self.tell_of_the_graph(observer);
             self.tell(steps, observer)?;
             self.write_what_is_due(steps, observer)?;
         }
@@ -239,6 +242,15 @@ impl Run {
             wait_share: self.clock.share(self.trainer.waited()),
         });
         Ok(Outcome::Finished)
+    }
+
+    /// Tells once that steps which were to be recorded are not.
+    fn tell_of_the_graph(&mut self, observer: &mut dyn Observer) {
+        if let (Some(reason), false) = (self.trainer.graph_refused(), self.told_of_the_graph) {
+            let remark = format!("the steps go on without a CUDA graph, which failed: {reason}");
+            self.told_of_the_graph = true;
+            observer.notice(Event::Remark(&remark));
+        }
     }
 
     /// Tells what is known of the steps, where waiting for it costs nothing or something is due.

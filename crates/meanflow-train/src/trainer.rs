@@ -88,6 +88,12 @@ impl Trainer {
         self.batches.at(&self.config, step)
     }
 
+    /// Why a device could not record the steps as `compute.graph` asks, for which they are done as they are written; none
+    /// where it did, or where nothing was to be recorded.
+    pub fn graph_refused(&self) -> Option<&str> {
+        self.graphed.as_ref()?.refused()
+    }
+
     /// How long steps have waited for their samples since this trainer was made.
     pub fn waited(&self) -> Duration {
         self.batches.waited()

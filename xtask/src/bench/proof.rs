@@ -2,13 +2,13 @@
 
 use super::rival::Rival;
 use anyhow::{Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// How far a variant is from ours, each number relative to ours.
-#[derive(Debug, Deserialize)]
-pub(super) struct Errors {
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Errors {
     /// Of the scalar loss.
     loss: f64,
     /// Of |u − v|² in the row where it is most.
@@ -28,12 +28,22 @@ const BOUND: f64 = 5e-6;
 const WORST: f64 = 1e-5;
 
 impl Errors {
-    fn hold(&self) -> bool {
+    /// Whether every one is within what rounding in f32 explains.
+    pub(crate) fn hold(&self) -> bool {
         // So written that what is not a number does not hold.
         [self.loss, self.unweighted, self.gradient]
             .iter()
             .all(|error| *error < BOUND)
             && self.worst < WORST
+    }
+}
+
+impl Errors {
+    /// The largest of them.
+    pub(crate) fn largest(&self) -> f64 {
+        [self.unweighted, self.gradient, self.worst]
+            .into_iter()
+            .fold(self.loss, f64::max)
     }
 }
 

@@ -3,12 +3,15 @@
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What a rival says about a step.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     /// Wall time in milliseconds.
     pub ms: f64,
     /// Memory of the step at its peak, in MiB.
@@ -24,16 +27,24 @@ struct Refusal {
 }
 
 /// A started program. It ends with the value: its input closes.
-pub(super) struct Rival {
+pub(crate) struct Rival {
     name: String,
     child: Child,
     input: Option<ChildStdin>,
-    output: Lines<BufReader<ChildStdout>>,
+    /// The lines that it says, until it closes its output.
+    output: Receiver<std::io::Result<String>>,
+    /// When it is given up.
+    deadline: Instant,
 }
 
 impl Rival {
     /// Starts the program and waits until it is warm.
-    pub(super) fn start(name: &str, mut command: Command) -> Result<Self> {
+    pub(crate) fn start(name: &str, command: Command) -> Result<Self> {
+        Self::start_until(Instant::now() + FOREVER, name, command)
+    }
+
+    /// Starts the program and waits until it is warm. Whatever it does not say before the deadline is an error, then and later.
+    pub(crate) fn start_until(deadline: Instant, name: &str, mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -41,11 +52,17 @@ impl Rival {
             .with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("no standard output")?;
+        let (sender, receiver) = channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(output).lines();
+            while lines.next().is_some_and(|line| sender.send(line).is_ok()) {}
+        });
         let mut rival = Self {
             name: name.to_owned(),
             child,
             input,
-            output: BufReader::new(output).lines(),
+            output: receiver,
+            deadline,
         };
         let line = rival.line()?;
         if line != "ready" {
@@ -54,13 +71,18 @@ impl Rival {
         Ok(rival)
     }
 
+    /// From now on it has until this deadline.
+    pub(crate) fn patience(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     /// Has it run one step.
-    pub(super) fn step(&mut self, variant: &str) -> Result<Reply> {
+    pub(crate) fn step(&mut self, variant: &str) -> Result<Reply> {
         self.ask(&format!("run {variant}"))
     }
 
     /// Has it answer a line by one of JSON.
-    pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &str) -> Result<T> {
+    pub(crate) fn ask<T: DeserializeOwned>(&mut self, request: &str) -> Result<T> {
         let input = self.input.as_mut().context("the rival has ended")?;
         writeln!(input, "{request}")
             .and_then(|()| input.flush())
@@ -74,24 +96,34 @@ impl Rival {
     }
 
     fn line(&mut self) -> Result<String> {
-        match self.output.next() {
-            Some(line) => line.with_context(|| format!("cannot hear {}", self.name)),
-            None => bail!("{} ended: {}", self.name, self.child.wait()?),
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match self.output.recv_timeout(left) {
+            Ok(line) => line.with_context(|| format!("cannot hear {}", self.name)),
+            Err(RecvTimeoutError::Timeout) => bail!("{} did not answer in time", self.name),
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("{} ended: {}", self.name, self.child.wait()?)
+            }
         }
     }
 }
+
+/// Longer than any measurement.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Drop for Rival {
     fn drop(&mut self) {
         // End of input asks it to leave; there is nobody to tell of a failure.
         drop(self.input.take());
+        if Instant::now() >= self.deadline {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }
 
 /// A rival that takes no time, and notes in a journal what it was asked for.
 #[cfg(test)]
-pub(super) fn fake(name: &str, journal: &std::path::Path) -> Rival {
+pub(crate) fn fake(name: &str, journal: &std::path::Path) -> Rival {
     let script = "echo ready; while read -r verb variant; do \
         if [ \"$variant\" = bad ]; then echo '{\"error\": \"cannot\"}'; \
         else echo \"$variant\" >> \"$0\"; echo '{\"ms\": 2.5, \"peak_mib\": null, \"units\": 3.25}'; fi; done";
@@ -119,6 +151,16 @@ mod tests {
             "{error}"
         );
         rival.step("plain").unwrap();
+    }
+
+    #[test]
+    fn a_rival_that_is_too_slow_is_given_up() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo ready; exec sleep 600"]);
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let mut rival = Rival::start_until(deadline, "slow", command).unwrap();
+        let error = rival.step("plain").unwrap_err().to_string();
+        assert!(error.contains("did not answer in time"), "{error}");
     }
 
     #[test]

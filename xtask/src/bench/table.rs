@@ -44,7 +44,7 @@ pub(super) fn mean_units(replies: &[Reply]) -> Option<f64> {
 }
 
 /// The middle value, or the mean of the two; NaN of none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

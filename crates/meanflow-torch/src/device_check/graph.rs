@@ -7,7 +7,8 @@ use super::{Found, Work};
 use crate::engine::Direction;
 use crate::golden::{Comparison, Tolerance};
 use crate::{
-    Adam, AdamConfig, Compute, CudaGraph, Gradients, Precision, StepInputs, TorchError, ema,
+    Adam, AdamConfig, Compute, CudaGraph, Gradients, LibtorchError, Precision, StepInputs,
+    TorchError, ema,
 };
 
 /// Three steps before the capture, the capture, and replays after it.
@@ -141,6 +142,10 @@ fn trajectory(
         };
         model.parameters().changed();
         results.push((format!("loss of step {index}"), loss));
+    }
+    // What goes on without a graph would be compared with itself.
+    if let Some(reason) = cuda_graph.refused() {
+        return Err(LibtorchError::call("record steps as a graph", reason).into());
     }
     results.extend(kept("", model.parameters().named()));
     results.extend(kept("average of ", average.parameters().named()));

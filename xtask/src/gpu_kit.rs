@@ -1,0 +1,197 @@
+//! `cargo xtask gpu-kit [--out DIR]`: a folder that checks a GPU and measures it, without cargo, pip and network.
+
+use crate::{command, libtorch, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the kit goes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The folder, new or an older kit, which is replaced [default: gpu-kit in the build folder].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// A kit is carried to machines over slow lines.
+const LIMIT_MIB: f64 = 60.0;
+/// The programs with their packages.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("xtask", "kit"),
+    ("meanflow-cli", "meanflow"),
+    ("benches", "measure"),
+    ("benches", "sample"),
+    ("benches", "step"),
+];
+/// Folders of the workspace that go along, with the endings of the files wanted.
+const FOLDERS: [(&str, &str, &[&str]); 4] = [
+    (
+        "crates/meanflow-torch/tests/goldens",
+        "goldens",
+        &["json", "safetensors"],
+    ),
+    (
+        "crates/meanflow-torch/tests/goldens/vae_a",
+        "goldens/vae_a",
+        &["json", "safetensors"],
+    ),
+    ("configs", "configs", &["toml"]),
+    ("benches/peers", "benches/peers", &["py"]),
+];
+/// The file by which a kit is known.
+const ABOUT: &str = "kit.json";
+const SCRIPT: &str = include_str!("gpu_kit/run.sh");
+
+/// Builds everything, puts it into the folder and says how large that is.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    command::require_cxx()?;
+    libtorch::ensure()?;
+    build()?;
+    let default = || workspace::target().join("gpu-kit");
+    let out = args.out.clone().unwrap_or_else(default);
+    clear(&out)?;
+    let release = workspace::target().join("release");
+    for (_, program) in PROGRAMS {
+        carry(&release.join(program), &out.join("bin").join(program))?;
+    }
+    for test in tests()? {
+        carry(&test, &out.join("tests/cuda"))?;
+    }
+    let root = workspace::root();
+    for (from, to, endings) in FOLDERS {
+        copy_files(&root.join(from), &out.join(to), endings)?;
+    }
+    copy(
+        &root.join("benches/sizes.json"),
+        &out.join("benches/sizes.json"),
+    )?;
+    let script = out.join("run.sh");
+    fs::write(&script, SCRIPT).context("cannot write run.sh")?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let about = json!({ "commit": commit(), "libtorch": "2.11.0" });
+    fs::write(out.join(ABOUT), format!("{about:#}\n")).context("cannot write kit.json")?;
+    let mib = bytes(&out)? as f64 / f64::from(1 << 20);
+    ensure!(
+        mib <= LIMIT_MIB,
+        "{}: expected at most {LIMIT_MIB} MiB, got {mib:.1}",
+        out.display()
+    );
+    println!("{}: {mib:.1} MiB of at most {LIMIT_MIB}", out.display());
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    let mut build = command::cargo();
+    build.args(["build", "--release", "--bins"]);
+    build.args([
+        "--package",
+        "xtask",
+        "--package",
+        "meanflow-cli",
+        "--package",
+        "benches",
+    ]);
+    command::succeed(&mut build)
+}
+
+/// The program of the workspace's CUDA tests, where there are any: `tests/cuda.rs` of a crate.
+fn tests() -> Result<Vec<PathBuf>> {
+    let file = workspace::root().join("crates/meanflow-torch/tests/cuda.rs");
+    if !file.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut build = command::cargo();
+    build.args([
+        "build",
+        "--release",
+        "--package",
+        "meanflow-torch",
+        "--test",
+        "cuda",
+    ]);
+    let output = build
+        .arg("--message-format=json")
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(output.status.success(), "the CUDA tests do not build");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let executable = |line: &str| -> Option<PathBuf> {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let is_test = message["target"]["name"] == "cuda";
+        message["executable"]
+            .as_str()
+            .filter(|_| is_test)
+            .map(PathBuf::from)
+    };
+    Ok(lines.lines().filter_map(executable).collect())
+}
+
+/// Makes the folder empty. One that holds anything but a kit is left alone.
+fn clear(out: &Path) -> Result<()> {
+    if out.join(ABOUT).is_file() {
+        fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
+    } else if out.is_dir() && fs::read_dir(out)?.next().is_some() {
+        bail!("{}: is neither empty nor a kit", out.display());
+    }
+    for folder in ["bin", "goldens"] {
+        fs::create_dir_all(out.join(folder))
+            .with_context(|| format!("cannot make {}", out.display()))?;
+    }
+    Ok(())
+}
+
+/// Copies a program without its symbols, which comes with every C++ compiler.
+fn carry(from: &Path, to: &Path) -> Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    command::succeed(Command::new("strip").arg("-o").args([to, from]))
+}
+
+fn copy_files(from: &Path, to: &Path, endings: &[&str]) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let path = entry?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if let (Some(name), true) = (
+            path.file_name(),
+            ending.is_some_and(|ending| endings.contains(&ending)),
+        ) {
+            copy(&path, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
+
+/// The commit of the checkout, marked where files differ from it; none outside of git.
+fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty", "--abbrev=12"]);
+    let output = git.current_dir(workspace::root()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+/// All files together.
+fn bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        sum += if about.is_dir() {
+            bytes(&entry.path())?
+        } else {
+            about.len()
+        };
+    }
+    Ok(sum)
+}

@@ -1,0 +1,66 @@
+//! Phase b: `meanflow check device` on the goldens beside it, and the CUDA tests of the workspace where the kit has them.
+
+use super::report::Status;
+use super::{Session, child};
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
+    let kit = session.kit;
+    let mut check = kit.program("meanflow");
+    check.args(["check", "device", "--device", &kit.device, "--json"]);
+    check.arg("--goldens").arg(kit.folder.join("goldens"));
+    let status = session.rows_of(check)?;
+    let mut failures: Vec<String> = session.report.rows().iter().filter_map(failure).collect();
+    for program in tests(session)? {
+        if let Status::Failed(reason) = tested(session, &program)? {
+            failures.push(reason);
+        }
+    }
+    if failures.is_empty() || status == Status::CutOff {
+        return Ok(status);
+    }
+    let (count, first) = (failures.len(), &failures[0]);
+    Ok(Status::Failed(format!("{count} failed, first {first}")))
+}
+
+fn failure(row: &Value) -> Option<String> {
+    (row["verdict"] == "failed").then(|| row["name"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The test programs of the kit.
+fn tests(session: &Session<'_>) -> Result<Vec<PathBuf>> {
+    let folder = session.kit.folder.join("tests");
+    if !folder.is_dir() || session.kit.is_cpu() {
+        return Ok(Vec::new());
+    }
+    let mut programs = Vec::new();
+    for entry in
+        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
+        programs.push(entry?.path());
+    }
+    programs.sort();
+    Ok(programs)
+}
+
+/// Runs a test program; every test is a row.
+fn tested(session: &mut Session<'_>, program: &PathBuf) -> Result<Status> {
+    let mut command = Command::new(program);
+    command.arg("--test-threads=1").stderr(session.stderr()?);
+    let deadline = session.deadline;
+    let ended = child::run(command, deadline, |line| {
+        let Some((name, end)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.rsplit_once(" ... "))
+        else {
+            return Ok(());
+        };
+        let verdict = if end == "ok" { "passed" } else { "failed" };
+        session.row(json!({ "name": format!("test {name}"), "verdict": verdict }))
+    })?;
+    Ok(ended.status(&session.log()))
+}

@@ -1,0 +1,85 @@
+//! Automation of the workspace: `cargo xtask COMMAND`, each command a file; and the program that runs the GPU kit's phases.
+
+mod ablate;
+mod bench;
+mod command;
+mod gpu_kit;
+mod kit;
+mod libtorch;
+mod progress;
+mod python;
+mod soak;
+mod test;
+mod tidy;
+mod train;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Automation of the workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What can be asked for.
+#[derive(Subcommand)]
+enum Task {
+    /// Rerun the paper's ablations in miniature; writes docs/src/ablations.md.
+    Ablate(ablate::Args),
+    /// Measure: every rival in one session, alternating, medians.
+    Bench(bench::Args),
+    /// Build a folder that checks and measures a GPU on a machine without cargo, pip and network.
+    GpuKit(gpu_kit::Args),
+    /// Put libtorch where every cargo command of the workspace finds it.
+    Libtorch(libtorch::Args),
+    /// Kill, damage and double runs of the real program; each must end with the bytes of an undisturbed one.
+    Soak(soak::Args),
+    /// Check everything: format, lints, tests, doctests, house rules.
+    Test,
+    /// Check the house rules alone.
+    Tidy,
+    /// Train a recipe: libtorch if missing, release build, training, samples.
+    Train(train::Args),
+}
+
+/// `cargo xtask`.
+pub fn xtask() -> ExitCode {
+    ended(run(Cli::parse().task).map(|()| true))
+}
+
+/// The phases of the GPU kit, as `run.sh` starts them. It fails where a phase failed.
+pub fn kit() -> ExitCode {
+    ended(kit::run(&kit::Args::parse()))
+}
+
+/// Success where all went well, otherwise failure with the reasons.
+fn ended(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Ablate(args) => ablate::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::GpuKit(args) => gpu_kit::run(&args),
+        Task::Libtorch(args) => libtorch::run(&args),
+        Task::Soak(args) => soak::run(&args),
+        Task::Test => test::run(),
+        Task::Tidy => tidy::run(),
+        Task::Train(args) => train::run(&args),
+    }
+}
