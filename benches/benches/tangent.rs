@@ -22,7 +22,7 @@ fn step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("step of the digits size");
     group.sample_size(20);
     for share in [0.0, 0.25, 1.0] {
-        group.bench_function(BenchmarkId::new("jump rows", share), |bencher| {
+        group.bench_function(BenchmarkId::new("MeanFlow rows", share), |bencher| {
             let variant = black_box(Variant::Dual);
             bencher.iter(|| training.step(variant, share).expect("a step"));
         });

@@ -134,7 +134,7 @@ class Proof:
             if name.startswith(prefix)
         }
 
-    def errors(self, loss, unweighted, gradients):
+    def errors(self, loss, v_loss, gradients):
         """How far a rival is away, relative to what was written."""
         expected = self.part("gradient.")
         if set(expected) != set(gradients):
@@ -146,10 +146,10 @@ class Proof:
         relative = {name: (a / max(b, 1e-300)) ** 0.5 for name, (a, b) in apart.items()}
         worst = max(relative, key=relative.get)
         difference, whole = (sum(pair) for pair in zip(*apart.values(), strict=True))
-        distance = np.abs(unweighted / self.tensors["unweighted"] - 1)
+        distance = np.abs(v_loss / self.tensors["v_loss"] - 1)
         return {
             "loss": abs(float(loss) / float(self.tensors["loss"]) - 1),
-            "unweighted": float(distance.max()),
+            "v_loss": float(distance.max()),
             "gradient": (difference / whole) ** 0.5,
             "worst": relative[worst],
             "worst_name": worst,

@@ -227,13 +227,13 @@ class Torch:
         batch["dropped"] = batch["dropped"].bool()
         names = ("data", "noise", "r", "t", "labels", "dropped")
         allow_tf32(False)
-        loss, unweighted = self.losses[name](*(batch[k] for k in names))
+        loss, v_loss = self.losses[name](*(batch[k] for k in names))
         net.zero_grad(set_to_none=True)
         loss.backward()
         gradients = {k: p.grad.cpu().numpy() for k, p in net.named_parameters()}
         net.zero_grad(set_to_none=True)
         allow_tf32(self.trainer.precision == "tf32")
-        return loss.item(), unweighted.cpu().numpy(), gradients
+        return loss.item(), v_loss.cpu().numpy(), gradients
 
 
 def allow_tf32(allowed):

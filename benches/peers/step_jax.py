@@ -173,8 +173,8 @@ class Jax:
         names = ("data", "noise", "r", "t", "labels", "dropped")
         function = jax.jit(jax.value_and_grad(self.losses[name], has_aux=True))
         with jax.default_matmul_precision(PROOF):
-            (loss, unweighted), gradients = function(weights, *(batch[k] for k in names))
-        return float(loss), jax.device_get(unweighted), jax.device_get(gradients)
+            (loss, v_loss), gradients = function(weights, *(batch[k] for k in names))
+        return float(loss), jax.device_get(v_loss), jax.device_get(gradients)
 
 
 def peak(compiled):

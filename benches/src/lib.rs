@@ -7,7 +7,7 @@ mod repeated;
 mod size;
 mod training;
 
-pub use options::{Dtype, Guide, Options};
+pub use options::{Guide, MatmulPrecision, Options};
 pub use repeated::{RepeatedStep, StepKind};
 pub use size::{Batches, Size};
 pub use training::{Training, Variant};

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use meanflow_cfg::{Guidance, Window};
-use meanflow_torch::{Compute, Device, Precision, TorchError, device};
+use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_torch::{Compute, Device, Dtype, TorchError, device};
 use serde::{Deserialize, Serialize};
 
 use crate::{Size, Training};
@@ -26,7 +26,7 @@ pub struct Options {
     pub guidance: Guide,
     /// The dtype of matrix products over parameters in f32.
     #[arg(long, value_enum, default_value = "f32")]
-    pub precision: Dtype,
+    pub precision: MatmulPrecision,
     /// Rows of a batch [default: those of the size on the device].
     #[arg(long)]
     pub batch: Option<usize>,
@@ -55,7 +55,7 @@ pub enum Guide {
 /// The dtype of matrix products; parameters and their optimiser are in f32.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Dtype {
+pub enum MatmulPrecision {
     /// Every product in f32.
     F32,
     /// Products in f32 of factors that a CUDA device rounds to TF32.
@@ -64,17 +64,17 @@ pub enum Dtype {
     Bf16,
 }
 
-impl Dtype {
+impl MatmulPrecision {
     /// Allows TF32 in this process or forbids it, and gives the precision of a network.
     pub fn apply(self) -> Compute {
         device::allow_tf32(self == Self::Tf32);
         Compute {
-            precision: if self == Self::Bf16 {
-                Precision::Bf16
+            dtype: if self == Self::Bf16 {
+                Dtype::Bf16
             } else {
-                Precision::F32
+                Dtype::F32
             },
-            checkpoint_blocks: false,
+            activation_checkpointing: false,
         }
     }
 }
@@ -87,7 +87,7 @@ impl Guide {
             Self::Kappa0 => (2.0, 0.0),
             Self::Kappa => (1.0, 0.5),
         };
-        Guidance::new(omega, kappa, Window::ALL).expect("scales within their bounds")
+        Guidance::new(omega, kappa, GuidanceInterval::ALL).expect("scales within their bounds")
     }
 }
 

@@ -9,7 +9,7 @@ use meanflow_torch::{Batch, Kind, Model, Tensor, TorchError, weights};
 use crate::{Training, Variant};
 
 /// Writes `weight.NAME` and `gradient.NAME` of every parameter, `batch.{data, noise, r, t, labels, dropped}`, the scalar
-/// `loss` and `unweighted [B]`, all f32 but the int64 `labels` and `dropped`.
+/// `loss` and `v_loss [B]`, all f32 but the int64 `labels` and `dropped`.
 ///
 /// # Errors
 /// If libtorch refuses, or the file cannot be written.
@@ -22,7 +22,7 @@ pub fn export(training: &Training, jump_share: f64, file: &Path) -> Result<(), T
     loss.loss.backward();
     let mut tensors = tensors_of(&batch);
     tensors.push(("loss".into(), loss.loss.detach()));
-    tensors.push(("unweighted".into(), loss.unweighted));
+    tensors.push(("v_loss".into(), loss.v_loss));
     for (name, tensor) in model.parameters().named() {
         let gradient = tensor.grad();
         let gradient = if gradient.defined() {

@@ -3,12 +3,12 @@
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::{
-    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
-use meanflow_torch::engine::Direction;
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Compute, CudaGraph, Device, Engine, Gradients, Kind, Model, Objective,
-    Passes, StepInputs, Tensor, TorchError, ema,
+    Adam, AdamConfig, Batch, Compute, CudaGraph, Device, ForwardCounts, Gradients, JvpMethod, Kind,
+    Model, Objective, StepInputs, Tensor, TorchError, ema,
 };
 use serde::Serialize;
 
@@ -117,7 +117,7 @@ impl RepeatedStep {
         let optimizer = &mut self.optimizer;
         let weight = &self.weight;
         let mut step = || {
-            let loss = objective.loss_along(Direction::PATH, model, inputs)?;
+            let loss = objective.loss_along(Tangent::TRAJECTORY, model, inputs)?;
             loss.loss.backward();
             let gradients = Gradients::take(model.parameters())?;
             let is_finite = gradients.is_finite();
@@ -135,7 +135,7 @@ impl RepeatedStep {
     }
 
     /// The rows that have gone through the network until now, but for those of replays.
-    pub fn passes(&self) -> Passes {
+    pub fn passes(&self) -> ForwardCounts {
         self.model.passes()
     }
 }
@@ -150,22 +150,20 @@ fn work(
     let objective = Objective {
         schedule: Schedule::Linear,
         weight: AdaptiveWeight {
-            power: 1.0,
-            offset: 0.01,
+            norm_p: 1.0,
+            norm_eps: 0.01,
             reduction: Reduction::Sum,
         },
         guidance: kind.guidance(),
-        engine: Engine::Dual,
+        engine: JvpMethod::Dual,
     };
-    let law = IntervalLaw {
-        t: TimeLaw::LogitNormal {
+    let law = TimeSampler {
+        t: TimeDistribution::LogitNormal {
             mean: -0.4,
             std: 1.0,
         },
         r: None,
-        jump_rows: JumpRows::Count {
-            share: kind.jump_share(),
-        },
+        mean_flow_ratio: MeanFlowRatio::Count(kind.jump_share()),
         order: MaskOrder::AfterOrdering,
     };
     let mut shape = vec![rows as i64];
@@ -188,7 +186,7 @@ fn work(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dtype;
+    use crate::MatmulPrecision;
 
     #[test]
     fn a_step_counts_what_its_kind_costs() {
@@ -203,7 +201,7 @@ mod tests {
             (StepKind::Guided, 4.1, 4.5),
         ] {
             step = step
-                .reconfigured(&size, 20, kind, Dtype::F32.apply(), false)
+                .reconfigured(&size, 20, kind, MatmulPrecision::F32.apply(), false)
                 .unwrap();
             let before = step.passes();
             step.run().unwrap();

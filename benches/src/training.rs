@@ -3,11 +3,11 @@
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::{
-    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
-use meanflow_torch::engine::Direction;
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
-    Adam, AdamConfig, Average, Batch, Compute, DataParallel, Device, Engine, Kind, Model,
+    Adam, AdamConfig, Average, Batch, Compute, DataParallel, Device, JvpMethod, Kind, Model,
     Objective, Sharing, StepInputs, StepLoss, Tensor, TorchError,
 };
 
@@ -118,7 +118,7 @@ impl Training {
             .threads
             .differentiate(&mut inputs, |model, inputs| match variant {
                 Variant::Plain => Ok(objective.flow_matching_loss_of(model, inputs)),
-                _ => objective.loss_along(Direction::PATH, model, inputs),
+                _ => objective.loss_along(Tangent::TRAJECTORY, model, inputs),
             })?;
         self.optimizer.set_rate(1e-4);
         let is_finite = done.grad_norm.isfinite();
@@ -142,28 +142,28 @@ impl Training {
         Objective {
             schedule: Schedule::Linear,
             weight: AdaptiveWeight {
-                power: 1.0,
-                offset: 0.01,
+                norm_p: 1.0,
+                norm_eps: 0.01,
                 reduction: Reduction::Sum,
             },
             guidance: self.guidance,
             engine: if variant == Variant::ForwardAd {
-                Engine::Forward
+                JvpMethod::ForwardAd
             } else {
-                Engine::Dual
+                JvpMethod::Dual
             },
         }
     }
 
-    /// The batch of the step, with this share of jump rows.
+    /// The batch of the step, with this share of MeanFlow rows.
     pub fn batch(&self, jump_share: f64) -> Batch {
-        let law = IntervalLaw {
-            t: TimeLaw::LogitNormal {
+        let law = TimeSampler {
+            t: TimeDistribution::LogitNormal {
                 mean: -0.4,
                 std: 1.0,
             },
             r: None,
-            jump_rows: JumpRows::Count { share: jump_share },
+            mean_flow_ratio: MeanFlowRatio::Count(jump_share),
             order: MaskOrder::AfterOrdering,
         };
         let rows = self.rows();

@@ -29,7 +29,7 @@ enum Question {
     Peers(peers::Args),
     /// What does a sample in one evaluation cost here and in PyTorch, and how long does the first one take?
     Sample(sample::Args),
-    /// How does a step's cost grow with batch, tokens, depth, width and share of jump rows?
+    /// How does a step's cost grow with batch, tokens, depth, width and share of MeanFlow rows?
     Scaling(scaling::Args),
     /// What has moved since the figures in benches/baseline.json? Asked where nothing else is.
     Baseline(baseline::Args),

@@ -99,7 +99,7 @@ fn build() -> Result<()> {
 
 /// The program of the workspace's CUDA tests, where there are any: `tests/cuda.rs` of a crate.
 fn tests() -> Result<Vec<PathBuf>> {
-    let file = workspace::root().join("crates/meanflow-torch/tests/cuda.rs");
+    let file = workspace::root().join("crates/meanflow-train/tests/cuda.rs");
     if !file.is_file() {
         return Ok(Vec::new());
     }
@@ -108,7 +108,7 @@ fn tests() -> Result<Vec<PathBuf>> {
         "build",
         "--release",
         "--package",
-        "meanflow-torch",
+        "meanflow-train",
         "--test",
         "cuda",
     ]);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use meanflow_data::npz;
-use meanflow_torch::engine::Direction;
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::{Device, Model};
 use meanflow_train::{Samples, TrainConfig, TrainError, Trainer};
 use serde_json::{Value, json};
@@ -34,19 +34,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let config = TrainConfig::read(&args.recipe, &args.overrides)?;
     let direction = match args.wrong_direction.as_deref() {
-        Some(&[dr, dt]) => Direction::wrong(dr, dt),
-        _ => Direction::PATH,
+        Some(&[dr, dt]) => Tangent::wrong(dr, dt),
+        _ => Tangent::TRAJECTORY,
     };
     println!("{}", ablate(config, direction, &args.out)?);
     Ok(())
 }
 
 /// Trains and draws; says how many steps were done and how long they took.
-fn ablate(
-    config: TrainConfig,
-    direction: Direction,
-    folder: &Path,
-) -> Result<Value, Box<dyn Error>> {
+fn ablate(config: TrainConfig, direction: Tangent, folder: &Path) -> Result<Value, Box<dyn Error>> {
     // Small work is done fastest by runs side by side, each on a thread; so the number of processors shows in no result.
     tch::set_num_threads(1);
     let data = config.data.load(config.seed)?;

@@ -13,7 +13,7 @@ use std::time::Instant;
 use meanflow_data::augment::Augmented;
 use meanflow_data::decode::Channels;
 use meanflow_data::{
-    BadPictures, Collection, DataError, EpochOrder, Examples, PictureSet, Prefetch, Source,
+    BadPictures, DataError, EpochOrder, Examples, ImageArchive, ImageDataset, Prefetch, Source,
 };
 use serde_json::json;
 
@@ -24,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [folder, size, workers] = &arguments[..] else {
         return Err("expected FOLDER SIZE WORKERS".into());
     };
-    let collection = Collection::open_folder(Path::new(folder))?;
-    let set = PictureSet::new(
+    let collection = ImageArchive::open_folder(Path::new(folder))?;
+    let set = ImageDataset::new(
         collection,
         size.parse()?,
         Channels::Color,

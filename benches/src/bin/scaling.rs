@@ -1,4 +1,4 @@
-//! `cargo xtask bench scaling`: what a MeanFlow step costs against batch, tokens, depth, width and share of jump rows, drawn beside
+//! `cargo xtask bench scaling`: what a MeanFlow step costs against batch, tokens, depth, width and share of MeanFlow rows, drawn beside
 //! what the count of network forwards predicts from a plain step.
 
 use std::error::Error;
@@ -56,7 +56,7 @@ struct Shape {
 struct Sweep {
     name: &'static str,
     label: &'static str,
-    /// x, the shape and the share of jump rows there.
+    /// x, the shape and the share of MeanFlow rows there.
     points: Vec<(f64, Shape, f64)>,
 }
 
@@ -106,7 +106,7 @@ fn sweeps() -> Vec<Sweep> {
     vec![
         Sweep {
             name: "share",
-            label: "share of jump rows",
+            label: "share of MeanFlow rows",
             points: shares.map(|share| (share, MIDDLE, share)).collect(),
         },
         sweep(
@@ -231,9 +231,9 @@ fn chart(sweep: &Sweep, points: &[Point]) -> LineChart {
         smooth_over: 0,
     };
     let title = match sweep.name {
-        "share" => "A step against the share of jump rows".to_owned(),
+        "share" => "A step against the share of MeanFlow rows".to_owned(),
         _ => format!(
-            "A step against {}, a quarter of the rows being jump rows",
+            "A step against {}, a quarter of the rows being MeanFlow rows",
             sweep.label
         ),
     };

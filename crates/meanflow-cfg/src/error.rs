@@ -30,16 +30,16 @@ pub enum GuidanceError {
         /// The value of κ.
         got: f64,
     },
-    /// The window is not an interval of [0, 1].
-    #[error("guidance window: expected 0 ≤ start ≤ end ≤ 1, got start = {start} and end = {end}")]
-    Window {
+    /// The guidance interval is not an interval of [0, 1].
+    #[error("guidance.interval: expected 0 ≤ start ≤ end ≤ 1, got start = {start} and end = {end}")]
+    Interval {
         /// Its first time.
         start: f64,
         /// Its last time.
         end: f64,
     },
-    /// The probability of a label drop is not one.
-    #[error("label_drop.probability: expected a number in [0, 1], got {got}")]
+    /// The probability of class dropout is not one.
+    #[error("class_dropout.prob: expected a number in [0, 1], got {got}")]
     Probability {
         /// Its value.
         got: f64,

@@ -4,18 +4,18 @@ use meanflow_core::State;
 use serde::{Deserialize, Serialize};
 
 use crate::error::GuidanceError;
-use crate::window::Window;
+use crate::interval::GuidanceInterval;
 
 /// The strength of guidance, and when it acts.
 ///
 /// It is learnt: a sampler of the trained network applies none.
 ///
 /// ```
-/// use meanflow_cfg::{Guidance, Window};
+/// use meanflow_cfg::{Guidance, GuidanceInterval};
 ///
-/// let guidance = Guidance::new(1.0, 0.5, Window::new(0.3, 0.8)?)?;
+/// let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::new(0.3, 0.8)?)?;
 /// assert_eq!(guidance.effective_scale(), 2.0);
-/// assert!(Guidance::new(1.0, 1.0, Window::ALL).is_err());
+/// assert!(Guidance::new(1.0, 1.0, GuidanceInterval::ALL).is_err());
 /// # Ok::<(), meanflow_cfg::GuidanceError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -23,7 +23,7 @@ use crate::window::Window;
 pub struct Guidance {
     omega: f64,
     kappa: f64,
-    window: Window,
+    interval: GuidanceInterval,
 }
 
 /// The weights of the three velocities of (M20) for one sample; they sum to 1.
@@ -51,14 +51,14 @@ impl Guidance {
     pub const NONE: Self = Self {
         omega: 1.0,
         kappa: 0.0,
-        window: Window::ALL,
+        interval: GuidanceInterval::ALL,
     };
 
-    /// Guidance of strength `ω/(1−κ)` within the window.
+    /// Guidance of strength `ω/(1−κ)` within the interval.
     ///
     /// # Errors
     /// Unless `0 < ω < ∞` and `0 ≤ κ < 1`.
-    pub fn new(omega: f64, kappa: f64, window: Window) -> Result<Self, GuidanceError> {
+    pub fn new(omega: f64, kappa: f64, interval: GuidanceInterval) -> Result<Self, GuidanceError> {
         for (name, got) in [("omega", omega), ("kappa", kappa)] {
             if !got.is_finite() {
                 return Err(GuidanceError::NotFinite { name, got });
@@ -73,7 +73,7 @@ impl Guidance {
         Ok(Self {
             omega,
             kappa,
-            window,
+            interval,
         })
     }
 
@@ -88,8 +88,8 @@ impl Guidance {
     }
 
     /// When guidance acts.
-    pub fn window(&self) -> Window {
-        self.window
+    pub fn interval(&self) -> GuidanceInterval {
+        self.interval
     }
 
     /// `ω' = ω/(1−κ)` (M21), the scale that a network at the fixed point of (M20) shows.
@@ -97,9 +97,9 @@ impl Guidance {
         self.omega / (1.0 - self.kappa)
     }
 
-    /// The weights at time `t`; none outside the window, nor for a sample whose label was dropped.
+    /// The weights at time `t`; none outside the interval, nor for a sample whose label was dropped.
     pub fn coefficients(&self, t: f64, dropped: bool) -> Coefficients {
-        if dropped || !self.window.contains(t) {
+        if dropped || !self.interval.contains(t) {
             return Coefficients::PLAIN;
         }
         Coefficients {
@@ -151,13 +151,13 @@ pub fn guided_velocity<S: State>(
 struct RawGuidance {
     omega: f64,
     kappa: f64,
-    window: Window,
+    interval: GuidanceInterval,
 }
 
 impl TryFrom<RawGuidance> for Guidance {
     type Error = GuidanceError;
 
     fn try_from(raw: RawGuidance) -> Result<Self, GuidanceError> {
-        Self::new(raw.omega, raw.kappa, raw.window)
+        Self::new(raw.omega, raw.kappa, raw.interval)
     }
 }

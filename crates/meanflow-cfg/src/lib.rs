@@ -5,15 +5,15 @@
 //! evaluation:
 //!
 //! ```
-//! use meanflow_cfg::{Guidance, GuidancePlan, Window, guided_velocity};
+//! use meanflow_cfg::{Guidance, GuidancePlan, GuidanceInterval, guided_velocity};
 //! use meanflow_core::{Interval, TimeDraw, target};
 //! use ndarray::array;
 //!
 //! // ω = 1 and κ = ½ act as a scale of 2 (M21), here at times up to 0.8.
-//! let guidance = Guidance::new(1.0, 0.5, Window::new(0.0, 0.8)?)?;
+//! let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::new(0.0, 0.8)?)?;
 //! assert_eq!(guidance.effective_scale(), 2.0);
 //!
-//! // Three samples: a jump, a jump that starts outside the window, and one at r = t.
+//! // Three samples: a jump, a jump that starts outside the interval, and one at r = t.
 //! let intervals = vec![Interval::new(0.1, 0.6)?, Interval::new(0.2, 0.9)?, Interval::new(0.5, 0.5)?];
 //! let times = TimeDraw { intervals, jumps: 2 };
 //! let plan = GuidancePlan::new(&guidance, &times, &[false, false, false]);
@@ -31,14 +31,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod class_dropout;
 mod error;
 pub mod guidance;
-pub mod label_drop;
+pub mod interval;
 pub mod plan;
-pub mod window;
 
+pub use class_dropout::{ClassDropout, DropoutRows};
 pub use error::GuidanceError;
 pub use guidance::{Coefficients, Guidance, guided_velocity};
-pub use label_drop::{DropRows, LabelDrop};
+pub use interval::GuidanceInterval;
 pub use plan::GuidancePlan;
-pub use window::Window;

@@ -6,13 +6,13 @@ use crate::guidance::{Coefficients, Guidance};
 
 /// The forwards that the guided velocity of a batch asks for; rows of weight 0 ask for none.
 ///
-/// A flow row, `r = t`, with its class is what the network computes for its loss anyway: there the main forward,
+/// A flow-matching row, `r = t`, with its class is what the network computes for its loss anyway: there the main forward,
 /// detached, *is* `u(z,t,t|c)`. (Not with dropout, whose second forward would draw another mask.)
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuidancePlan {
     /// The weights of every row, `[B]`.
     pub coefficients: Vec<Coefficients>,
-    /// Jump rows that need a forward `u(z,t,t|c)` of their own.
+    /// MeanFlow rows that need a forward `u(z,t,t|c)` of their own.
     pub class_forward: Vec<usize>,
     /// Flow rows whose `u(z,t,t|c)` is their row of the main forward.
     pub class_reuse: Vec<usize>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use meanflow_torch::convert::Layout;
-use meanflow_torch::{Engine, Kind};
+use meanflow_torch::{JvpMethod, Kind};
 use meanflow_train::Resume;
 
 use crate::commands::encode::Encode;
@@ -50,7 +50,7 @@ pub(crate) enum Command {
 /// second Ctrl-C or SIGTERM leaves at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
-meanflow train configs/digits.toml --set training.steps=100 --set rate.peak=5e-4 --out runs/short\n  \
+meanflow train configs/digits.toml --set training.steps=100 --set lr.peak=5e-4 --out runs/short\n  \
 meanflow train configs/digits.toml --dry-run")]
 pub(crate) struct Train {
     #[command(flatten)]
@@ -179,7 +179,7 @@ pub(crate) struct Info {
 /// Check a recipe and its data, and show what follows from them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch=256"
+    after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch_size=256"
 )]
 pub(crate) struct Validate {
     #[command(flatten)]
@@ -195,7 +195,7 @@ pub(crate) struct Validate {
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Examples:\n  meanflow check runs/digits\n  meanflow check configs/digits.toml --set training.batch=16\n  \
+    after_help = "Examples:\n  meanflow check runs/digits\n  meanflow check configs/digits.toml --set training.batch_size=16\n  \
 meanflow check golden crates/meanflow-torch/tests/goldens/*.safetensors --dtype f64"
 )]
 pub(crate) struct Check {
@@ -276,11 +276,11 @@ pub(crate) enum Derivative {
 }
 
 impl Derivative {
-    pub(crate) fn engine(self) -> Engine {
+    pub(crate) fn engine(self) -> JvpMethod {
         match self {
-            Self::Dual => Engine::Dual,
-            Self::Forward => Engine::Forward,
-            Self::DoubleBackward => Engine::DoubleBackward,
+            Self::Dual => JvpMethod::Dual,
+            Self::Forward => JvpMethod::ForwardAd,
+            Self::DoubleBackward => JvpMethod::DoubleBackward,
         }
     }
 }

@@ -161,7 +161,7 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         }
         Some(TrainError::NotFinite { .. }) => {
             return Some(
-                "lower rate.peak or set training.clip_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH",
+                "lower lr.peak or set training.max_grad_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH",
             );
         }
         _ => {}
@@ -171,8 +171,8 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         .find_map(|error| error.downcast_ref::<LibtorchError>());
     if libtorch.is_some_and(LibtorchError::is_out_of_memory) {
         return Some(
-            "a training step takes less memory with more training.microbatches, compute.checkpoint_blocks = true or \
-             compute.precision = \"bf16\"; samples, with fewer at a time",
+            "a training step takes less memory with more training.microbatches, compute.activation_checkpointing = true or \
+             compute.dtype = \"bf16\"; samples, with fewer at a time",
         );
     }
     match code {

@@ -70,16 +70,13 @@ impl Progress {
     }
 
     fn step(&mut self, record: &Record) {
-        let (loss, unweighted) = self.shown.unwrap_or((record.loss, record.unweighted));
+        let (loss, v_loss) = self.shown.unwrap_or((record.loss, record.v_loss));
         let follow = |shown: f64, value: f64| shown + SMOOTHING * (value - shown);
-        let (loss, unweighted) = (
-            follow(loss, record.loss),
-            follow(unweighted, record.unweighted),
-        );
-        self.shown = Some((loss, unweighted));
+        let (loss, v_loss) = (follow(loss, record.loss), follow(v_loss, record.v_loss));
+        self.shown = Some((loss, v_loss));
         let numbers = format!(
-            "{:.0} images/s · loss {loss:.4} · ‖u−v‖² {unweighted:.3}",
-            record.images_per_second
+            "{:.0} samples/s · loss {loss:.4} · ‖u−v‖² {v_loss:.3}",
+            record.samples_per_second
         );
         if self.is_terminal {
             self.bar.set_position(record.step);

@@ -56,5 +56,5 @@ pub use random::{Purpose, Stream};
 pub use schedule::{PathPoint, Scalar, Schedule};
 pub use solver::{Solution, SolverError, Tableau, Tolerance, integrate, integrate_adaptive};
 pub use state::{Norm, State};
-pub use times::{IntervalLaw, JumpRows, MaskOrder, TimeDraw, TimeLaw};
+pub use times::{MaskOrder, MeanFlowRatio, TimeDistribution, TimeDraw, TimeSampler};
 pub use weighting::{AdaptiveWeight, Elementwise, Reduction};

@@ -17,7 +17,7 @@ pub enum Purpose {
     Noise = 1,
     /// The times (r, t) of a training step.
     Times = 2,
-    /// The label drop of a training step.
+    /// The class dropout of a training step.
     Labels = 3,
     /// The initial parameters of a network.
     Init = 4,

@@ -8,16 +8,16 @@ use crate::random::Stream;
 
 /// The law of (r, t) of a batch.
 ///
-/// The official recipe: one law for both times, 25 % jump rows by count, masked after ordering. The CIFAR recipe
-/// v1 of the PyTorch code: two laws, jump rows by chance, masked before ordering.
+/// The official recipe: one law for both times, 25 % MeanFlow rows by count, masked after ordering. The CIFAR recipe
+/// v1 of the PyTorch code: two laws, MeanFlow rows by chance, masked before ordering.
 ///
 /// ```
-/// use meanflow_core::{IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeLaw};
+/// use meanflow_core::{TimeSampler, MeanFlowRatio, MaskOrder, Purpose, Stream, TimeDistribution};
 ///
-/// let law = IntervalLaw {
-///     t: TimeLaw::LogitNormal { mean: -0.4, std: 1.0 },
+/// let law = TimeSampler {
+///     t: TimeDistribution::LogitNormal { mean: -0.4, std: 1.0 },
 ///     r: None,
-///     jump_rows: JumpRows::Count { share: 0.25 },
+///     mean_flow_ratio: MeanFlowRatio::Count(0.25),
 ///     order: MaskOrder::AfterOrdering,
 /// };
 /// let draw = law.draw(8, &mut Stream::new(0, Purpose::Times, 0));
@@ -27,22 +27,26 @@ use crate::random::Stream;
 /// ```
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct IntervalLaw {
+pub struct TimeSampler {
     /// Law of `t`.
-    pub t: TimeLaw,
+    pub t: TimeDistribution,
     /// Law of `r`; none: that of `t`, and the two draws are ordered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub r: Option<TimeLaw>,
+    pub r: Option<TimeDistribution>,
     /// Which rows keep `r < t`.
-    pub jump_rows: JumpRows,
+    pub mean_flow_ratio: MeanFlowRatio,
     /// When the other rows get `r = t`.
     pub order: MaskOrder,
 }
 
 /// The law of one time in [0, 1].
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", try_from = "RawTimeLaw")]
-pub enum TimeLaw {
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    try_from = "RawTimeDistribution"
+)]
+pub enum TimeDistribution {
     /// Uniform on (0, 1).
     Uniform,
     /// `σ(mean + std · n)`, with `n` standard normal and `σ` the logistic function.
@@ -54,46 +58,42 @@ pub enum TimeLaw {
     },
 }
 
-/// The share of rows with `r < t`, the jump rows (public codes count either kind: 0.75 means both).
+/// The ratio of MeanFlow rows, those with `r < t`, in [0, 1], and how it is drawn. The others are flow-matching rows, `r = t`.
+///
+/// Public codes count either kind of row: their 0.75 means both.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", try_from = "RawJumpRows")]
-pub enum JumpRows {
-    /// In every batch of `B` rows the same number, `B − ⌊B (1 − share)⌋`, as the official JAX code counts.
-    Count {
-        /// Share of jump rows, in [0, 1].
-        share: f64,
-    },
+#[serde(rename_all = "kebab-case", try_from = "RawMeanFlowRatio")]
+pub enum MeanFlowRatio {
+    /// In every batch of `B` rows the same number, `B − ⌊B (1 − ratio)⌋`, as the official JAX code counts.
+    Count(f64),
     /// Each row on its own with this probability.
-    Bernoulli {
-        /// Share of jump rows, in [0, 1].
-        share: f64,
-    },
+    Bernoulli(f64),
 }
 
 /// Whether `r := t` comes before or after the two draws are ordered.
 ///
-/// With one law for both times: after ordering, the `t` of a flow row is the larger of two draws; before it, a
+/// With one law for both times: after ordering, the `t` of a flow-matching row is the larger of two draws; before it, a
 /// single one.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MaskOrder {
-    /// `t, r := max, min` of the two draws, then `r := t` on the flow rows.
+    /// `t, r := max, min` of the two draws, then `r := t` on the flow-matching rows.
     AfterOrdering,
-    /// `r := t` on the flow rows, then ordering: by max and min under one law; under two laws `r := min(t, r)`,
-    /// which never moves `t` and makes a row with `r > t` a flow row.
+    /// `r := t` on the flow-matching rows, then ordering: by max and min under one law; under two laws `r := min(t, r)`,
+    /// which never moves `t` and makes a row with `r > t` a flow-matching row.
     BeforeOrdering,
 }
 
 /// The times of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TimeDraw {
-    /// One interval per row, the jump rows first.
+    /// One interval per row, the MeanFlow rows first.
     pub intervals: Vec<Interval>,
     /// Number of rows with `r < t`: exactly `intervals[..jumps]`.
     pub jumps: usize,
 }
 
-impl IntervalLaw {
+impl TimeSampler {
     /// The times of a batch of `rows` samples.
     pub fn draw(&self, rows: usize, stream: &mut Stream) -> TimeDraw {
         let pairs: Vec<(f64, f64)> = (0..rows)
@@ -102,7 +102,7 @@ impl IntervalLaw {
                 (self.r.unwrap_or(self.t).sample(stream), t)
             })
             .collect();
-        let mask = self.jump_rows.mask(rows, stream);
+        let mask = self.mean_flow_ratio.mask(rows, stream);
         TimeDraw::new(
             pairs
                 .iter()
@@ -117,7 +117,7 @@ impl IntervalLaw {
     pub fn validate(&self) -> Result<(), CoreError> {
         self.t.validate()?;
         self.r.map_or(Ok(()), |r| r.validate())?;
-        self.jump_rows.validate()
+        self.mean_flow_ratio.validate()
     }
 
     /// Orders and masks one row.
@@ -131,7 +131,7 @@ impl IntervalLaw {
     }
 }
 
-impl TimeLaw {
+impl TimeDistribution {
     /// One time.
     pub fn sample(&self, stream: &mut Stream) -> f64 {
         match *self {
@@ -160,40 +160,40 @@ impl TimeLaw {
     }
 }
 
-impl JumpRows {
-    /// The share of jump rows.
-    pub fn share(&self) -> f64 {
-        let (Self::Count { share } | Self::Bernoulli { share }) = *self;
-        share
+impl MeanFlowRatio {
+    /// The ratio of MeanFlow rows, in [0, 1].
+    pub fn get(&self) -> f64 {
+        let (Self::Count(ratio) | Self::Bernoulli(ratio)) = *self;
+        ratio
     }
 
     /// # Errors
-    /// Unless the share is in [0, 1].
+    /// Unless the ratio is in [0, 1].
     pub fn validate(&self) -> Result<(), CoreError> {
-        let share = self.share();
+        let ratio = self.get();
         check(
-            "times.jump_rows.share",
+            "times.mean_flow_ratio",
             "a number in [0, 1]",
-            share,
-            (0.0..=1.0).contains(&share),
+            ratio,
+            (0.0..=1.0).contains(&ratio),
         )
     }
 
-    /// For every row whether it is to be a jump row.
+    /// For every row whether it is to be a MeanFlow row.
     fn mask(&self, rows: usize, stream: &mut Stream) -> Vec<bool> {
         match *self {
-            Self::Count { share } => {
+            Self::Count(ratio) => {
                 // 10 · (1 − 0.9) is 0.99…98 in f64: an integer missed by rounding counts as reached.
-                let flow = (rows as f64 * (1.0 - share) + 1e-9).floor() as usize;
+                let flow = (rows as f64 * (1.0 - ratio) + 1e-9).floor() as usize;
                 (0..rows).map(|row| row < rows - flow.min(rows)).collect()
             }
-            Self::Bernoulli { share } => (0..rows).map(|_| stream.uniform() < share).collect(),
+            Self::Bernoulli(ratio) => (0..rows).map(|_| stream.uniform() < ratio).collect(),
         }
     }
 }
 
 impl TimeDraw {
-    /// Puts the jump rows first, each kind in its order.
+    /// Puts the MeanFlow rows first, each kind in its order.
     fn new(intervals: Vec<Interval>) -> Self {
         let (mut intervals, flow): (Vec<_>, Vec<_>) =
             intervals.into_iter().partition(Interval::is_jump);
@@ -221,39 +221,39 @@ impl TimeDraw {
 /// The law as written, before it is checked; braces make serde refuse unknown keys of every variant.
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum RawTimeLaw {
+enum RawTimeDistribution {
     Uniform {},
     LogitNormal { mean: f64, std: f64 },
 }
 
-impl TryFrom<RawTimeLaw> for TimeLaw {
+impl TryFrom<RawTimeDistribution> for TimeDistribution {
     type Error = CoreError;
 
-    fn try_from(raw: RawTimeLaw) -> Result<Self, CoreError> {
+    fn try_from(raw: RawTimeDistribution) -> Result<Self, CoreError> {
         let law = match raw {
-            RawTimeLaw::Uniform {} => Self::Uniform,
-            RawTimeLaw::LogitNormal { mean, std } => Self::LogitNormal { mean, std },
+            RawTimeDistribution::Uniform {} => Self::Uniform,
+            RawTimeDistribution::LogitNormal { mean, std } => Self::LogitNormal { mean, std },
         };
         law.validate().map(|()| law)
     }
 }
 
-/// The share as written, before it is checked.
+/// The ratio as written, before it is checked.
 #[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum RawJumpRows {
-    Count { share: f64 },
-    Bernoulli { share: f64 },
+#[serde(rename_all = "kebab-case")]
+enum RawMeanFlowRatio {
+    Count(f64),
+    Bernoulli(f64),
 }
 
-impl TryFrom<RawJumpRows> for JumpRows {
+impl TryFrom<RawMeanFlowRatio> for MeanFlowRatio {
     type Error = CoreError;
 
-    fn try_from(raw: RawJumpRows) -> Result<Self, CoreError> {
-        let rows = match raw {
-            RawJumpRows::Count { share } => Self::Count { share },
-            RawJumpRows::Bernoulli { share } => Self::Bernoulli { share },
+    fn try_from(raw: RawMeanFlowRatio) -> Result<Self, CoreError> {
+        let ratio = match raw {
+            RawMeanFlowRatio::Count(ratio) => Self::Count(ratio),
+            RawMeanFlowRatio::Bernoulli(ratio) => Self::Bernoulli(ratio),
         };
-        rows.validate().map(|()| rows)
+        ratio.validate().map(|()| ratio)
     }
 }

@@ -30,7 +30,7 @@ impl Reduction {
 /// The weight `(L + c)^−p` of a sample with loss `L` (Geng et al. 2025, section 4.3).
 ///
 /// The gradient does not go through it. With `p = 1` the weighted loss `L/(L+c)` is nearly 1 whatever the network
-/// does: watch the unweighted one. With `p = 0` the weight is 1.
+/// does: watch `v_loss`, the error of the velocity. With `p = 0` the weight is 1.
 ///
 /// ```
 /// use meanflow_core::{AdaptiveWeight, Reduction};
@@ -43,9 +43,9 @@ impl Reduction {
 #[serde(try_from = "RawWeight")]
 pub struct AdaptiveWeight {
     /// The power `p`.
-    pub power: f64,
+    pub norm_p: f64,
     /// The offset `c`.
-    pub offset: f64,
+    pub norm_eps: f64,
     /// What `L` is.
     pub reduction: Reduction,
 }
@@ -62,11 +62,11 @@ impl AdaptiveWeight {
     /// A weight, checked as by [`AdaptiveWeight::validate`].
     ///
     /// # Errors
-    /// If power or offset is out of range.
-    pub fn new(power: f64, offset: f64, reduction: Reduction) -> Result<Self, CoreError> {
+    /// If `norm_p` or `norm_eps` is out of range.
+    pub fn new(norm_p: f64, norm_eps: f64, reduction: Reduction) -> Result<Self, CoreError> {
         let weight = Self {
-            power,
-            offset,
+            norm_p,
+            norm_eps,
             reduction,
         };
         weight.validate().map(|()| weight)
@@ -74,25 +74,27 @@ impl AdaptiveWeight {
 
     /// `(L + c)^−p` for the loss of every sample.
     pub fn weight<L: Elementwise>(&self, loss: &L) -> L {
-        loss.add_scalar(self.offset).powf(-self.power)
+        loss.add_scalar(self.norm_eps).powf(-self.norm_p)
     }
 
     /// # Errors
-    /// Unless the power is finite and not negative, and the offset finite and positive: with `c = 0` a sample
+    /// Unless `norm_p` is finite and not negative, and `norm_eps` finite and positive: with `c = 0` a sample
     /// without error has an infinite weight.
     pub fn validate(&self) -> Result<(), CoreError> {
-        let Self { power, offset, .. } = *self;
+        let Self {
+            norm_p, norm_eps, ..
+        } = *self;
         check(
-            "weight.power",
+            "loss.norm_p",
             "a finite number ≥ 0",
-            power,
-            power.is_finite() && power >= 0.0,
+            norm_p,
+            norm_p.is_finite() && norm_p >= 0.0,
         )?;
         check(
-            "weight.offset",
+            "loss.norm_eps",
             "a finite number > 0",
-            offset,
-            offset.is_finite() && offset > 0.0,
+            norm_eps,
+            norm_eps.is_finite() && norm_eps > 0.0,
         )
     }
 }
@@ -121,8 +123,8 @@ impl Elementwise for Vec<f64> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawWeight {
-    power: f64,
-    offset: f64,
+    norm_p: f64,
+    norm_eps: f64,
     reduction: Reduction,
 }
 
@@ -130,6 +132,6 @@ impl TryFrom<RawWeight> for AdaptiveWeight {
     type Error = CoreError;
 
     fn try_from(raw: RawWeight) -> Result<Self, CoreError> {
-        Self::new(raw.power, raw.offset, raw.reduction)
+        Self::new(raw.norm_p, raw.norm_eps, raw.reduction)
     }
 }

@@ -62,13 +62,13 @@ pub mod survey;
 pub mod toy;
 
 pub use atomic::{write_atomically, write_bytes};
-pub use collection::{Collection, Links};
+pub use collection::{ImageArchive, Links};
 pub use dataset::{Dataset, Examples};
 pub use error::DataError;
 pub use file::open_regular;
 pub use open::{Opened, open};
 pub use order::EpochOrder;
 pub use picture::{Picture, Pictures};
-pub use picture_set::{BadPictures, PictureSet};
+pub use picture_set::{BadPictures, ImageDataset};
 pub use prefetch::Prefetch;
 pub use source::Source;

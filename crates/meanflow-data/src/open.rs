@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::cifar::{self, Part, Variant};
 use crate::collection::has_shards;
 use crate::latents::{self, Latents};
-use crate::{Collection, DataError, Links, Source, digits, idx};
+use crate::{DataError, ImageArchive, Links, Source, digits, idx};
 
 /// What a path led to.
 #[derive(Debug)]
 pub enum Opened {
     /// Encoded pictures of any sizes.
-    Pictures(Collection),
+    Pictures(ImageArchive),
     /// Samples of one shape.
     Samples(Box<dyn Source>),
 }
@@ -41,8 +41,8 @@ pub fn open(path: &Path, links: Links) -> Result<Opened, DataError> {
     crate::file::refuse_other(path, metadata.file_type())?;
     let end = path.extension().unwrap_or_default().to_ascii_lowercase();
     match end.to_str().unwrap_or_default() {
-        "zip" => Collection::open_zip(path).map(Opened::Pictures),
-        "tar" => Collection::open_tar(path).map(Opened::Pictures),
+        "zip" => ImageArchive::open_zip(path).map(Opened::Pictures),
+        "tar" => ImageArchive::open_tar(path).map(Opened::Pictures),
         "safetensors" => Latents::open_as_found(path).map(samples),
         other => {
             let hint = if matches!(other, "gz" | "tgz" | "bz2" | "xz" | "zst") {
@@ -70,9 +70,9 @@ fn folder(path: &Path, links: Links) -> Result<Opened, DataError> {
         return idx::read_directory(path).map(samples);
     }
     let pictures = if has_shards(path)? {
-        Collection::open_tar(path)
+        ImageArchive::open_tar(path)
     } else {
-        Collection::open_folder_by(path, links)
+        ImageArchive::open_folder_by(path, links)
     };
     pictures.map(Opened::Pictures)
 }

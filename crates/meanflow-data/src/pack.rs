@@ -1,4 +1,4 @@
-//! Pictures into one zip archive of EDM's layout, which [`Collection::open_zip`] reads in the same order.
+//! Pictures into one zip archive of EDM's layout, which [`ImageArchive::open_zip`] reads in the same order.
 
 use std::io::{Seek, Write};
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 use crate::decode::{self, Channels, Reading};
 use crate::resize::center_crop;
 use crate::survey::WHOLE;
-use crate::{Collection, DataError, write_atomically};
+use crate::{DataError, ImageArchive, write_atomically};
 
 /// What is done to the pictures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,9 +37,9 @@ const PORTION: usize = 256;
 /// give the same bytes. `done` is told how many more were packed since it was told last.
 ///
 /// # Errors
-/// Those of [`Collection::decode`] for the first damaged picture; [`DataError::Io`] and [`DataError::Archive`].
+/// Those of [`ImageArchive::decode`] for the first damaged picture; [`DataError::Io`] and [`DataError::Archive`].
 pub fn pack(
-    collection: &Collection,
+    collection: &ImageArchive,
     packing: Packing,
     path: &Path,
     mut done: impl FnMut(usize),
@@ -76,7 +76,7 @@ pub fn pack(
 
 /// These pictures as they go in, made by a thread a core.
 fn members(
-    collection: &Collection,
+    collection: &ImageArchive,
     packing: Packing,
     indices: Range<usize>,
 ) -> Vec<Result<Vec<u8>, DataError>> {
@@ -101,7 +101,7 @@ fn members(
     })
 }
 
-fn member(collection: &Collection, packing: Packing, index: usize) -> Result<Vec<u8>, DataError> {
+fn member(collection: &ImageArchive, packing: Packing, index: usize) -> Result<Vec<u8>, DataError> {
     let (path, bytes) = (collection.path(index), collection.read(index)?);
     match packing {
         Packing::AsTheyAre => {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::dataset::from_byte;
 use crate::decode::Channels;
 use crate::resize::center_crop;
-use crate::{Collection, DataError, Examples, Picture, Source};
+use crate::{DataError, Examples, ImageArchive, Picture, Source};
 
 /// What happens to a picture that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,8 +22,8 @@ pub enum BadPictures {
 /// A collection, each picture cut to its centre square of one size as [`center_crop`] does, and decoded when it is
 /// drawn: as large as the disk, not the memory.
 #[derive(Debug)]
-pub struct PictureSet {
-    collection: Collection,
+pub struct ImageDataset {
+    collection: ImageArchive,
     shape: [usize; 3],
     channels: Channels,
     bad: BadPictures,
@@ -31,13 +31,13 @@ pub struct PictureSet {
     found: Mutex<BTreeMap<usize, String>>,
 }
 
-impl PictureSet {
+impl ImageDataset {
     /// Samples of `size`×`size` pixels.
     ///
     /// # Errors
     /// [`DataError::Shape`] for a size of 0, or a share of bad pictures outside [0, 1).
     pub fn new(
-        collection: Collection,
+        collection: ImageArchive,
         size: usize,
         channels: Channels,
         bad: BadPictures,
@@ -64,7 +64,7 @@ impl PictureSet {
     }
 
     /// The collection.
-    pub fn collection(&self) -> &Collection {
+    pub fn collection(&self) -> &ImageArchive {
         &self.collection
     }
 
@@ -98,7 +98,7 @@ impl PictureSet {
     }
 }
 
-impl Source for PictureSet {
+impl Source for ImageDataset {
     fn shape(&self) -> &[usize] {
         &self.shape
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::decode::{self, Background, Channels, PictureInfo, Reading, View};
-use crate::{Collection, DataError};
+use crate::{DataError, ImageArchive};
 
 /// How far a look goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,7 +21,7 @@ pub enum Depth {
 
 /// What was seen.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Survey {
+pub struct DatasetReport {
     /// Bytes of all encoded pictures that could be read.
     pub bytes: u64,
     /// `[height, width]` of the good pictures, with the number of them.
@@ -61,9 +61,9 @@ impl Kinds {
     }
 }
 
-impl Survey {
+impl DatasetReport {
     /// Looks at every picture, with a thread a core; `done` is told how many more were seen since it was told last.
-    pub fn of(collection: &Collection, depth: Depth, done: impl Fn(usize) + Sync) -> Self {
+    pub fn of(collection: &ImageArchive, depth: Depth, done: impl Fn(usize) + Sync) -> Self {
         let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (next, merged) = (AtomicUsize::new(0), Mutex::new(Seen::default()));
         thread::scope(|scope| {
@@ -115,7 +115,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(&mut self, collection: &Collection, index: usize, depth: Depth) {
+    fn look(&mut self, collection: &ImageArchive, index: usize, depth: Depth) {
         match self.info(collection, index, depth) {
             Ok(info) => {
                 let size = [info.height, info.width];
@@ -130,7 +130,7 @@ impl Seen {
 
     fn info(
         &mut self,
-        collection: &Collection,
+        collection: &ImageArchive,
         index: usize,
         depth: Depth,
     ) -> Result<PictureInfo, DataError> {

@@ -12,7 +12,7 @@ use meanflow_data::npy::{self, NpyData};
 use meanflow_data::npz::Npz;
 use meanflow_data::pack::{Packing, pack};
 use meanflow_data::renumber::{Renumbered, empty_classes};
-use meanflow_data::{Collection, DataError, Dataset, Links, Opened, Picture, Source, idx, open};
+use meanflow_data::{DataError, Dataset, ImageArchive, Links, Opened, Picture, Source, idx, open};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -45,18 +45,18 @@ fn png(value: u8) -> Vec<u8> {
         .unwrap()
 }
 
-fn zip_of(members: &[(&str, &[u8])]) -> Result<Collection, DataError> {
+fn zip_of(members: &[(&str, &[u8])]) -> Result<ImageArchive, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.zip");
     zipped(&path, members);
-    Collection::open_zip(&path)
+    ImageArchive::open_zip(&path)
 }
 
-fn tar_of(members: &[(&str, &[u8])]) -> Result<Collection, DataError> {
+fn tar_of(members: &[(&str, &[u8])]) -> Result<ImageArchive, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     tarred(&path, members);
-    Collection::open_tar(&path)
+    ImageArchive::open_tar(&path)
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn folders_in_an_archive_are_classes_where_there_are_no_labels() {
         let members: Vec<(&str, &[u8])> = names.iter().map(|name| (*name, &picture[..])).collect();
         zip_of(&members).unwrap()
     };
-    let names = |archive: &Collection| archive.class_names().map(|names| names.join(" "));
+    let names = |archive: &ImageArchive| archive.class_names().map(|names| names.join(" "));
     let archive = of(&["top/dog/1.png", "top/cat/1.png", "top/cat/x/2.png"]);
     assert_eq!(
         (archive.labels(), names(&archive)),
@@ -153,7 +153,7 @@ fn folders_that_are_numbers_are_sorted_as_numbers_and_others_as_torchvision_does
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("1.png"), png(1)).unwrap();
         }
-        let opened = Collection::open_folder(folder.path()).unwrap();
+        let opened = ImageArchive::open_folder(folder.path()).unwrap();
         (
             opened.class_names().unwrap().join(" "),
             opened.remarks().len(),
@@ -209,10 +209,10 @@ fn names_of_classes_go_through_a_packed_archive() {
         fs::create_dir_all(&class).unwrap();
         fs::write(class.join("1.png"), png(3)).unwrap();
     }
-    let pictures = Collection::open(&folder.path().join("in")).unwrap();
+    let pictures = ImageArchive::open(&folder.path().join("in")).unwrap();
     let archive = folder.path().join("out.ZIP");
     pack(&pictures, Packing::AsTheyAre, &archive, |_| ()).unwrap();
-    let packed = Collection::open(&archive).unwrap();
+    let packed = ImageArchive::open(&archive).unwrap();
     assert_eq!(packed.class_names(), pictures.class_names());
     assert_eq!(packed.labels(), [0, 1]);
 }
@@ -446,7 +446,7 @@ fn fingerprints(pictures: &[(&str, u8)]) -> Vec<String> {
         fs::write(path, png(*value)).unwrap();
     }
     let mut found = vec![
-        Collection::open_folder(folder.path())
+        ImageArchive::open_folder(folder.path())
             .unwrap()
             .fingerprint()
             .unwrap(),
@@ -465,7 +465,7 @@ fn fingerprints(pictures: &[(&str, u8)]) -> Vec<String> {
             .map(|(name, data)| (*name, &data[..]))
             .collect();
         write(&path, &members);
-        found.push(Collection::open(&path).unwrap().fingerprint().unwrap());
+        found.push(ImageArchive::open(&path).unwrap().fingerprint().unwrap());
     }
     found
 }

@@ -10,7 +10,7 @@ use common::{fixtures, picture, refusal};
 use meanflow_data::decode::Channels;
 use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
-use meanflow_data::{BadPictures, Collection, DataError, Picture, PictureSet, Source};
+use meanflow_data::{BadPictures, DataError, ImageArchive, ImageDataset, Picture, Source};
 use serde_json::Value;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -28,7 +28,7 @@ fn assert_same(one: &Picture, other: &Picture, name: &str) {
 fn a_folder_is_in_the_order_of_torchvision() {
     let text = fs::read_to_string(fixtures().join("folder.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
-    let folder = Collection::open_folder(&fixtures().join("folder")).unwrap();
+    let folder = ImageArchive::open_folder(&fixtures().join("folder")).unwrap();
     let names: Vec<_> = (0..folder.len()).map(|index| folder.name(index)).collect();
     assert_eq!(serde_json::json!(names), expected["names"]);
     assert_eq!(serde_json::json!(folder.labels()), expected["labels"]);
@@ -54,9 +54,9 @@ fn archives_hold_what_independent_tools_put_there() {
     let open = |name: &str| {
         let path = fixtures().join(name);
         if name.ends_with("zip") {
-            Collection::open_zip(&path).unwrap()
+            ImageArchive::open_zip(&path).unwrap()
         } else {
-            Collection::open_tar(&path).unwrap()
+            ImageArchive::open_tar(&path).unwrap()
         }
     };
     for name in ["stored.zip", "deflated.zip", "shard.tar"] {
@@ -82,10 +82,10 @@ fn a_folder_of_shards_is_read_in_the_order_of_names() {
     let folder = tempfile::tempdir().unwrap();
     let shard = fs::read(fixtures().join("shard.tar")).unwrap();
     fs::write(folder.path().join("b.tar"), &shard).unwrap();
-    assert_eq!(Collection::open_tar(folder.path()).unwrap().len(), 6);
+    assert_eq!(ImageArchive::open_tar(folder.path()).unwrap().len(), 6);
     // The same keys again.
     fs::write(folder.path().join("a.tar"), &shard).unwrap();
-    let error = refusal(Collection::open_tar(folder.path()), "b.tar").to_string();
+    let error = refusal(ImageArchive::open_tar(folder.path()), "b.tar").to_string();
     assert!(error.contains("key of a sample"), "{error}");
 }
 
@@ -93,12 +93,12 @@ fn a_folder_of_shards_is_read_in_the_order_of_names() {
 fn a_flat_folder_has_no_classes_and_a_mixed_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    refusal(Collection::open_folder(root), root.to_str().unwrap());
+    refusal(ImageArchive::open_folder(root), root.to_str().unwrap());
     let png = fs::read(fixtures().join("modes/rgb.png")).unwrap();
     for name in ["b.png", "a.PNG", "c.jpeg", "notes.txt", ".hidden.png"] {
         fs::write(root.join(name), &png).unwrap();
     }
-    let flat = Collection::open_folder(root).unwrap();
+    let flat = ImageArchive::open_folder(root).unwrap();
     let names: Vec<_> = (0..flat.len()).map(|index| flat.name(index)).collect();
     assert_eq!(names, ["a.PNG", "b.png", "c.jpeg"]);
     assert_eq!(
@@ -106,12 +106,12 @@ fn a_flat_folder_has_no_classes_and_a_mixed_one_is_refused() {
         (0, &[][..], 2)
     );
     fs::create_dir(root.join("class")).unwrap();
-    let error = refusal(Collection::open_folder(root), root.to_str().unwrap()).to_string();
+    let error = refusal(ImageArchive::open_folder(root), root.to_str().unwrap()).to_string();
     assert!(error.contains("a.PNG"), "{error}");
     for name in ["b.png", "a.PNG", "c.jpeg"] {
         fs::remove_file(root.join(name)).unwrap();
     }
-    refusal(Collection::open_folder(root), "class");
+    refusal(ImageArchive::open_folder(root), "class");
 }
 
 /// A folder of ten pictures in two classes, two of them damaged.
@@ -136,8 +136,8 @@ fn damaged() -> tempfile::TempDir {
 fn bad_pictures_are_an_error_or_replaced_by_the_next_and_listed() {
     let folder = damaged();
     let set = |bad| {
-        let collection = Collection::open_folder(folder.path()).unwrap();
-        PictureSet::new(collection, 2, Channels::Color, bad).unwrap()
+        let collection = ImageArchive::open_folder(folder.path()).unwrap();
+        ImageDataset::new(collection, 2, Channels::Color, bad).unwrap()
     };
     let strict = set(BadPictures::Refuse);
     assert_eq!((strict.shape(), strict.len()), (&[3, 2, 2][..], 10));
@@ -158,8 +158,8 @@ fn bad_pictures_are_an_error_or_replaced_by_the_next_and_listed() {
     // One is allowed, the second is an error.
     refusal(set(BadPictures::Skip(0.1)).draw(&all, 0, 0), "7.png");
     for share in [-0.1, 1.0, f64::NAN] {
-        let collection = Collection::open_folder(folder.path()).unwrap();
-        let set = PictureSet::new(collection, 2, Channels::Color, BadPictures::Skip(share));
+        let collection = ImageArchive::open_folder(folder.path()).unwrap();
+        let set = ImageDataset::new(collection, 2, Channels::Color, BadPictures::Skip(share));
         assert!(set.is_err());
     }
 }
@@ -175,11 +175,11 @@ fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-fn open_zip(bytes: &[u8]) -> Result<Collection, DataError> {
+fn open_zip(bytes: &[u8]) -> Result<ImageArchive, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.zip");
     fs::write(&path, bytes).unwrap();
-    Collection::open_zip(&path)
+    ImageArchive::open_zip(&path)
 }
 
 #[test]
@@ -205,11 +205,11 @@ fn names_that_lead_out_of_an_archive_are_refused() {
     open_zip(&zipped(&[("a..b/c.png", b"x")])).unwrap();
 }
 
-fn open_tar(bytes: &[u8]) -> Result<Collection, DataError> {
+fn open_tar(bytes: &[u8]) -> Result<ImageArchive, DataError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
     fs::write(&path, bytes).unwrap();
-    Collection::open_tar(&path)
+    ImageArchive::open_tar(&path)
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn bombs_are_refused_before_they_are_inflated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.zip");
     fs::write(&path, &lying).unwrap();
-    let collection = Collection::open_zip(&path).unwrap();
+    let collection = ImageArchive::open_zip(&path).unwrap();
     let error = refusal(collection.read(0), "a.png").to_string();
     assert!(error.contains("60000 bytes promised"), "{error}");
     // Two names for the same bytes.

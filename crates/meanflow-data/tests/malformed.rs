@@ -16,7 +16,7 @@ use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::decode::{self, Channels};
 use meanflow_data::latents::Latents;
 use meanflow_data::npz::Npz;
-use meanflow_data::{Collection, DataError, Source, idx};
+use meanflow_data::{DataError, ImageArchive, Source, idx};
 
 /// Longest that one file may take: most take well below a millisecond, but tests share their processors with others.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -155,7 +155,7 @@ fn fixture(name: &str) -> Vec<u8> {
 }
 
 /// Opens a collection and decodes all of it.
-fn whole(collection: &Collection) -> Result<(), DataError> {
+fn whole(collection: &ImageArchive) -> Result<(), DataError> {
     (0..collection.len()).try_for_each(|index| collection.decode(index, Channels::Color).map(drop))
 }
 
@@ -163,7 +163,7 @@ fn whole(collection: &Collection) -> Result<(), DataError> {
 fn damaged_zip_archives_are_refused_or_read_whole() {
     for name in ["stored.zip", "deflated.zip"] {
         refused_or_read(name, &fixture(name), 1, |path| {
-            whole(&Collection::open_zip(path)?)
+            whole(&ImageArchive::open_zip(path)?)
         });
     }
 }
@@ -172,7 +172,7 @@ fn damaged_zip_archives_are_refused_or_read_whole() {
 fn damaged_tar_archives_are_refused_or_read_whole() {
     // Four fifths of the archive are zeros at its end and between its members.
     refused_or_read("shard.tar", &fixture("shard.tar"), 2, |path| {
-        whole(&Collection::open_tar(path)?)
+        whole(&ImageArchive::open_tar(path)?)
     });
 }
 

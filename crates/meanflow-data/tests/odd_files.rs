@@ -10,7 +10,7 @@ use common::{png_chunk, refusal};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 use meanflow_data::decode::{self, Channels, Reading, View};
-use meanflow_data::{Collection, DataError, Picture};
+use meanflow_data::{DataError, ImageArchive, Picture};
 
 /// A picture that is its own only under the identity: 6 rows, 9 columns.
 fn picture() -> RgbImage {
@@ -116,7 +116,7 @@ fn other_formats_are_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.webp"), "x").unwrap();
     fs::write(folder.path().join("b.webp"), "x").unwrap();
-    let error = Collection::open_folder(folder.path())
+    let error = ImageArchive::open_folder(folder.path())
         .unwrap_err()
         .to_string();
     assert!(error.contains("2 × .webp"), "{error}");
@@ -198,12 +198,12 @@ fn pipes_and_devices_are_refused_at_once() {
     let pipe = folder.path().join("a.png");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
-    let error = refusal(Collection::open_folder(folder.path()), "a.png").to_string();
+    let error = refusal(ImageArchive::open_folder(folder.path()), "a.png").to_string();
     assert!(error.contains("a named pipe"), "{error}");
     let device = Path::new("/dev/zero");
     for error in [
-        Collection::open_zip(device).unwrap_err(),
-        Collection::open_tar(device).unwrap_err(),
+        ImageArchive::open_zip(device).unwrap_err(),
+        ImageArchive::open_tar(device).unwrap_err(),
         meanflow_data::npy::read(device, 1 << 30).unwrap_err(),
         meanflow_data::npz::Npz::open(&pipe, 1 << 30).unwrap_err(),
         meanflow_data::idx::read_pair(&pipe, &pipe).unwrap_err(),
@@ -225,12 +225,12 @@ fn links_stay_inside_of_a_folder_unless_they_may_leave() {
     }
     let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
     link(Path::new("a.png"), "b.png");
-    assert_eq!(Collection::open_folder(&root).unwrap().len(), 2);
+    assert_eq!(ImageArchive::open_folder(&root).unwrap().len(), 2);
     link(&outside.join("a.png"), "c.png");
-    let error = refusal(Collection::open_folder(&root), "c.png").to_string();
+    let error = refusal(ImageArchive::open_folder(&root), "c.png").to_string();
     assert!(error.contains("follow_links"), "{error}");
     assert_eq!(
-        Collection::open_folder_by(&root, Links::Follow)
+        ImageArchive::open_folder_by(&root, Links::Follow)
             .unwrap()
             .len(),
         3
@@ -240,5 +240,5 @@ fn links_stay_inside_of_a_folder_unless_they_may_leave() {
         fs::remove_file(root.join(name)).unwrap();
     }
     link(&outside, "class");
-    refusal(Collection::open_folder(&root), "class");
+    refusal(ImageArchive::open_folder(&root), "class");
 }

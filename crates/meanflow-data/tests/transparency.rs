@@ -9,7 +9,7 @@ use std::path::Path;
 use common::{png_chunk, refusal};
 use image::{DynamicImage, ImageBuffer, ImageFormat, LumaA, Rgba};
 use meanflow_data::decode::{self, Background, Channels, Reading, View};
-use meanflow_data::{Collection, DataError};
+use meanflow_data::{DataError, ImageArchive};
 use proptest::prelude::*;
 
 fn encoded(picture: &DynamicImage) -> Vec<u8> {
@@ -129,7 +129,7 @@ fn nothing_is_decided_in_silence() {
     write("a.png", [1, 2, 3, 255]);
     let plain = DynamicImage::new_rgb8(2, 2);
     fs::write(folder.path().join("b.png"), encoded(&plain)).unwrap();
-    let open = || Collection::open_folder(folder.path()).unwrap();
+    let open = || ImageArchive::open_folder(folder.path()).unwrap();
     // An alpha channel that is opaque everywhere hides nothing.
     assert_eq!(
         open().decode(0, Channels::Color).unwrap().pixels()[..3],

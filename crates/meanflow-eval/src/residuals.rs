@@ -3,8 +3,8 @@
 //! A network that is right fulfils M10 and M11 of docs/src/derivation.md between any two times. How far it is from that
 //! shows where in (r, t) it was not trained enough.
 
-use meanflow_torch::engine::Point;
-use meanflow_torch::{Condition, Engine, Model, Rows, Tensor};
+use meanflow_torch::engine::JvpInputs;
+use meanflow_torch::{Conditioning, JvpMethod, Model, Rows, Tensor};
 use serde::Serialize;
 use tch::{Kind, no_grad};
 
@@ -97,14 +97,14 @@ impl<'a> At<'a> {
     fn identity(&self, r: f64) -> Result<f64, EvalError> {
         let rows = self.z.size()[0];
         let time = |time: f64| Tensor::full([rows], time, (self.z.kind(), self.z.device()));
-        let point = Point {
+        let point = JvpInputs {
             z: self.z.shallow_clone(),
             r: time(r),
             t: time(self.t),
-            condition: Condition::of_labels(self.classes()),
+            condition: Conditioning::of_labels(self.classes()),
             velocity: self.v.shallow_clone(),
         };
-        let (u, dudt) = no_grad(|| Engine::Dual.evaluate(self.model, &point))?;
+        let (u, dudt) = no_grad(|| JvpMethod::Dual.evaluate(self.model, &point))?;
         let residual = u - &self.v + dudt * (self.t - r);
         Ok(norm(&residual) / norm(&self.v))
     }

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use common::normal;
 use meanflow_eval::golden::KINDS;
 use meanflow_torch::golden::{Report, Setting, check_among};
-use meanflow_torch::{Device, Engine, Kind, Tensor, TorchError, weights};
+use meanflow_torch::{Device, JvpMethod, Kind, Tensor, TorchError, weights};
 
 fn check(path: &Path) -> Result<Report, TorchError> {
     tch::set_num_threads(1);
     let setting = Setting {
         device: Device::Cpu,
         kind: Kind::Float,
-        engine: Engine::Dual,
+        engine: JvpMethod::Dual,
     };
     check_among(path, &setting, &KINDS)
 }

@@ -14,7 +14,7 @@ pub struct Batch {
     pub noise: Tensor,
     /// The class of every row, for a conditional model.
     pub labels: Option<Vec<i64>>,
-    /// `(r, t)` of every row, jump rows first.
+    /// `(r, t)` of every row, MeanFlow rows first.
     pub times: TimeDraw,
     /// Rows that are trained without their class.
     pub dropped: Vec<bool>,
@@ -31,7 +31,7 @@ impl Batch {
     }
 
     /// Cuts the batch into `count` microbatches: microbatch `m` has the rows `m`, `m + count`, `m + 2 count`, …. Each has its
-    /// jump rows first and as many of them as the others, give or take one. Microbatches without a row are left out.
+    /// MeanFlow rows first and as many of them as the others, give or take one. Microbatches without a row are left out.
     ///
     /// No operation mixes rows, so the gradient of the loss of the batch is the sum of those of the microbatches' losses,
     /// each times its share of the rows. A network with dropout drops other units in every microbatch.

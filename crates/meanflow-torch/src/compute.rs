@@ -8,7 +8,7 @@ use tch::{Kind, Tensor, with_grad};
 /// The kind of number of the matrix products inside a network.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum Dtype {
     /// That of the parameters.
     #[default]
     F32,
@@ -20,7 +20,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
+impl Dtype {
     /// The kind of a product of parameters of kind `master`.
     pub(crate) fn kind(self, master: Kind) -> Kind {
         match self {
@@ -34,10 +34,10 @@ impl Precision {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Compute {
     /// The kind of number of its matrix products.
-    pub precision: Precision,
+    pub dtype: Dtype,
     /// Whether blocks keep their inputs only and are computed again for their gradient: less memory, the same gradients,
     /// one more forward pass.
-    pub checkpoint_blocks: bool,
+    pub activation_checkpointing: bool,
 }
 
 /// A parameter of a matrix product in the kind of number of the product.
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn without_another_kind_there_is_no_copy() {
         let parameter = parameter();
-        let factor = Factor::new(parameter.shallow_clone(), Precision::F32.kind(Kind::Float));
+        let factor = Factor::new(parameter.shallow_clone(), Dtype::F32.kind(Kind::Float));
         assert_eq!(factor.value().data_ptr(), parameter.data_ptr());
     }
 }

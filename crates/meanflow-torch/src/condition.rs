@@ -6,7 +6,7 @@ use tch::{Tensor, no_grad};
 
 /// The class and the augmentation of every row, and whether units are dropped.
 #[derive(Debug, Default)]
-pub struct Condition {
+pub struct Conditioning {
     /// The class of every row, `[B]` (int64), for a network with classes.
     pub labels: Option<Tensor>,
     /// How the picture of every row was augmented, `[B, numbers]`; none: not at all.
@@ -15,7 +15,7 @@ pub struct Condition {
     pub dropout: Option<Dropout>,
 }
 
-impl Condition {
+impl Conditioning {
     /// Rows with these classes, nothing else.
     pub fn of_labels(labels: Option<Tensor>) -> Self {
         Self {

@@ -104,7 +104,7 @@ impl DataParallel {
                 let share = step.loss * (inputs.rows() as f64 / batch as f64);
                 share.backward();
                 sum.add(index, Gradients::take(model.parameters())?);
-                Ok((share.detach(), step.unweighted))
+                Ok((share.detach(), step.v_loss))
             });
         if losses.is_err() {
             // What a pass that failed has left must not be added to the next.

@@ -5,18 +5,18 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad, with_grad};
 
-use crate::condition::Condition;
+use crate::condition::Conditioning;
 use crate::{Dual, Model, TorchError, jvp, kernels};
 
 /// How `du/dt` is computed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Engine {
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum JvpMethod {
     /// [`Dual`]: beside the primal, in the one forward pass there is.
     #[default]
     Dual,
-    /// [`jvp`]: libtorch's forward mode, in a pass of its own over the jump rows.
-    Forward,
+    /// [`jvp`]: libtorch's forward mode, in a pass of its own over the MeanFlow rows.
+    ForwardAd,
     /// The derivative of a vector-Jacobian product: two backward passes.
     DoubleBackward,
     /// Central differences with this step in time: an approximation.
@@ -26,9 +26,9 @@ pub enum Engine {
     },
 }
 
-/// A point `(z, r, t)` of a batch with the condition of its rows, and the velocity along which the jump rows move.
+/// A point `(z, r, t)` of a batch with the condition of its rows, and the velocity along which the MeanFlow rows move.
 #[derive(Debug)]
-pub struct Point {
+pub struct JvpInputs {
     /// `[B, …]`.
     pub z: Tensor,
     /// `[B]`.
@@ -36,21 +36,21 @@ pub struct Point {
     /// `[B]`.
     pub t: Tensor,
     /// What the network is told besides.
-    pub condition: Condition,
+    pub condition: Conditioning,
     /// `dz/dt` of the first `k` rows, `[k, …]`.
     pub velocity: Tensor,
 }
 
-/// How `(z, r, t)` moves in the jump rows when the network is differentiated: along `(v, dr, dt)`.
+/// How `(z, r, t)` moves in the MeanFlow rows when the network is differentiated: along `(v, dr, dt)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Direction {
+pub struct Tangent {
     dr: f64,
     dt: f64,
 }
 
-impl Direction {
+impl Tangent {
     /// `(v, 0, 1)` (M12): along the path, towards later `t`, from a fixed `r`.
-    pub const PATH: Self = Self { dr: 0.0, dt: 1.0 };
+    pub const TRAJECTORY: Self = Self { dr: 0.0, dt: 1.0 };
 
     /// A direction whose derivative is not `du/dt`. Only an ablation needs it, to see training fail (Geng et al. 2025,
     /// Table 1b).
@@ -59,24 +59,28 @@ impl Direction {
     }
 }
 
-impl Engine {
+impl JvpMethod {
     /// `u [B, …]` on the tape and `du/dt [k, …]` off it.
     ///
     /// # Errors
     /// If the velocity does not fit the state, or libtorch refuses.
-    pub fn evaluate(self, model: &Model, point: &Point) -> Result<(Tensor, Tensor), TorchError> {
-        self.evaluate_along(Direction::PATH, model, point)
+    pub fn evaluate(
+        self,
+        model: &Model,
+        point: &JvpInputs,
+    ) -> Result<(Tensor, Tensor), TorchError> {
+        self.evaluate_along(Tangent::TRAJECTORY, model, point)
     }
 
-    /// As [`Engine::evaluate`], with the derivative along any direction in the place of `du/dt`.
+    /// As [`JvpMethod::evaluate`], with the derivative along any direction in the place of `du/dt`.
     ///
     /// # Errors
-    /// As [`Engine::evaluate`].
+    /// As [`JvpMethod::evaluate`].
     pub fn evaluate_along(
         self,
-        direction: Direction,
+        direction: Tangent,
         model: &Model,
-        point: &Point,
+        point: &JvpInputs,
     ) -> Result<(Tensor, Tensor), TorchError> {
         let k = point.velocity.size()[0];
         if self == Self::Dual || k == 0 {
@@ -95,7 +99,7 @@ impl Engine {
             primals[2].full_like(direction.dt),
         ];
         let dudt = match self {
-            Self::Forward => no_grad(|| {
+            Self::ForwardAd => no_grad(|| {
                 model.count_tangents(k);
                 jvp(|x| vec![function(x)], &primals, &tangents).map(|(_, mut dy)| dy.remove(0))
             })?,
@@ -114,9 +118,9 @@ impl Engine {
 }
 
 fn evaluate_dual(
-    direction: Direction,
+    direction: Tangent,
     model: &Model,
-    point: &Point,
+    point: &JvpInputs,
 ) -> Result<(Tensor, Tensor), TorchError> {
     let k = point.velocity.size()[0];
     if k == 0 {

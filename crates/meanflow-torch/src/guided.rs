@@ -50,7 +50,7 @@ impl<'a> Guided<'a> {
         );
     }
 
-    /// Takes `u(z,t,t|c)` of the flow rows from the main forward, whose rows they are.
+    /// Takes `u(z,t,t|c)` of the flow-matching rows from the main forward, whose rows they are.
     pub(crate) fn reuse(&mut self, u: &Tensor) {
         let index = self.inputs.reused();
         put(&mut self.class, index, &u.index_select(0, index));

@@ -7,7 +7,7 @@ use tch::kind::Element;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::tensor::combination;
-use crate::{Batch, Condition, Dropout, Model, Objective, TorchError, host};
+use crate::{Batch, Conditioning, Dropout, Model, Objective, TorchError, host};
 
 /// A batch with every number that the loss of an [`Objective`] takes from it: times, labels, the coefficients of
 /// (M1), (M2), (M13) and (M20), and which rows need a forward for their guidance.
@@ -22,7 +22,7 @@ pub struct StepInputs {
     dropout: Option<Dropout>,
     /// `r`, `t`, then `a`, `b` (M1), `a'` and `b'` (M2), `[B]` each.
     times: Packed<6>,
-    /// `1` and `−(t−r)` of the jump rows (M13), `[k]` each.
+    /// `1` and `−(t−r)` of the MeanFlow rows (M13), `[k]` each.
     target: Packed<2>,
     /// The labels as trained, `[B]`; none for a network without classes.
     labels: Option<Packed<1>>,
@@ -157,8 +157,8 @@ impl StepInputs {
     }
 
     /// What the network is conditioned on in training.
-    pub(crate) fn condition(&self) -> Condition {
-        Condition {
+    pub(crate) fn condition(&self) -> Conditioning {
+        Conditioning {
             labels: self.labels.as_ref().map(|x| x.parts[0].shallow_clone()),
             augment: self.augment.as_ref().map(Tensor::shallow_clone),
             dropout: self.dropout,
@@ -166,9 +166,9 @@ impl StepInputs {
     }
 
     /// The condition of the forwards of guidance, which drop no units.
-    pub(crate) fn guidance_condition(&self) -> Condition {
+    pub(crate) fn guidance_condition(&self) -> Conditioning {
         let GuidanceInputs { rows, .. } = &self.guidance;
-        Condition {
+        Conditioning {
             labels: self.labels.is_some().then(|| rows.parts[1].shallow_clone()),
             augment: self
                 .augment

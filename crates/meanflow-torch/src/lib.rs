@@ -51,11 +51,11 @@ mod work;
 mod workers;
 
 pub use batch::{Batch, in_batch_order};
-pub use compute::{Compute, Factor, Precision};
-pub use condition::{Condition, Dropout};
+pub use compute::{Compute, Dtype, Factor};
+pub use condition::{Conditioning, Dropout};
 pub use data_parallel::{Average, DataParallel, Differentiated};
 pub use dual::Dual;
-pub use engine::Engine;
+pub use engine::JvpMethod;
 pub use error::TorchError;
 pub use gradients::{Gradients, PairwiseSum};
 pub use inputs::StepInputs;
@@ -64,8 +64,8 @@ pub use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, reco
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use objective::{Objective, StepLoss};
 pub use optimizer::{Adam, AdamConfig};
-pub use parameters::{Init, Parameters, Scope};
-pub use passes::Passes;
+pub use parameters::{Initializer, Parameters, VarBuilder};
+pub use passes::ForwardCounts;
 pub use tch::{Device, Kind, Tensor};
 pub use tensor::Rows;
 pub use work::Work;

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::compute::Compute;
-use crate::condition::Condition;
+use crate::condition::Conditioning;
 use crate::networks::{Network, NetworkConfig};
 use crate::parameters::{Declaration, Parameters};
-use crate::passes::{Counter, Passes};
+use crate::passes::{Counter, ForwardCounts};
 use crate::tensor::per_row;
 use crate::weights::{self, Verify};
 use crate::{Dual, TorchError, Work, host};
@@ -281,7 +281,7 @@ impl Model {
         t: &[f64],
         labels: Option<&[i64]>,
     ) -> Tensor {
-        let condition = Condition::of_labels(self.label_tensor(labels, r.len()));
+        let condition = Conditioning::of_labels(self.label_tensor(labels, r.len()));
         let (r, t) = (per_row(r, z).into(), per_row(t, z).into());
         self.forward(&z.shallow_clone().into(), &r, &t, &condition)
             .into_parts()
@@ -294,7 +294,7 @@ impl Model {
     }
 
     /// The network over dual numbers; the condition has labels where the model has classes.
-    pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+    pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual {
         let u = self.network.forward(z, r, t, condition);
         self.passes.forward(&u);
         u
@@ -302,8 +302,8 @@ impl Model {
 
     /// The rows that have gone through the network until now.
     ///
-    /// Of [`Engine::DoubleBackward`](crate::Engine::DoubleBackward) only the first of the two backward passes is counted.
-    pub fn passes(&self) -> Passes {
+    /// Of [`JvpMethod::DoubleBackward`](crate::JvpMethod::DoubleBackward) only the first of the two backward passes is counted.
+    pub fn passes(&self) -> ForwardCounts {
         self.passes.total()
     }
 

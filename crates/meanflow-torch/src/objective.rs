@@ -12,14 +12,14 @@
 //! it with the predictions `u(z, t, t)` with and without the class. Where `r = t` the target is `ṽ` itself, so that
 //! only rows with `r < t` need the derivative. They come first in a batch.
 //!
-//! Shapes: `B` rows of a batch, the `k` rows with `r < t` (the jump rows) first.
+//! Shapes: `B` rows of a batch, the `k` rows with `r < t` (the MeanFlow rows) first.
 
 use meanflow_cfg::Guidance;
 use meanflow_core::schedule::Schedule;
 use meanflow_core::weighting::AdaptiveWeight;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::engine::{Direction, Engine, Point};
+use crate::engine::{JvpInputs, JvpMethod, Tangent};
 use crate::guided::Guided;
 use crate::inputs::StepInputs;
 use crate::tensor::{PerRow, squared_norms};
@@ -35,7 +35,7 @@ pub struct Objective {
     /// The guidance that is baked into the target.
     pub guidance: Guidance,
     /// The route to `du/dt`.
-    pub engine: Engine,
+    pub engine: JvpMethod,
 }
 
 /// The loss of a step.
@@ -44,7 +44,7 @@ pub struct StepLoss {
     /// The weighted loss, a scalar on the tape.
     pub loss: Tensor,
     /// `‖u − v_t‖²` summed over the dimensions of every row, `[B]`, off the tape: the curve to look at.
-    pub unweighted: Tensor,
+    pub v_loss: Tensor,
 }
 
 impl Objective {
@@ -56,7 +56,7 @@ impl Objective {
     /// If the parts of the batch differ in their number of rows.
     pub fn loss(&self, model: &Model, batch: &Batch) -> Result<StepLoss, TorchError> {
         self.loss_along(
-            Direction::PATH,
+            Tangent::TRAJECTORY,
             model,
             &StepInputs::new(self, model, batch)?,
         )
@@ -69,7 +69,7 @@ impl Objective {
     /// If libtorch refuses.
     pub fn loss_along(
         &self,
-        direction: Direction,
+        direction: Tangent,
         model: &Model,
         inputs: &StepInputs,
     ) -> Result<StepLoss, TorchError> {
@@ -78,7 +78,7 @@ impl Objective {
         // ṽ of the rows with r < t; the other rows take their predictions with the class from u below.
         let mut guided = no_grad(|| Guided::evaluate(model, inputs, &z, &v));
         let velocity = no_grad(|| guided.velocity(0..k));
-        let point = Point {
+        let point = JvpInputs {
             z,
             r: inputs.r().shallow_clone(),
             t: inputs.t().shallow_clone(),
@@ -117,10 +117,10 @@ impl Objective {
         let dims = u.numel() / u.size()[0] as usize;
         let loss = squared_norms(&(u - target)) * self.weight.reduction.factor(dims);
         let weight = no_grad(|| self.weight.weight(&PerRow(loss.detach())).0);
-        let unweighted = no_grad(|| squared_norms(&(u.detach() - v)));
+        let v_loss = no_grad(|| squared_norms(&(u.detach() - v)));
         StepLoss {
             loss: (loss * weight).mean(None::<Kind>),
-            unweighted,
+            v_loss,
         }
     }
 }

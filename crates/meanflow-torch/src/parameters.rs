@@ -6,7 +6,7 @@ use std::path::Path;
 use meanflow_core::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::compute::{Compute, Factor, Precision};
+use crate::compute::{Compute, Dtype, Factor};
 use crate::{TorchError, host};
 
 /// An ordered list of named tensors.
@@ -119,7 +119,7 @@ impl Parameters {
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug)]
-pub enum Init {
+pub enum Initializer {
     /// All zero.
     Zeros,
     /// All one.
@@ -214,8 +214,8 @@ impl<'a> Declaration<'a> {
     }
 
     /// The root of the names.
-    pub(crate) fn root<'b>(&'b mut self) -> Scope<'a, 'b> {
-        Scope {
+    pub(crate) fn root<'b>(&'b mut self) -> VarBuilder<'a, 'b> {
+        VarBuilder {
             declaration: self,
             prefix: String::new(),
             inner: false,
@@ -228,7 +228,7 @@ impl<'a> Declaration<'a> {
         }
     }
 
-    fn declare(&mut self, name: String, shape: &[i64], init: Init) -> Tensor {
+    fn declare(&mut self, name: String, shape: &[i64], init: Initializer) -> Tensor {
         let tensor = match &self.source {
             Source::Seed(seed) => {
                 let mut stream = Stream::new(*seed, Purpose::Init, self.entries.len() as u64);
@@ -250,24 +250,24 @@ impl<'a> Declaration<'a> {
 }
 
 /// A place in the tree of names.
-pub struct Scope<'a, 'b> {
+pub struct VarBuilder<'a, 'b> {
     declaration: &'b mut Declaration<'a>,
     prefix: String,
     inner: bool,
 }
 
-impl<'a> Scope<'a, '_> {
+impl<'a> VarBuilder<'a, '_> {
     /// The place `name` below this one.
-    pub fn sub(&mut self, name: impl std::fmt::Display) -> Scope<'a, '_> {
+    pub fn sub(&mut self, name: impl std::fmt::Display) -> VarBuilder<'a, '_> {
         let prefix = format!("{}{name}.", self.prefix);
-        Scope {
+        VarBuilder {
             declaration: self.declaration,
             prefix,
             inner: self.inner,
         }
     }
 
-    /// The same place, the products of which may be computed in another precision than that of the parameters: the inside
+    /// The same place, the products of which may be computed in another dtype than that of the parameters: the inside
     /// of a block.
     pub fn inner(self) -> Self {
         Self {
@@ -278,22 +278,22 @@ impl<'a> Scope<'a, '_> {
 
     /// Whether blocks are computed again for their gradient.
     pub fn checkpoints_blocks(&self) -> bool {
-        self.declaration.compute.checkpoint_blocks
+        self.declaration.compute.activation_checkpointing
     }
 
     /// Declares a parameter of a matrix product.
-    pub fn factor(&mut self, name: &str, shape: &[i64], init: Init) -> Factor {
-        let precision = if self.inner {
-            self.declaration.compute.precision
+    pub fn factor(&mut self, name: &str, shape: &[i64], init: Initializer) -> Factor {
+        let dtype = if self.inner {
+            self.declaration.compute.dtype
         } else {
-            Precision::F32
+            Dtype::F32
         };
-        let kind = precision.kind(self.declaration.kind);
+        let kind = dtype.kind(self.declaration.kind);
         Factor::new(self.parameter(name, shape, init), kind)
     }
 
     /// Declares a parameter.
-    pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Tensor {
+    pub fn parameter(&mut self, name: &str, shape: &[i64], init: Initializer) -> Tensor {
         self.declaration
             .declare(format!("{}{name}", self.prefix), shape, init)
     }
@@ -307,19 +307,19 @@ impl<'a> Scope<'a, '_> {
     }
 }
 
-fn draw(stream: &mut Stream, shape: &[i64], init: Init) -> Tensor {
+fn draw(stream: &mut Stream, shape: &[i64], init: Initializer) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;
     let mut values = vec![0.0_f32; count];
     match init {
-        Init::Zeros => {}
-        Init::Ones => values.fill(1.0),
-        Init::Normal(deviation) => {
+        Initializer::Zeros => {}
+        Initializer::Ones => values.fill(1.0),
+        Initializer::Normal(deviation) => {
             stream.fill_normal(&mut values);
             values
                 .iter_mut()
                 .for_each(|value| *value *= deviation as f32);
         }
-        Init::Xavier {
+        Initializer::Xavier {
             fan_in,
             fan_out,
             gain,

@@ -6,7 +6,7 @@ use crate::Dual;
 
 /// Rows that went through a network.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Passes {
+pub struct ForwardCounts {
     /// Rows of forward passes.
     pub forwards: u64,
     /// Those of them that had a tangent as well.
@@ -15,7 +15,7 @@ pub struct Passes {
     pub taped: u64,
 }
 
-impl Passes {
+impl ForwardCounts {
     /// What was done since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -57,8 +57,8 @@ impl Counter {
         self.tangents.fetch_add(rows, Ordering::Relaxed);
     }
 
-    pub(crate) fn total(&self) -> Passes {
-        Passes {
+    pub(crate) fn total(&self) -> ForwardCounts {
+        ForwardCounts {
             forwards: self.forwards.load(Ordering::Relaxed),
             tangents: self.tangents.load(Ordering::Relaxed),
             taped: self.taped.load(Ordering::Relaxed),

@@ -6,7 +6,7 @@
 use std::iter::Sum;
 use std::ops::{Add, Mul};
 
-use crate::Engine;
+use crate::JvpMethod;
 
 /// The cost of one forward of one row.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -70,12 +70,12 @@ impl Work {
     ///
     /// Attention is counted in its forward's two products: a dual forward takes the scores again and four more, libtorch's forward mode
     /// the forward and four more, two backward passes four more each.
-    pub fn derivative(&self, engine: Engine) -> f64 {
+    pub fn derivative(&self, engine: JvpMethod) -> f64 {
         match engine {
-            Engine::Dual => self.operations(1.0, 2.5),
-            Engine::Forward => self.operations(2.0, 3.0),
-            Engine::DoubleBackward => self.operations(3.0, 5.0),
-            Engine::FiniteDifference { .. } => self.operations(2.0, 2.0),
+            JvpMethod::Dual => self.operations(1.0, 2.5),
+            JvpMethod::ForwardAd => self.operations(2.0, 3.0),
+            JvpMethod::DoubleBackward => self.operations(3.0, 5.0),
+            JvpMethod::FiniteDifference { .. } => self.operations(2.0, 2.0),
         }
     }
 

@@ -3,22 +3,22 @@
 mod common;
 
 use common::{batch, dit, gradients, mlp, normal, objective};
-use meanflow_cfg::{Guidance, Window};
-use meanflow_torch::engine::Point;
+use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Compute, Condition, Device, Engine, Gradients, Kind, Model, Precision,
-    Tensor,
+    Adam, AdamConfig, Batch, Compute, Conditioning, Device, Dtype, Gradients, JvpMethod, Kind,
+    Model, Tensor,
 };
 
 const BF16: Compute = Compute {
-    precision: Precision::Bf16,
-    checkpoint_blocks: false,
+    dtype: Dtype::Bf16,
+    activation_checkpointing: false,
 };
 const CHECKPOINTED: Compute = Compute {
-    precision: Precision::F32,
-    checkpoint_blocks: true,
+    dtype: Dtype::F32,
+    activation_checkpointing: true,
 };
 
 fn unet() -> Model {
@@ -48,9 +48,9 @@ fn pairs(compute: Compute) -> [(&'static str, [Model; 2]); 3] {
 
 /// Loss, prediction errors of the rows and gradients.
 fn step(model: &Model, batch: &Batch) -> Vec<Tensor> {
-    let guidance = Guidance::new(1.0, 0.5, Window::ALL).unwrap();
+    let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap();
     let loss = objective(guidance).loss(model, batch).unwrap();
-    let mut all = vec![loss.loss.detach().unsqueeze(0), loss.unweighted];
+    let mut all = vec![loss.loss.detach().unsqueeze(0), loss.v_loss];
     all.extend(gradients(model, &loss.loss));
     all
 }
@@ -71,16 +71,16 @@ fn prediction(model: &Model, rows: i64) -> [Tensor; 2] {
     let mut shape = vec![rows];
     shape.extend(&model.config().shape);
     let classes = model.config().classes;
-    let point = Point {
+    let point = JvpInputs {
         z: normal(1, &shape),
         r: normal(2, &[rows]).sigmoid() * 0.5,
         t: normal(3, &[rows]).sigmoid() * 0.5 + 0.5,
-        condition: Condition::of_labels(Some(
+        condition: Conditioning::of_labels(Some(
             Tensor::arange(rows, (Kind::Int64, Device::Cpu)).remainder(classes),
         )),
         velocity: normal(4, &shape),
     };
-    let (u, dudt) = Engine::Dual.evaluate(model, &point).unwrap();
+    let (u, dudt) = JvpMethod::Dual.evaluate(model, &point).unwrap();
     [u.detach(), dudt]
 }
 
@@ -159,7 +159,7 @@ fn a_block_that_is_computed_again_has_the_same_gradients() {
 #[test]
 fn what_is_computed_again_may_be_in_bfloat16_and_in_parts() {
     let both = Compute {
-        checkpoint_blocks: true,
+        activation_checkpointing: true,
         ..BF16
     };
     let (plain, again) = (

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{models, normal, relative};
-use meanflow_torch::engine::{Direction, Engine, Point};
+use meanflow_torch::engine::{JvpInputs, JvpMethod, Tangent};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Condition, Dual, Model, Tensor};
+use meanflow_torch::{Conditioning, Dual, Model, Tensor};
 
 const EMBEDDINGS: [TimeEmbedding; 4] = [
     TimeEmbedding::TH,
@@ -15,7 +15,7 @@ const EMBEDDINGS: [TimeEmbedding; 4] = [
 ];
 
 /// A point of `rows` rows, `k` of them moving; times include 0, 1 and r = t.
-fn point(model: &Model, rows: i64, k: i64) -> Point {
+fn point(model: &Model, rows: i64, k: i64) -> JvpInputs {
     let mut shape = vec![rows];
     shape.extend(&model.config().shape);
     let z = normal(3, &shape);
@@ -29,12 +29,12 @@ fn point(model: &Model, rows: i64, k: i64) -> Point {
         .collect();
     let classes = model.config().classes;
     let labels: Vec<i64> = (0..rows).map(|row| row % (classes + 1)).collect();
-    Point {
+    JvpInputs {
         velocity: normal(4, &shape).narrow(0, 0, k),
         z,
         r: Tensor::from_slice(&r),
         t: Tensor::from_slice(&t),
-        condition: Condition::of_labels((classes > 0).then(|| Tensor::from_slice(&labels))),
+        condition: Conditioning::of_labels((classes > 0).then(|| Tensor::from_slice(&labels))),
     }
 }
 
@@ -44,16 +44,16 @@ fn routes_agree() {
         for model in models(embedding) {
             for (rows, k) in [(5, 5), (5, 2), (1, 1)] {
                 let point = point(&model, rows, k);
-                let (_, dual) = Engine::Dual.evaluate(&model, &point).unwrap();
+                let (_, dual) = JvpMethod::Dual.evaluate(&model, &point).unwrap();
                 assert!(
                     dual.abs().max().double_value(&[]) > 1e-3,
                     "a derivative to compare"
                 );
                 // Rounding of f64 through a few dozen operations; the difference quotient has 1e-5² and 1e-16/1e-5.
                 for (engine, tolerance) in [
-                    (Engine::Forward, 1e-10),
-                    (Engine::DoubleBackward, 1e-10),
-                    (Engine::FiniteDifference { step: 1e-5 }, 1e-7),
+                    (JvpMethod::ForwardAd, 1e-10),
+                    (JvpMethod::DoubleBackward, 1e-10),
+                    (JvpMethod::FiniteDifference { step: 1e-5 }, 1e-7),
                 ] {
                     let (_, other) = engine.evaluate(&model, &point).unwrap();
                     let error = relative(&other, &dual);
@@ -70,18 +70,22 @@ fn routes_agree() {
 
 #[test]
 fn derivative_is_linear_in_the_direction_along_every_route() {
-    let engines = [Engine::Dual, Engine::Forward, Engine::DoubleBackward];
+    let engines = [
+        JvpMethod::Dual,
+        JvpMethod::ForwardAd,
+        JvpMethod::DoubleBackward,
+    ];
     for model in models(TimeEmbedding::TRH) {
         let point = point(&model, 5, 3);
         for engine in engines {
             let along = |direction| engine.evaluate_along(direction, &model, &point).unwrap().1;
-            let (right, still) = (along(Direction::PATH), along(Direction::wrong(0.0, 0.0)));
+            let (right, still) = (along(Tangent::TRAJECTORY), along(Tangent::wrong(0.0, 0.0)));
             let (early, both) = (
-                along(Direction::wrong(1.0, 0.0)),
-                along(Direction::wrong(1.0, 1.0)),
+                along(Tangent::wrong(1.0, 0.0)),
+                along(Tangent::wrong(1.0, 1.0)),
             );
-            let (_, dual) = Engine::Dual
-                .evaluate_along(Direction::wrong(1.0, 1.0), &model, &point)
+            let (_, dual) = JvpMethod::Dual
+                .evaluate_along(Tangent::wrong(1.0, 1.0), &model, &point)
                 .unwrap();
             // Rounding of f64 through a few dozen operations, in three terms.
             assert!(relative(&both, &dual) < 1e-10, "{engine:?}");
@@ -103,12 +107,12 @@ fn derivative_is_linear_in_the_direction_along_every_route() {
 fn primal_of_a_dual_forward_is_the_plain_forward() {
     for model in models(TimeEmbedding::TH) {
         let moving = point(&model, 5, 3);
-        let still = Point {
+        let still = JvpInputs {
             velocity: moving.velocity.narrow(0, 0, 0),
             ..point(&model, 5, 3)
         };
-        let (dual, _) = Engine::Dual.evaluate(&model, &moving).unwrap();
-        let (plain, _) = Engine::Dual.evaluate(&model, &still).unwrap();
+        let (dual, _) = JvpMethod::Dual.evaluate(&model, &moving).unwrap();
+        let (plain, _) = JvpMethod::Dual.evaluate(&model, &still).unwrap();
         assert_eq!(dual, plain, "the same operations on the same numbers");
     }
 }
@@ -116,9 +120,13 @@ fn primal_of_a_dual_forward_is_the_plain_forward() {
 #[test]
 fn tangent_of_some_rows_is_that_part_of_the_tangent_of_all() {
     for model in models(TimeEmbedding::TRH) {
-        let (_, all) = Engine::Dual.evaluate(&model, &point(&model, 7, 7)).unwrap();
+        let (_, all) = JvpMethod::Dual
+            .evaluate(&model, &point(&model, 7, 7))
+            .unwrap();
         for k in [1, 3, 6] {
-            let (_, some) = Engine::Dual.evaluate(&model, &point(&model, 7, k)).unwrap();
+            let (_, some) = JvpMethod::Dual
+                .evaluate(&model, &point(&model, 7, k))
+                .unwrap();
             // Matrix products of other sizes may sum in another order.
             assert!(relative(&some, &all.narrow(0, 0, k)) < 1e-12);
         }
@@ -128,7 +136,9 @@ fn tangent_of_some_rows_is_that_part_of_the_tangent_of_all() {
 #[test]
 fn tangent_has_no_tape() {
     for model in models(TimeEmbedding::TH) {
-        let (u, dudt) = Engine::Dual.evaluate(&model, &point(&model, 4, 2)).unwrap();
+        let (u, dudt) = JvpMethod::Dual
+            .evaluate(&model, &point(&model, 4, 2))
+            .unwrap();
         assert!(u.requires_grad());
         assert!(!dudt.requires_grad());
     }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use meanflow_torch::golden::{Report, Setting, check};
-use meanflow_torch::{Device, Engine, Kind, Tensor, weights};
+use meanflow_torch::{Device, JvpMethod, Kind, Tensor, weights};
 
 /// A file of the repository. Every test starts here, so this is where libtorch is told that such tensors are too small to
 /// share out.
@@ -19,7 +19,7 @@ fn golden(name: &str) -> PathBuf {
         .join(format!("{name}.safetensors"))
 }
 
-fn run(name: &str, kind: Kind, engine: Engine) -> Report {
+fn run(name: &str, kind: Kind, engine: JvpMethod) -> Report {
     let setting = Setting {
         device: Device::Cpu,
         kind,
@@ -48,7 +48,11 @@ fn within(report: &Report, relative: f64) {
     }
 }
 
-const ENGINES: [Engine; 3] = [Engine::Dual, Engine::Forward, Engine::DoubleBackward];
+const ENGINES: [JvpMethod; 3] = [
+    JvpMethod::Dual,
+    JvpMethod::ForwardAd,
+    JvpMethod::DoubleBackward,
+];
 
 /// What the official f32 numbers themselves are off: 3e-7 to 7e-7 in the README of the goldens.
 const OFFICIAL_ROUNDING: f64 = 1e-6;
@@ -85,7 +89,7 @@ fn u_net() {
 
 #[test]
 fn difference_quotients_come_close() {
-    let engine = Engine::FiniteDifference { step: 1e-4 };
+    let engine = JvpMethod::FiniteDifference { step: 1e-4 };
     for name in ["dit_official_a", "step_official_a"] {
         run(name, Kind::Double, engine);
     }
@@ -94,14 +98,14 @@ fn difference_quotients_come_close() {
 #[test]
 fn samples() {
     for kind in [Kind::Float, Kind::Double] {
-        within(&run("sampling_a", kind, Engine::Dual), OFFICIAL_ROUNDING);
+        within(&run("sampling_a", kind, JvpMethod::Dual), OFFICIAL_ROUNDING);
     }
 }
 
 #[test]
 fn optimisers_and_averages() {
     for kind in [Kind::Float, Kind::Double] {
-        run("adamw_ema_a", kind, Engine::Dual);
+        run("adamw_ema_a", kind, JvpMethod::Dual);
     }
 }
 
@@ -116,7 +120,7 @@ fn altered(name: &str, from: &str, to: &str) -> Report {
     let setting = Setting {
         device: Device::Cpu,
         kind: Kind::Double,
-        engine: Engine::Dual,
+        engine: JvpMethod::Dual,
     };
     check(&path, &setting).unwrap()
 }
@@ -151,9 +155,13 @@ fn other_settings_are_not_the_official_numbers() {
 
 #[test]
 fn any_draws_are_computed_by_any_engine() {
-    let engines = [Engine::Dual, Engine::Forward, Engine::DoubleBackward];
+    let engines = [
+        JvpMethod::Dual,
+        JvpMethod::ForwardAd,
+        JvpMethod::DoubleBackward,
+    ];
     let of = weights::read(&golden("step_official_a")).unwrap();
-    // No jump row, only jump rows, all labels dropped, none dropped.
+    // No MeanFlow row, only MeanFlow rows, all labels dropped, none dropped.
     let (t, hits) = (
         of["draw/t"].shallow_clone(),
         of["draw/drop_mask"].shallow_clone(),
@@ -195,9 +203,12 @@ fn any_draws_are_computed_by_any_engine() {
 
 #[test]
 fn autoencoder() {
-    within(&run("vae_a", Kind::Float, Engine::Dual), OFFICIAL_ROUNDING);
+    within(
+        &run("vae_a", Kind::Float, JvpMethod::Dual),
+        OFFICIAL_ROUNDING,
+    );
     // The results are stored in f64, so this is rounding of f64 alone.
-    within(&run("vae_a", Kind::Double, Engine::Dual), 1e-13);
+    within(&run("vae_a", Kind::Double, JvpMethod::Dual), 1e-13);
 }
 
 #[test]
@@ -205,7 +216,7 @@ fn what_is_no_golden_says_why() {
     let setting = Setting {
         device: Device::Cpu,
         kind: Kind::Float,
-        engine: Engine::Dual,
+        engine: JvpMethod::Dual,
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");

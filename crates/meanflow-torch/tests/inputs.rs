@@ -3,9 +3,9 @@
 mod common;
 
 use common::{batch, dit, gradients, normal, objective};
-use meanflow_cfg::{Guidance, Window};
-use meanflow_core::{IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeLaw};
-use meanflow_torch::engine::Direction;
+use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_core::{MaskOrder, MeanFlowRatio, Purpose, Stream, TimeDistribution, TimeSampler};
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Batch, Model, Objective, StepInputs, Tensor, host};
 
@@ -13,7 +13,7 @@ use meanflow_torch::{Batch, Model, Objective, StepInputs, Tensor, host};
 const GUIDANCE: [(f64, f64); 4] = [(0.7, 0.6), (0.5, 0.5), (2.0, 0.0), (1.0, 0.0)];
 
 fn guided((omega, kappa): (f64, f64)) -> Objective {
-    objective(Guidance::new(omega, kappa, Window::ALL).unwrap())
+    objective(Guidance::new(omega, kappa, GuidanceInterval::ALL).unwrap())
 }
 
 /// Another batch with as many rows of every kind.
@@ -22,10 +22,10 @@ fn other(model: &Model, rows: usize, jumps: f64) -> Batch {
     let size = other.data.size();
     (other.data, other.noise) = (normal(11, &size), normal(12, &size));
     other.labels.as_mut().unwrap().rotate_left(1);
-    let law = IntervalLaw {
-        t: TimeLaw::Uniform,
+    let law = TimeSampler {
+        t: TimeDistribution::Uniform,
         r: None,
-        jump_rows: JumpRows::Count { share: jumps },
+        mean_flow_ratio: MeanFlowRatio::Count(jumps),
         order: MaskOrder::AfterOrdering,
     };
     other.times = law.draw(rows, &mut Stream::new(9, Purpose::Times, 9));
@@ -33,7 +33,7 @@ fn other(model: &Model, rows: usize, jumps: f64) -> Batch {
 }
 
 fn loss_of(objective: &Objective, model: &Model, inputs: &StepInputs) -> (Tensor, Vec<Tensor>) {
-    let loss = objective.loss_along(Direction::PATH, model, inputs);
+    let loss = objective.loss_along(Tangent::TRAJECTORY, model, inputs);
     let loss = loss.unwrap().loss;
     let gradients = gradients(model, &loss);
     (loss, gradients)
@@ -80,7 +80,7 @@ fn other_work_is_refused() {
     let objective = guided((1.0, 0.5));
     let inputs = |batch: &Batch| StepInputs::new(&objective, &model, batch).unwrap();
     let mut fixed = inputs(&batch(&model, 8, 0.5, &[1]));
-    // One more jump row; a dropped label more, fewer, and of a flow row; another number of rows.
+    // One more MeanFlow row; a dropped label more, fewer, and of a flow-matching row; another number of rows.
     for (rows, jumps, drop) in [
         (8, 0.625, &[1][..]),
         (8, 0.5, &[1, 2]),

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{batch, dit, gradients, mlp, normal, objective, relative};
-use meanflow_cfg::{Guidance, Window};
+use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_core::{AdaptiveWeight, Reduction};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Batch, Condition, Engine, Kind, Model, Objective, Tensor, jvp};
+use meanflow_torch::{Batch, Conditioning, JvpMethod, Kind, Model, Objective, Tensor, jvp};
 use tch::no_grad;
 
 /// Sums of f64 in another order.
@@ -29,7 +29,7 @@ fn dense_velocity(guidance: &Guidance, model: &Model, batch: &Batch, z: &Tensor)
     let (omega, kappa) = (guidance.omega(), guidance.kappa());
     let mixed = &v * omega + class * kappa + null * (1.0 - omega - kappa);
     let plain = |(t, dropped): (&f64, &bool)| {
-        *dropped || !guidance.window().contains(*t) || batch.labels.is_none()
+        *dropped || !guidance.interval().contains(*t) || batch.labels.is_none()
     };
     let off = t.iter().zip(&batch.dropped).map(plain);
     let off: Vec<f64> = off.map(|off| f64::from(u8::from(off))).collect();
@@ -50,7 +50,7 @@ fn dense_loss(objective: &Objective, model: &Model, batch: &Batch) -> Tensor {
         .zip(&batch.dropped)
         .map(|(c, dropped)| if *dropped { classes } else { *c })
         .collect();
-    let trained = Condition::of_labels((classes > 0).then(|| Tensor::from_slice(&trained)));
+    let trained = Conditioning::of_labels((classes > 0).then(|| Tensor::from_slice(&trained)));
     let network = |x: &[Tensor]| {
         let [z, r, t] = [&x[0], &x[1], &x[2]].map(|x| x.shallow_clone().into());
         vec![model.forward(&z, &r, &t, &trained).into_parts().0]
@@ -70,20 +70,20 @@ fn dense_loss(objective: &Objective, model: &Model, batch: &Batch) -> Tensor {
         .flatten(1, -1)
         .sum_dim_intlist(-1, false, None::<Kind>);
     let weight =
-        (loss.detach() + objective.weight.offset).pow_tensor_scalar(-objective.weight.power);
+        (loss.detach() + objective.weight.norm_eps).pow_tensor_scalar(-objective.weight.norm_p);
     (loss * weight).mean(None::<Kind>)
 }
 
 fn guidances() -> Vec<Guidance> {
-    let late = Window::new(0.3, 0.6).unwrap();
+    let late = GuidanceInterval::new(0.3, 0.6).unwrap();
     [
-        (1.0, 0.0, Window::ALL),
-        (2.0, 0.0, Window::ALL),
-        (1.0, 0.5, Window::ALL),
+        (1.0, 0.0, GuidanceInterval::ALL),
+        (2.0, 0.0, GuidanceInterval::ALL),
+        (1.0, 0.5, GuidanceInterval::ALL),
         (0.2, 0.92, late),
-        (0.5, 0.5, Window::ALL),
+        (0.5, 0.5, GuidanceInterval::ALL),
     ]
-    .map(|(omega, kappa, window)| Guidance::new(omega, kappa, window).unwrap())
+    .map(|(omega, kappa, interval)| Guidance::new(omega, kappa, interval).unwrap())
     .to_vec()
 }
 
@@ -136,19 +136,19 @@ fn every_engine_gives_the_same_loss() {
     let loss = |engine| {
         let objective = Objective {
             engine,
-            ..objective(Guidance::new(1.0, 0.5, Window::ALL).unwrap())
+            ..objective(Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap())
         };
         objective.loss(&model, &batch).unwrap().loss
     };
-    let dual = loss(Engine::Dual);
-    assert!(relative(&loss(Engine::Forward), &dual) < EXACT);
-    assert!(relative(&loss(Engine::DoubleBackward), &dual) < EXACT);
+    let dual = loss(JvpMethod::Dual);
+    assert!(relative(&loss(JvpMethod::ForwardAd), &dual) < EXACT);
+    assert!(relative(&loss(JvpMethod::DoubleBackward), &dual) < EXACT);
     // The difference quotient's own error, 1e-4² and 1e-16/1e-4.
-    assert!(relative(&loss(Engine::FiniteDifference { step: 1e-4 }), &dual) < 1e-6);
+    assert!(relative(&loss(JvpMethod::FiniteDifference { step: 1e-4 }), &dual) < 1e-6);
 }
 
 #[test]
-fn without_jump_rows_it_is_flow_matching() {
+fn without_mean_flow_rows_it_is_flow_matching() {
     let model = dit(TimeEmbedding::TH, 10);
     let batch = batch(&model, 6, 0.0, &[3]);
     let objective = objective(Guidance::NONE);
@@ -157,7 +157,7 @@ fn without_jump_rows_it_is_flow_matching() {
         objective.flow_matching_loss(&model, &batch).unwrap(),
     );
     assert!(relative(&one.loss, &other.loss) < EXACT);
-    assert!(relative(&one.unweighted, &other.unweighted) < EXACT);
+    assert!(relative(&one.v_loss, &other.v_loss) < EXACT);
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn weighted_loss_follows_its_formula() {
         (0.75, Reduction::Sum, 1.0),
     ] {
         let weight = AdaptiveWeight {
-            power,
-            offset: 0.01,
+            norm_p: power,
+            norm_eps: 0.01,
             reduction,
         };
         let step = Objective {
@@ -180,7 +180,7 @@ fn weighted_loss_follows_its_formula() {
         }
         .loss(&model, &batch)
         .unwrap();
-        let losses = Vec::<f64>::try_from(step.unweighted).unwrap();
+        let losses = Vec::<f64>::try_from(step.v_loss).unwrap();
         let by_hand: f64 = losses
             .iter()
             .map(|l| (l / dims) / (l / dims + 0.01).powf(power))

@@ -8,7 +8,7 @@ use meanflow_core::Schedule;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::{
-    Batch, Compute, Device, Engine, Kind, Model, ModelConfig, Objective, Tensor, memory,
+    Batch, Compute, Device, JvpMethod, Kind, Model, ModelConfig, Objective, Tensor, memory,
 };
 
 fn model() -> Model {
@@ -56,7 +56,7 @@ fn a_dual_step_needs_the_memory_of_a_plain_step() {
     });
     let dual = peak(&model, || objective.loss(&model, &batch).unwrap().loss);
     let forward = Objective {
-        engine: Engine::Forward,
+        engine: JvpMethod::ForwardAd,
         ..objective.clone()
     };
     let forward = peak(&model, || forward.loss(&model, &batch).unwrap().loss);
@@ -68,7 +68,7 @@ fn a_dual_step_needs_the_memory_of_a_plain_step() {
     );
     assert!(plain > 20e6, "a step worth measuring: {plain}");
     let model = model.computed(Compute {
-        checkpoint_blocks: true,
+        activation_checkpointing: true,
         ..Compute::default()
     });
     let again = peak(&model, || objective.loss(&model, &batch).unwrap().loss);

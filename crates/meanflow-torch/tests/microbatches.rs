@@ -3,14 +3,14 @@
 mod common;
 
 use common::{batch, dit, gradients, objective, relative};
-use meanflow_cfg::{Guidance, Window};
+use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Kind, Tensor};
 
 #[test]
 fn parts_add_up() {
     let model = dit(TimeEmbedding::TH, 10);
-    let objective = objective(Guidance::new(1.0, 0.5, Window::ALL).unwrap());
+    let objective = objective(Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap());
     for (rows, jumps, parts) in [
         (8, 0.25, 4),
         (7, 0.5, 3),

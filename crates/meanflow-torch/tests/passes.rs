@@ -3,12 +3,12 @@
 mod common;
 
 use common::{batch, dit, objective};
-use meanflow_cfg::{Guidance, Window};
+use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Engine, Passes};
+use meanflow_torch::{ForwardCounts, JvpMethod};
 
 /// The units of a MeanFlow step of 8 rows of which 2 jump, with these rows' labels dropped.
-fn units(guidance: Guidance, engine: Engine, drop: &[usize]) -> f64 {
+fn units(guidance: Guidance, engine: JvpMethod, drop: &[usize]) -> f64 {
     let model = dit(TimeEmbedding::TH, 10);
     let mut objective = objective(guidance);
     objective.engine = engine;
@@ -18,20 +18,20 @@ fn units(guidance: Guidance, engine: Engine, drop: &[usize]) -> f64 {
 }
 
 #[test]
-fn a_step_costs_three_units_and_the_jump_rows() {
-    assert_eq!(units(Guidance::NONE, Engine::Dual, &[]), 3.25);
-    // A pass of its own has the primal of the jump rows once more.
-    assert_eq!(units(Guidance::NONE, Engine::Forward, &[]), 3.5);
+fn a_step_costs_three_units_and_the_mean_flow_rows() {
+    assert_eq!(units(Guidance::NONE, JvpMethod::Dual, &[]), 3.25);
+    // A pass of its own has the primal of the MeanFlow rows once more.
+    assert_eq!(units(Guidance::NONE, JvpMethod::ForwardAd, &[]), 3.5);
 }
 
 #[test]
-fn guidance_costs_a_null_forward_and_a_class_forward_of_the_jump_rows() {
-    let kappa = Guidance::new(1.0, 0.5, Window::ALL).unwrap();
-    let null_only = Guidance::new(2.0, 0.0, Window::ALL).unwrap();
-    assert_eq!(units(kappa, Engine::Dual, &[]), 4.5);
-    assert_eq!(units(null_only, Engine::Dual, &[]), 4.25);
-    // A row without a class is not guided: a flow row spares its null forward.
-    assert_eq!(units(kappa, Engine::Dual, &[7]), 4.375);
+fn guidance_costs_a_null_forward_and_a_class_forward_of_the_mean_flow_rows() {
+    let kappa = Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap();
+    let null_only = Guidance::new(2.0, 0.0, GuidanceInterval::ALL).unwrap();
+    assert_eq!(units(kappa, JvpMethod::Dual, &[]), 4.5);
+    assert_eq!(units(null_only, JvpMethod::Dual, &[]), 4.25);
+    // A row without a class is not guided: a flow-matching row spares its null forward.
+    assert_eq!(units(kappa, JvpMethod::Dual, &[7]), 4.375);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn flow_matching_costs_three_units_and_a_sample_one() {
     let sampled = model.passes().since(trained);
     assert_eq!(
         sampled,
-        Passes {
+        ForwardCounts {
             forwards: 8,
             tangents: 0,
             taped: 0

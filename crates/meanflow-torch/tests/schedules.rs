@@ -4,13 +4,13 @@ use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::solver::HEUN;
 use meanflow_core::{
-    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{MlpConfig, NetworkConfig};
 use meanflow_torch::sampler::{Ode, Request, Solver, cosine_grid, sample_by, uniform_grid};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Device, Engine, Gradients, Kind, Model, ModelConfig, Objective,
+    Adam, AdamConfig, Batch, Device, Gradients, JvpMethod, Kind, Model, ModelConfig, Objective,
     Tensor, ema,
 };
 
@@ -90,12 +90,12 @@ fn trained(schedule: Schedule) -> Model {
     let objective = Objective {
         schedule,
         weight: AdaptiveWeight {
-            power: 0.5,
-            offset: 0.01,
+            norm_p: 0.5,
+            norm_eps: 0.01,
             reduction: Reduction::Sum,
         },
         guidance: Guidance::NONE,
-        engine: Engine::Dual,
+        engine: JvpMethod::Dual,
     };
     let settings = AdamConfig {
         beta1: 0.9,
@@ -132,10 +132,10 @@ fn points(step: u64) -> Batch {
         Tensor::from_slice(&values).reshape([ROWS as i64, 2])
     };
     let of = |part: fn((f64, f64)) -> f64| Tensor::from_slice(&DATA.map(part)).to_kind(Kind::Float);
-    let law = IntervalLaw {
-        t: TimeLaw::Uniform,
+    let law = TimeSampler {
+        t: TimeDistribution::Uniform,
         r: None,
-        jump_rows: JumpRows::Count { share: 0.5 },
+        mean_flow_ratio: MeanFlowRatio::Count(0.5),
         order: MaskOrder::AfterOrdering,
     };
     Batch {

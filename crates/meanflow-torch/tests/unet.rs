@@ -3,18 +3,18 @@
 mod common;
 
 use common::{agrees, batch, gradients, normal, objective, random_model, relative};
-use meanflow_cfg::{Guidance, Window};
-use meanflow_torch::engine::{Engine, Point};
+use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
-use meanflow_torch::{Batch, Condition, Device, Dropout, Dual, Kind, Model, Objective, Tensor};
+use meanflow_torch::{Batch, Conditioning, Device, Dropout, Dual, Kind, Model, Objective, Tensor};
 use proptest::prelude::*;
 
-const ENGINES: [Engine; 4] = [
-    Engine::Dual,
-    Engine::Forward,
-    Engine::DoubleBackward,
-    Engine::FiniteDifference { step: 1e-4 },
+const ENGINES: [JvpMethod; 4] = [
+    JvpMethod::Dual,
+    JvpMethod::ForwardAd,
+    JvpMethod::DoubleBackward,
+    JvpMethod::FiniteDifference { step: 1e-4 },
 ];
 
 fn config(dropout: f64) -> UnetConfig {
@@ -54,7 +54,7 @@ fn unets() -> Vec<Model> {
 }
 
 /// A point of `rows` rows, `k` of them moving, told everything that the network takes.
-fn point(model: &Model, rows: i64, k: i64, dropout: Option<u64>) -> Point {
+fn point(model: &Model, rows: i64, k: i64, dropout: Option<u64>) -> JvpInputs {
     let shape = [rows, 2, 8, 8];
     let t: Vec<f64> = (0..rows).map(|row| 1.0 - row as f64 / 7.0).collect();
     let r: Vec<f64> = t.iter().map(|t| t * 0.4).collect();
@@ -63,11 +63,11 @@ fn point(model: &Model, rows: i64, k: i64, dropout: Option<u64>) -> Point {
     };
     let classes = model.config().classes;
     let labels: Vec<i64> = (0..rows).map(|row| row % (classes + 1)).collect();
-    Point {
+    JvpInputs {
         z: normal(1, &shape),
         r: Tensor::from_slice(&r),
         t: Tensor::from_slice(&t),
-        condition: Condition {
+        condition: Conditioning {
             labels: (classes > 0).then(|| Tensor::from_slice(&labels)),
             augment: (config.augment > 0).then(|| normal(3, &[rows, config.augment])),
             dropout: dropout.map(|seed| Dropout { seed, rows }),
@@ -81,14 +81,14 @@ fn routes_agree() {
     for model in unets() {
         for (rows, k, dropout) in [(4, 4, None), (4, 2, Some(1)), (3, 1, Some(2)), (1, 1, None)] {
             let point = point(&model, rows, k, dropout);
-            let (u, dual) = Engine::Dual.evaluate(&model, &point).unwrap();
+            let (u, dual) = JvpMethod::Dual.evaluate(&model, &point).unwrap();
             let size = dual.abs().max().double_value(&[]);
             assert!(size > 1e-2, "a derivative to compare: {size}");
             // Rounding of f64 through a hundred operations; the difference quotient has 1e-5² and 1e-16/1e-5.
             for (engine, tolerance) in [
-                (Engine::Forward, 1e-10),
-                (Engine::DoubleBackward, 1e-10),
-                (Engine::FiniteDifference { step: 1e-5 }, 1e-7),
+                (JvpMethod::ForwardAd, 1e-10),
+                (JvpMethod::DoubleBackward, 1e-10),
+                (JvpMethod::FiniteDifference { step: 1e-5 }, 1e-7),
             ] {
                 let (same, other) = engine.evaluate(&model, &point).unwrap();
                 assert_eq!(same, u, "the same operations on the same numbers");
@@ -111,9 +111,9 @@ proptest! {
         let (channels, side) = (4 * groups, 2 * side);
         let x = [vec![rows, channels, side, side]];
         let (weight, bias) = (normal(50, &[3, channels, 3, 3]), normal(51, &[3]));
-        agrees(&x, k, |x| x[0].convolve(&weight, &bias, 1));
-        agrees(&x, k, |x| x[0].convolve_halving(&weight, &bias));
-        agrees(&x, k, |x| x[0].repeat_pixels());
+        agrees(&x, k, |x| x[0].conv2d(&weight, &bias, 1));
+        agrees(&x, k, |x| x[0].conv2d_stride2(&weight, &bias));
+        agrees(&x, k, |x| x[0].upsample_nearest());
         let (scale, shift) = (normal(52, &[channels]), normal(53, &[channels]));
         agrees(&x, k, |x| x[0].group_norm(groups, &scale, &shift, 1e-6));
         let filter = normal(54, &[channels, 1, 2 * inner, 2 * inner]);
@@ -122,9 +122,9 @@ proptest! {
         }
         agrees(&x, k, |x| x[0].double(&filter));
         let mask = normal(55, &x[0]);
-        agrees(&x, k, |x| x[0].times_constant(&mask));
+        agrees(&x, k, |x| x[0].mul_const(&mask));
         let two = [x[0].clone(), vec![rows, channels]];
-        agrees(&two, k, |x| x[0].add_to_channels(&x[1]));
+        agrees(&two, k, |x| x[0].add_channel_bias(&x[1]));
     }
 
     #[test]
@@ -147,7 +147,7 @@ fn a_shift_moves_a_still_picture() {
     let speed = normal(3, &[2, 4]);
     let still = Dual::from(x);
     let moving = Dual::new(shift, speed.shallow_clone()).unwrap();
-    let tangent = still.add_to_channels(&moving).into_parts().1.unwrap();
+    let tangent = still.add_channel_bias(&moving).into_parts().1.unwrap();
     assert_eq!(tangent.size(), [2, 4, 2, 2]);
     assert_eq!(tangent.select(-1, 1).select(-1, 0), speed);
 }
@@ -156,7 +156,7 @@ fn a_shift_moves_a_still_picture() {
 fn dropout_is_off_unless_asked_for_and_fixed_by_its_seed() {
     let model = unet(config(0.5), 0);
     let run = |dropout| {
-        Engine::Dual
+        JvpMethod::Dual
             .evaluate(&model, &point(&model, 4, 2, dropout))
             .unwrap()
             .0
@@ -167,7 +167,7 @@ fn dropout_is_off_unless_asked_for_and_fixed_by_its_seed() {
     assert_ne!(run(Some(1)), run(None));
     let none = unet(config(0.0), 0);
     let run = |dropout| {
-        Engine::Dual
+        JvpMethod::Dual
             .evaluate(&none, &point(&none, 4, 2, dropout))
             .unwrap()
             .0
@@ -177,7 +177,7 @@ fn dropout_is_off_unless_asked_for_and_fixed_by_its_seed() {
 
 fn forward_alone(model: &Model, rows: i64, dropout: Option<u64>) -> Tensor {
     tch::no_grad(|| {
-        Engine::Dual
+        JvpMethod::Dual
             .evaluate(model, &point(model, rows, 0, dropout))
             .unwrap()
             .0
@@ -197,7 +197,7 @@ fn every_engine_gives_the_same_step_with_dropout() {
     let model = unet(config(0.2), 4);
     let batch = with_augment(&model, 6, &[2], Some(5));
     let run = |engine| {
-        let guidance = Guidance::new(1.0, 0.5, Window::ALL).unwrap();
+        let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap();
         let objective = Objective {
             engine,
             ..objective(guidance)
@@ -207,8 +207,8 @@ fn every_engine_gives_the_same_step_with_dropout() {
         let flat: Vec<Tensor> = gradients.iter().map(|part| part.flatten(0, -1)).collect();
         (loss, Tensor::cat(&flat, 0))
     };
-    let (loss, gradient) = run(Engine::Dual);
-    for engine in [Engine::Forward, Engine::DoubleBackward] {
+    let (loss, gradient) = run(JvpMethod::Dual);
+    for engine in [JvpMethod::ForwardAd, JvpMethod::DoubleBackward] {
         let (other, along) = run(engine);
         assert!(relative(&other, &loss) < 1e-10, "{engine:?}");
         assert!(relative(&along, &gradient) < 1e-10, "{engine:?}");
@@ -216,7 +216,7 @@ fn every_engine_gives_the_same_step_with_dropout() {
 }
 
 #[test]
-fn a_step_without_jump_rows_needs_no_engine() {
+fn a_step_without_mean_flow_rows_needs_no_engine() {
     let model = unet(config(0.0), 0);
     let flow = Batch {
         augment: Some(normal(9, &[3, 3])),
@@ -239,7 +239,7 @@ fn a_step_without_jump_rows_needs_no_engine() {
 #[test]
 fn guidance_sees_no_dropped_units() {
     let model = unet(config(0.5), 4);
-    let objective = objective(Guidance::new(1.0, 0.5, Window::ALL).unwrap());
+    let objective = objective(Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap());
     // All rows flow: the target is the guided velocity, in which a reused main forward would show its dropped units.
     let flow = Batch {
         dropout: Some(3),
@@ -251,7 +251,7 @@ fn guidance_sees_no_dropped_units() {
     let column = Tensor::from_slice(&t).reshape([4, 1, 1, 1]);
     let z: Tensor = &flow.data * (1.0 - &column) + &flow.noise * &column;
     let forward = |labels: &[i64], dropout: Option<Dropout>| {
-        let condition = Condition {
+        let condition = Conditioning {
             labels: Some(Tensor::from_slice(labels)),
             augment: Some(normal(9, &[4, 3])),
             dropout,

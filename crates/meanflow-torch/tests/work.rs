@@ -3,7 +3,7 @@
 use meanflow_core::Schedule;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{Engine, ModelConfig, Work};
+use meanflow_torch::{JvpMethod, ModelConfig, Work};
 
 fn work(network: NetworkConfig, shape: &[i64], classes: i64) -> Work {
     let config = ModelConfig {
@@ -111,7 +111,7 @@ fn a_perceptron_costs_the_sum_of_its_matrices() {
     let matrices = 18 * 10 + (256 * 10 + 10 * 10) + 3 * 3 * 100 + 10 * 2;
     assert_eq!((work.maps, work.attention), (matrices, 0));
     assert_eq!(work.forward(), 2.0 * matrices as f64);
-    assert_eq!(work.derivative(Engine::Dual), work.forward());
+    assert_eq!(work.derivative(JvpMethod::Dual), work.forward());
 }
 
 const DIGITS: [f64; 2] = [15_187_968.0, 30_265_344.0];

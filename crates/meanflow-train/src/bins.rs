@@ -1,4 +1,4 @@
-//! Where in (r, t) the network errs: the unweighted loss by quarters of both times.
+//! Where in (r, t) the network errs: `v_loss` by quarters of both times.
 
 use meanflow_core::times::TimeDraw;
 use serde::{Deserialize, Serialize};

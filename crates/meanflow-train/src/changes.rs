@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use crate::config::{RateConfig, TrainConfig};
+use crate::config::{LrConfig, TrainConfig};
 
 /// Keys that decide when something is written or drawn or waited for, how fast, or how memory is saved, and nothing about
 /// the weights.
 const HARMLESS: [&str; 10] = [
     "checkpoints",
     "compute.async_metrics",
-    "compute.checkpoint_blocks",
+    "compute.activation_checkpointing",
     "training.checkpoint_every",
     "training.sample_every",
     "training.log_every",
-    "training.workers",
-    "samples",
+    "training.num_workers",
+    "sampling",
     // Where the data lie, not what they are: a run knows them by their hash.
     "data.path",
     "data.follow_links",
@@ -43,7 +43,7 @@ pub(crate) struct Difference {
 pub(crate) fn differing(before: &str, now: &TrainConfig) -> Vec<Difference> {
     let before = flat(&before.parse().unwrap_or_default());
     let present = flat(&now.to_table());
-    let constant = matches!(now.rate, RateConfig::Constant { .. });
+    let constant = matches!(now.lr, LrConfig::Constant { .. });
     let matters = |key: &str| {
         let harmless = HARMLESS
             .iter()

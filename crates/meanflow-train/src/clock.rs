@@ -64,11 +64,11 @@ impl Clock {
         Record {
             step: report.step,
             loss: report.loss,
-            unweighted: report.v_loss,
-            unweighted_by_t_r: report.v_loss_by_tr,
-            rate: report.lr,
-            gradient_norm: report.grad_norm,
-            images_per_second: speed,
+            v_loss: report.v_loss,
+            v_loss_by_tr: report.v_loss_by_tr,
+            lr: report.lr,
+            grad_norm: report.grad_norm,
+            samples_per_second: speed,
             seconds: self.seconds(),
             wait_share: self.share(waited),
         }

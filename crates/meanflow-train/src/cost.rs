@@ -12,7 +12,7 @@ use crate::config::TrainConfig;
 pub struct Cost {
     /// Operations of one forward of one sample.
     pub forward: f64,
-    /// Operations of a step a sample of its batch: forward and backward pass, `du/dt` in the jump rows, forwards of guidance.
+    /// Operations of a step a sample of its batch: forward and backward pass, `du/dt` in the MeanFlow rows, forwards of guidance.
     pub training: f64,
     /// Memory of training.
     pub memory: Memory,
@@ -68,12 +68,12 @@ impl TrainConfig {
         let weights = NUMBER * model.parameter_count()? as u64;
         let microbatch = self
             .training
-            .batch
+            .batch_size
             .get()
             .div_ceil(self.training.microbatches.get() as usize);
         let guidance = rows.guidance * work.forward();
-        let again = f64::from(u8::from(self.compute.checkpoint_blocks)) * work.forward();
-        let derivative = rows.jumps * work.derivative(self.training.engine);
+        let again = f64::from(u8::from(self.compute.activation_checkpointing)) * work.forward();
+        let derivative = rows.jumps * work.derivative(self.training.jvp);
         Ok(Cost {
             forward: work.forward(),
             training: work.forward() + work.backward() + derivative + guidance + again,
@@ -89,7 +89,7 @@ impl TrainConfig {
 
     /// The rows of the first batches.
     fn rows(&self) -> Rows {
-        let batch = self.training.batch.get();
+        let batch = self.training.batch_size.get();
         let guidance = self.guidance.unwrap_or(Guidance::NONE);
         let batches = (ROWS / batch as u64).clamp(1, BATCHES);
         let mut counted = [0, 0];

@@ -12,8 +12,8 @@ use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::latents::Latents;
 use meanflow_data::renumber::{Renumbered, empty_classes};
 use meanflow_data::{
-    BadPictures, Collection, DataError, Dataset, EpochOrder, Examples, Links, PictureSet, Prefetch,
-    Source, digits, idx, toy,
+    BadPictures, DataError, Dataset, EpochOrder, Examples, ImageArchive, ImageDataset, Links,
+    Prefetch, Source, digits, idx, toy,
 };
 use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
 
@@ -57,7 +57,7 @@ impl DataConfig {
     }
 
     /// The encoded pictures that the recipe names, looked at as it says; none for data of another kind.
-    pub fn collection(&self) -> Option<Result<Collection, DataError>> {
+    pub fn collection(&self) -> Option<Result<ImageArchive, DataError>> {
         let (config, opened) = match self {
             Self::Folder(config) => {
                 let links = if config.follow_links {
@@ -65,10 +65,10 @@ impl DataConfig {
                 } else {
                     Links::Inside
                 };
-                (config, Collection::open_folder_by(&config.path, links))
+                (config, ImageArchive::open_folder_by(&config.path, links))
             }
-            Self::Zip(config) => (config, Collection::open_zip(&config.path)),
-            Self::Tar(config) => (config, Collection::open_tar(&config.path)),
+            Self::Zip(config) => (config, ImageArchive::open_zip(&config.path)),
+            Self::Tar(config) => (config, ImageArchive::open_tar(&config.path)),
             _ => return None,
         };
         Some(opened.map(|pictures| pictures.viewed(config.view())))
@@ -172,7 +172,7 @@ impl Expected {
 
 impl PicturesConfig {
     /// The pictures as the recipe wants them, if they have the classes that it wants.
-    fn set(&self, pictures: Collection) -> Result<Augmented, DataError> {
+    fn set(&self, pictures: ImageArchive) -> Result<Augmented, DataError> {
         if self.conditional && pictures.classes() == 0 {
             return Err(DataError::Shape {
                 what: "classes of the pictures",
@@ -192,7 +192,7 @@ impl PicturesConfig {
         let bad = self
             .skip_damaged
             .map_or(BadPictures::Refuse, |share| BadPictures::Skip(share.get()));
-        let set = PictureSet::new(pictures, self.size.get(), self.channels.get(), bad)?;
+        let set = ImageDataset::new(pictures, self.size.get(), self.channels.get(), bad)?;
         Augmented::new(set, self.flip, self.augment_probability.map(Share::get))
     }
 }
@@ -280,9 +280,9 @@ impl TrainConfig {
 impl TrainConfig {
     /// Which rows of a step's batch, whose first `jumps` rows have `r < t`, are trained without their label.
     pub(crate) fn dropped(&self, jumps: usize, step: u64) -> Vec<bool> {
-        let rows = self.training.batch.get();
+        let rows = self.training.batch_size.get();
         let mut stream = Stream::new(self.seed, Purpose::Labels, step);
-        let drop = self.label_drop.as_ref();
+        let drop = self.class_dropout.as_ref();
         drop.map_or_else(
             || vec![false; rows],
             |drop| drop.draw(rows, jumps, &mut stream),
@@ -304,7 +304,7 @@ fn drafting(
 ) -> impl Fn(u64) -> Result<Draft, DataError> + Send + Sync + use<> {
     let len = NonZeroUsize::new(data.len()).expect("a data set is never empty");
     let seed = config.seed;
-    let order = Mutex::new(EpochOrder::new(len, config.training.batch, seed));
+    let order = Mutex::new(EpochOrder::new(len, config.training.batch_size, seed));
     move |step| {
         let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
         let indices = order.batch_at(step);
@@ -342,7 +342,7 @@ impl Batches {
         let data: Arc<dyn Source> = data.into();
         let workers = config
             .training
-            .workers
+            .num_workers
             .unwrap_or_else(|| default_workers(device));
         let ahead = workers.saturating_add(1);
         Self {
@@ -358,7 +358,7 @@ impl Batches {
     /// # Errors
     /// When the samples cannot be read.
     pub(crate) fn at(&mut self, config: &TrainConfig, step: u64) -> Result<Batch, TrainError> {
-        let rows = config.training.batch.get();
+        let rows = config.training.batch_size.get();
         let stream = |purpose| Stream::new(config.seed, purpose, step);
         let Draft { examples, noise } = self.drafts.take(step)?;
         let times = config.times.draw(rows, &mut stream(Purpose::Times));

@@ -111,7 +111,7 @@ const MUCH: f64 = 0.05;
 /// that would without their warm-up.
 pub fn ema_notes(config: &TrainConfig) -> Vec<String> {
     let (steps, every) = (config.training.steps.get(), config.ema.every.get());
-    let batch = config.training.batch.get();
+    let batch = config.training.batch_size.get();
     let note = |schedule: EmaSchedule| {
         let held = schedule.start_share(steps, every, batch);
         let plain = schedule.without_warmup().start_share(steps, every, batch);

@@ -1,6 +1,6 @@
 //! Steps that are the same work on the same memory every time, which a CUDA device captures and replays.
 
-use meanflow_torch::engine::Direction;
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::{CudaGraph, Device, StepInputs, TorchError};
 
 use crate::step_metrics::DeviceMetrics;
@@ -44,7 +44,7 @@ impl GraphedStep {
         let microbatches = fill(&mut self.inputs, microbatches)?;
         let metrics = self
             .step
-            .run(|| state.step(Direction::PATH, microbatches, false))?;
+            .run(|| state.step(Tangent::TRAJECTORY, microbatches, false))?;
         if emas_are_due {
             self.emas.run(|| state.update_emas(metrics))?;
         }

@@ -20,16 +20,16 @@ pub struct Record {
     /// The weighted loss that is minimised; close to 1 at weight power 1, whatever the network does.
     pub loss: f64,
     /// Mean of `‖u − v_t‖²` over the batch, summed over the dimensions of a sample: the curve to look at.
-    pub unweighted: f64,
+    pub v_loss: f64,
     /// The same by quarters of t and r.
     #[serde(default)]
-    pub unweighted_by_t_r: Bins,
+    pub v_loss_by_tr: Bins,
     /// The learning rate of the step.
-    pub rate: f64,
+    pub lr: f64,
     /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
+    pub grad_norm: f64,
     /// Samples a second since the line before.
-    pub images_per_second: f64,
+    pub samples_per_second: f64,
     /// Seconds of training until here, pauses left out.
     pub seconds: f64,
     /// The share of the time since the run began, or was gone on with, that steps waited for their samples.
@@ -265,7 +265,7 @@ pub fn chart(title: &str, records: &[Record]) -> LineChart {
         y_label: "loss".to_owned(),
         y_scale: Scale::Logarithmic,
         series: vec![
-            series("unweighted ‖u − v‖²", |r| r.unweighted),
+            series("v_loss, ‖u − v‖²", |r| r.v_loss),
             series("weighted loss", |r| r.loss),
         ],
     }
@@ -279,11 +279,11 @@ mod tests {
         Record {
             step,
             loss: 0.1,
-            unweighted: 2.0,
-            unweighted_by_t_r: Bins::default(),
-            rate: 1e-3,
-            gradient_norm: 1.0,
-            images_per_second: 9.0,
+            v_loss: 2.0,
+            v_loss_by_tr: Bins::default(),
+            lr: 1e-3,
+            grad_norm: 1.0,
+            samples_per_second: 9.0,
             seconds: 0.3,
             wait_share: 0.25,
         }

@@ -151,7 +151,7 @@ impl Run {
             let path = &folder.metrics();
             observer.notice(Event::MetricsLost { path, what: &what });
         }
-        let clock = Clock::new(seconds, config.training.batch.get());
+        let clock = Clock::new(seconds, config.training.batch_size.get());
         let run = Self {
             config,
             folder,
@@ -356,7 +356,7 @@ impl Run {
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let path = self.folder.samples(self.trainer.steps_done());
         create_folder(path.parent().unwrap_or(self.folder.root()))?;
-        comparison(&self.trainer.samples()?, self.config.samples.columns.get())?
+        comparison(&self.trainer.samples()?, self.config.sampling.grid[1].get())?
             .write_png(&path)?;
         observer.notice(Event::Drawn(&path));
         Ok(())
@@ -537,7 +537,7 @@ fn accepted_changes(
 fn rate_jump(config: &TrainConfig, state: &State) -> Option<String> {
     let origin = Path::new("the recipe of the checkpoint");
     let before = TrainConfig::parse(origin, &state.recipe, &[]).ok()?;
-    let rate = |config: &TrainConfig| config.rate.at(state.step, config.training.steps.get());
+    let rate = |config: &TrainConfig| config.lr.at(state.step, config.training.steps.get());
     let (before, now) = (rate(&before), rate(config));
     (before != now).then(|| {
         format!("  the learning rate of the next step: would have been {before:e}, is {now:e}")

@@ -1,7 +1,7 @@
 //! What a step changes: the model, its averages and the optimiser. Everything here happens on the device.
 
 use meanflow_cfg::Guidance;
-use meanflow_torch::engine::Direction;
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
     Adam, Average, Batch, DataParallel, Device, Kind, Model, Objective, Sharing, StepInputs,
     TorchError,
@@ -54,11 +54,11 @@ impl TrainState {
                 schedule: config.path,
                 weight: config.loss,
                 guidance: config.guidance.unwrap_or(Guidance::NONE),
-                engine: config.training.engine,
+                engine: config.training.jvp,
             },
-            max_grad_norm: config.training.clip_norm,
+            max_grad_norm: config.training.max_grad_norm,
             ema_every: config.ema.every.get(),
-            batch: config.training.batch.get(),
+            batch: config.training.batch_size.get(),
             model,
         })
     }
@@ -92,7 +92,7 @@ impl TrainState {
     /// Those of libtorch.
     pub(crate) fn step(
         &mut self,
-        direction: Direction,
+        direction: Tangent,
         microbatches: &mut [StepInputs],
         emas_are_due: bool,
     ) -> Result<DeviceMetrics, TorchError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meanflow_data::Source;
 use meanflow_data::latents::Facts;
-use meanflow_torch::engine::Direction;
+use meanflow_torch::engine::Tangent;
 use meanflow_torch::{Batch, Device, Model, Sharing, StepInputs, device, recover, weights};
 
 use crate::TrainError;
@@ -31,7 +31,7 @@ pub struct Trainer {
     /// Of the classes that the network is given.
     class_names: Option<Vec<String>>,
     state: TrainState,
-    /// With `compute.graph`.
+    /// With `compute.cuda_graph`.
     graphed: Option<GraphedStep>,
     step: u64,
     skipped_in_row: u32,
@@ -61,7 +61,7 @@ impl Trainer {
                 .map(<[String]>::to_vec),
             batches: Batches::new(&config, data, device),
             state,
-            graphed: config.compute.graph.then(|| GraphedStep::new(device)),
+            graphed: config.compute.cuda_graph.then(|| GraphedStep::new(device)),
             config,
             step: 0,
             skipped_in_row: 0,
@@ -88,7 +88,7 @@ impl Trainer {
         self.batches.at(&self.config, step)
     }
 
-    /// Why a device could not record the steps as `compute.graph` asks, for which they are done as they are written; none
+    /// Why a device could not record the steps as `compute.cuda_graph` asks, for which they are done as they are written; none
     /// where it did, or where nothing was to be recorded.
     pub fn graph_refused(&self) -> Option<&str> {
         self.graphed.as_ref()?.refused()
@@ -122,14 +122,14 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::NotFinite`] when that happened ten times in a row; those of libtorch.
     pub fn step(&mut self) -> Result<StepMetrics, TrainError> {
-        self.step_along(Direction::PATH)
+        self.step_along(Tangent::TRAJECTORY)
     }
 
     /// As [`Trainer::step`], with the derivative along any direction in the place of `du/dt`: for ablations.
     ///
     /// # Errors
     /// As [`Trainer::step`].
-    pub fn step_along(&mut self, direction: Direction) -> Result<StepMetrics, TrainError> {
+    pub fn step_along(&mut self, direction: Tangent) -> Result<StepMetrics, TrainError> {
         self.advance_along(direction)?;
         self.read_metrics()?;
         self.check_finite()?;
@@ -143,7 +143,7 @@ impl Trainer {
     /// # Errors
     /// Those of libtorch and of the data.
     pub fn advance(&mut self) -> Result<(), TrainError> {
-        self.advance_along(Direction::PATH)
+        self.advance_along(Tangent::TRAJECTORY)
     }
 
     /// The metrics of all steps since the last call, oldest first, read in one transfer.
@@ -156,17 +156,17 @@ impl Trainer {
         Ok(std::mem::take(&mut self.read))
     }
 
-    fn advance_along(&mut self, direction: Direction) -> Result<(), TrainError> {
+    fn advance_along(&mut self, direction: Tangent) -> Result<(), TrainError> {
         recover("do a training step", || self.advance_or_panic(direction))
     }
 
     /// As [`Trainer::advance`]; a refusal of libtorch, such as of memory, is a panic.
-    fn advance_or_panic(&mut self, direction: Direction) -> Result<(), TrainError> {
+    fn advance_or_panic(&mut self, direction: Tangent) -> Result<(), TrainError> {
         let batch = self.batch(self.step)?;
         let step = self.step + 1;
         let lr = self
             .config
-            .rate
+            .lr
             .at(self.step, self.config.training.steps.get());
         let microbatches = batch.microbatches(self.config.training.microbatches.get() as usize);
         let inputs = self.state.inputs(&microbatches)?;
@@ -184,13 +184,13 @@ impl Trainer {
     /// The next step and the averages, as a graph where there is one.
     fn compute(
         &mut self,
-        direction: Direction,
+        direction: Tangent,
         mut inputs: Vec<StepInputs>,
         emas_are_due: bool,
     ) -> Result<DeviceMetrics, TrainError> {
         // A graph knows one direction.
         if let Some(graphed) = &mut self.graphed
-            && direction == Direction::PATH
+            && direction == Tangent::TRAJECTORY
         {
             return Ok(graphed.step(&mut self.state, inputs, emas_are_due)?);
         }
@@ -236,11 +236,11 @@ impl Trainer {
     /// Those of libtorch.
     pub fn samples(&self) -> Result<Vec<Samples>, TrainError> {
         let (model, _) = self.average();
-        let wanted = &self.config.samples;
+        let wanted = &self.config.sampling;
         let seeds: Vec<u64> = (0..wanted.count() as u64).collect();
         let labels = balanced(&seeds, model.config().classes);
         wanted
-            .steps
+            .nfe
             .iter()
             .map(|steps| Samples::draw(model, &seeds, labels.as_deref(), steps.get()))
             .collect()

@@ -26,7 +26,7 @@ fn units(config: &TrainConfig) -> f64 {
 #[test]
 fn a_perceptron_takes_three_forwards_and_one_a_jump_row() {
     for (share, forwards) in [("0.0", 3.0), ("0.25", 3.25), ("1.0", 4.0)] {
-        let share = format!("times.jump_rows.share={share}");
+        let share = format!("times.mean_flow_ratio.count={share}");
         let config = recipe("checkerboard.toml", &[&share]);
         // Rounding of a few operations.
         assert!((units(&config) - forwards).abs() < 1e-12);
@@ -36,10 +36,9 @@ fn a_perceptron_takes_three_forwards_and_one_a_jump_row() {
 #[test]
 fn guidance_adds_the_forwards_that_its_plan_asks_for() {
     let at = |omega: &str, kappa: &str| {
-        let guidance = format!(
-            "guidance={{ omega = {omega}, kappa = {kappa}, window = {{ start = 0.0, end = 1.0 }} }}"
-        );
-        let jumps = "times.jump_rows={ kind = \"count\", share = 0.25 }";
+        let guidance =
+            format!("guidance={{ omega = {omega}, kappa = {kappa}, interval = [0.0, 1.0] }}");
+        let jumps = "times.mean_flow_ratio = { count = 0.25 }";
         // So a row that is masked as one with r < t is one.
         let order = "times.order=after-ordering";
         units(&recipe("digits.toml", &[&guidance, jumps, order]))
@@ -81,14 +80,14 @@ fn a_training_holds_what_is_estimated() {
     // The first pays for what a process loads once.
     peak(&recipe(
         "digits.toml",
-        &["network.depth=1", "training.batch=8"],
+        &["network.depth=1", "training.batch_size=8"],
     ));
     for (threads, changes) in [
         (
             1,
             [
                 "network.width=192",
-                "training.batch=128",
+                "training.batch_size=128",
                 "training.microbatches=1",
             ],
         ),
@@ -96,7 +95,7 @@ fn a_training_holds_what_is_estimated() {
             1,
             [
                 "network.width=384",
-                "training.batch=32",
+                "training.batch_size=32",
                 "training.microbatches=1",
             ],
         ),
@@ -104,7 +103,7 @@ fn a_training_holds_what_is_estimated() {
             2,
             [
                 "network.width=192",
-                "training.batch=128",
+                "training.batch_size=128",
                 "training.microbatches=2",
             ],
         ),
@@ -112,7 +111,7 @@ fn a_training_holds_what_is_estimated() {
             2,
             [
                 "network.width=192",
-                "training.batch=256",
+                "training.batch_size=256",
                 "training.microbatches=4",
             ],
         ),

@@ -15,12 +15,12 @@ use meanflow_core::Schedule;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, recover};
-use meanflow_torch::engine::{Engine, Point};
+use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::golden::{Setting, check};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
 use meanflow_torch::sampler::{Request, sample, uniform_grid};
-use meanflow_torch::{Condition, Device, Kind, Model, ModelConfig, Tensor};
+use meanflow_torch::{Conditioning, Device, Kind, Model, ModelConfig, Tensor};
 use meanflow_train::{TrainConfig, Trainer};
 
 type Test = (&'static str, fn(Device));
@@ -91,10 +91,10 @@ fn goldens(device: Device) {
         }
         count += 1;
         for (kind, engine) in [
-            (Kind::Float, Engine::Dual),
-            (Kind::Double, Engine::Dual),
-            (Kind::Double, Engine::Forward),
-            (Kind::Double, Engine::DoubleBackward),
+            (Kind::Float, JvpMethod::Dual),
+            (Kind::Double, JvpMethod::Dual),
+            (Kind::Double, JvpMethod::ForwardAd),
+            (Kind::Double, JvpMethod::DoubleBackward),
         ] {
             let setting = Setting {
                 device,
@@ -170,18 +170,18 @@ fn networks(device: Device, kind: Kind) -> Vec<Model> {
 }
 
 /// Five rows, three of them moving.
-fn point(model: &Model) -> Point {
+fn point(model: &Model) -> JvpInputs {
     let mut shape = vec![5];
     shape.extend(&model.config().shape);
     let there = |x: Tensor| x.to_kind(model.kind()).to_device(model.device());
     let classes = model.config().classes;
     let labels = Tensor::from_slice(&[0_i64, 1, 2, 0, 1]).to_device(model.device());
-    Point {
+    JvpInputs {
         z: there(normal(3, &shape)),
         velocity: there(normal(4, &shape).narrow(0, 0, 3)),
         r: there(Tensor::from_slice(&[0.0_f64, 0.2, 0.5, 0.3, 0.0])),
         t: there(Tensor::from_slice(&[1.0_f64, 0.7, 0.5, 0.9, 0.4])),
-        condition: Condition::of_labels((classes > 0).then_some(labels)),
+        condition: Conditioning::of_labels((classes > 0).then_some(labels)),
     }
 }
 
@@ -195,12 +195,16 @@ fn relative(one: &Tensor, other: &Tensor) -> f64 {
 fn derivatives(device: Device) {
     let exact: Vec<_> = networks(Device::Cpu, Kind::Double)
         .iter()
-        .map(|model| Engine::Dual.evaluate(model, &point(model)).unwrap())
+        .map(|model| JvpMethod::Dual.evaluate(model, &point(model)).unwrap())
         .collect();
     // Rounding through a few dozen operations, and f32's is 2⁻²⁴.
     for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-4)] {
         for (model, (u, du)) in networks(device, kind).iter().zip(&exact) {
-            for engine in [Engine::Dual, Engine::Forward, Engine::DoubleBackward] {
+            for engine in [
+                JvpMethod::Dual,
+                JvpMethod::ForwardAd,
+                JvpMethod::DoubleBackward,
+            ] {
                 let (value, derivative) = engine.evaluate(model, &point(model)).unwrap();
                 for (ours, exact) in [(&value, u), (&derivative, du)] {
                     let error = relative(ours, exact);
@@ -234,18 +238,18 @@ data = { kind = "digits", conditional = true }
 network = { kind = "dit", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
 path = { kind = "linear" }
 optimizer = { kind = "adam", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }
-rate = { kind = "constant", peak = 1e-2, warmup_steps = 3 }
-loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+lr = { schedule = "constant", peak = 1e-2, warmup_steps = 3 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
 ema = { decays = [0.9] }
-guidance = { omega = 0.7, kappa = 0.6, window = { start = 0.0, end = 1.0 } }
-label_drop = { probability = 0.1, rows = "count" }
-training = { batch = 32, steps = 20, checkpoint_every = 20, sample_every = 20, parts = 2, clip_norm = 0.35, log_every = 4 }
-samples = { rows = 1, columns = 1, steps = [1] }
+guidance = { omega = 0.7, kappa = 0.6, interval = [0.0, 1.0] }
+class_dropout={ prob = 0.1, rows = "count" }
+training = { batch_size = 32, steps = 20, checkpoint_every = 20, sample_every = 20, parts = 2, max_grad_norm = 0.35, log_every = 4 }
+sampling = { grid = [1, 1], nfe = [1] }
 compute = { async_metrics = true }
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 
@@ -286,7 +290,7 @@ fn graph(device: Device) {
         let eager = trained(device, 8, &[every]);
         assert_eq!(
             eager,
-            trained(device, 8, &[every, "compute.graph=true"]),
+            trained(device, 8, &[every, "compute.cuda_graph=true"]),
             "{every}"
         );
     }
@@ -298,13 +302,13 @@ fn bfloat16(device: Device) {
         let reports: Vec<f64> = (0..8).map(|_| trainer.step().unwrap().loss).collect();
         reports
     };
-    let (plain, rounded) = (loss(&[]), loss(&["compute.precision=bf16"]));
+    let (plain, rounded) = (loss(&[]), loss(&["compute.dtype=bf16"]));
     assert_ne!(plain, rounded, "the products are rounded");
     for (plain, rounded) in plain.iter().zip(&rounded) {
         // Factors rounded by 2⁻⁹, a few dozen of them one after another, for eight steps.
         assert!((rounded / plain - 1.0).abs() < 0.1, "{plain} and {rounded}");
     }
-    let graph = ["compute.precision=bf16", "compute.graph=true"];
+    let graph = ["compute.dtype=bf16", "compute.cuda_graph=true"];
     assert_eq!(rounded, loss(&graph));
 }
 
@@ -363,7 +367,7 @@ fn updates(device: Device) {
 }
 
 fn not_finite(device: Device) {
-    let mut trainer = trainer(device, &["rate.peak=1e30", "rate.warmup_steps=0"]);
+    let mut trainer = trainer(device, &["lr.peak=1e30", "lr.warmup_steps=0"]);
     let first = trainer.step().unwrap();
     assert!(first.loss.is_finite());
     let moved = parameters(&trainer);

@@ -11,15 +11,15 @@ data = { kind = "checkerboard", size = 500 }
 network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
 path = { kind = "linear" }
 optimizer = { kind = "adam", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }
-rate = { kind = "constant", peak = 1e-2, warmup_steps = 3 }
-loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+lr = { schedule = "constant", peak = 1e-2, warmup_steps = 3 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
 ema = { decays = [0.9] }
-training = { batch = 32, steps = 20, checkpoint_every = 20, sample_every = 20 }
-samples = { rows = 1, columns = 1, steps = [1] }
+training = { batch_size = 32, steps = 20, checkpoint_every = 20, sample_every = 20 }
+sampling = { grid = [1, 1], nfe = [1] }
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 
@@ -74,8 +74,8 @@ fn a_batch_in_parts_is_the_same_step() {
 #[test]
 fn every_exact_engine_trains_the_same() {
     let (dual, _) = trained(&[]);
-    for engine in ["{ kind = \"forward\" }", "{ kind = \"double-backward\" }"] {
-        let (other, _) = trained(&[&format!("training.engine={engine}")]);
+    for jvp in ["forward-ad", "double-backward"] {
+        let (other, _) = trained(&[&format!("training.jvp={jvp}")]);
         let distance = distance(
             &dual.model().parameters().tensors(),
             &other.model().parameters().tensors(),
@@ -90,7 +90,7 @@ fn blocks_that_are_computed_again_train_the_same() {
     for parts in [1, 4] {
         let parts = format!("training.microbatches={parts}");
         let (plain, _) = trained(&[&parts]);
-        let (again, _) = trained(&[&parts, "compute.checkpoint_blocks=true"]);
+        let (again, _) = trained(&[&parts, "compute.activation_checkpointing=true"]);
         let distance = distance(
             &plain.model().parameters().tensors(),
             &again.model().parameters().tensors(),
@@ -104,11 +104,11 @@ fn blocks_that_are_computed_again_train_the_same() {
 const RICH: [&str; 8] = [
     "data={ kind = \"digits\", conditional = true }",
     "network={ kind = \"dit\", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
-    "guidance={ omega = 1.0, kappa = 0.5, window = { start = 0.2, end = 0.9 } }",
-    "label_drop={ probability = 0.1, rows = \"independent\" }",
+    "guidance={ omega = 1.0, kappa = 0.5, interval = [0.2, 0.9] }",
+    "class_dropout={ prob = 0.1, rows = \"independent\" }",
     "training.microbatches=2",
     // The gradient is longer than this in some of the steps and shorter in others.
-    "training.clip_norm=0.35",
+    "training.max_grad_norm=0.35",
     "training.log_every=4",
     "ema={ decays = [0.9], half_lives = [{ samples = 100.0 }] }",
 ];
@@ -144,8 +144,8 @@ fn nobody_waits_for_a_step_whose_numbers_stay_on_the_device() {
 
 /// What makes [`RICH`] the same work in every step.
 const ALIKE: [&str; 3] = [
-    "guidance={ omega = 0.7, kappa = 0.6, window = { start = 0.0, end = 1.0 } }",
-    "label_drop={ probability = 0.1, rows = \"count\" }",
+    "guidance={ omega = 0.7, kappa = 0.6, interval = [0.0, 1.0] }",
+    "class_dropout={ prob = 0.1, rows = \"count\" }",
     "compute.async_metrics=true",
 ];
 
@@ -154,7 +154,7 @@ fn steps_on_the_same_memory_change_nothing() {
     for every in ["ema.every=1", "ema.every=3"] {
         let (fresh, reports) = trained(&[&RICH[..], &ALIKE, &[every]].concat());
         let (fixed, others) =
-            trained(&[&RICH[..], &ALIKE, &[every, "compute.graph=true"]].concat());
+            trained(&[&RICH[..], &ALIKE, &[every, "compute.cuda_graph=true"]].concat());
         assert_eq!(reports, others);
         for (one, other) in [
             (fresh.model(), fixed.model()),
@@ -167,9 +167,9 @@ fn steps_on_the_same_memory_change_nothing() {
 
 #[test]
 fn bfloat16_factors_follow_steps_on_the_same_memory() {
-    let bf16 = [&RICH[..], &ALIKE, &["compute.precision=bf16"]].concat();
+    let bf16 = [&RICH[..], &ALIKE, &["compute.dtype=bf16"]].concat();
     let (_, reports) = trained(&bf16);
-    let (_, others) = trained(&[&bf16[..], &["compute.graph=true"]].concat());
+    let (_, others) = trained(&[&bf16[..], &["compute.cuda_graph=true"]].concat());
     assert_eq!(reports, others);
 }
 
@@ -184,10 +184,10 @@ fn with_counted_rows_every_step_has_the_same_passes() {
         };
         (0..8).map(&mut step).collect::<Vec<_>>()
     };
-    let counted = "label_drop={ probability = 0.1, rows = \"count\" }";
-    let always = "guidance={ omega = 1.0, kappa = 0.5, window = { start = 0.0, end = 1.0 } }";
+    let counted = "class_dropout={ prob = 0.1, rows = \"count\" }";
+    let always = "guidance={ omega = 1.0, kappa = 0.5, interval = [0.0, 1.0] }";
     for one in passes(&[counted, always]) {
-        // Of 16 jump rows 2 are without their class, of all 32 rows 3.
+        // Of 16 MeanFlow rows 2 are without their class, of all 32 rows 3.
         let expected = (32 + 14 + 29, 16, 32);
         assert_eq!((one.forwards, one.tangents, one.taped), expected);
     }
@@ -206,9 +206,9 @@ fn products_in_bfloat16_train_about_the_same() {
             &[
                 "data={ kind = \"digits\", conditional = false }",
                 "network={ kind = \"dit\", patch = 4, width = 32, depth = 2, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
-                "rate.peak=2e-3",
+                "lr.peak=2e-3",
                 "training.steps=200",
-                &format!("compute.precision={precision:?}"),
+                &format!("compute.dtype={precision:?}"),
             ],
         );
         let mean = |reports: &[StepMetrics]| {

@@ -19,17 +19,17 @@ data = { kind = "digits", conditional = true }
 network = { kind = "dit", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }
 path = { kind = "linear" }
 optimizer = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1 }
-rate = { kind = "constant", peak = 1e-2, warmup_steps = 0 }
-loss = { power = 1.0, offset = 0.01, reduction = "sum" }
-guidance = { omega = 1.0, kappa = 0.5, window = { start = 0.2, end = 0.9 } }
-label_drop = { probability = 0.1, rows = "independent" }
+lr = { schedule = "constant", peak = 1e-2, warmup_steps = 0 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
+guidance = { omega = 1.0, kappa = 0.5, interval = [0.2, 0.9] }
+class_dropout={ prob = 0.1, rows = "independent" }
 ema = { decays = [0.8], warmup = false }
-training = { batch = 24, steps = 20, checkpoint_every = 20, sample_every = 20, clip_norm = 0.2 }
-samples = { rows = 1, columns = 1, steps = [1] }
+training = { batch_size = 24, steps = 20, checkpoint_every = 20, sample_every = 20, max_grad_norm = 0.2 }
+sampling = { grid = [1, 1], nfe = [1] }
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 
@@ -62,7 +62,7 @@ impl Plain {
                 schedule: config.path,
                 weight: config.loss,
                 guidance: config.guidance.unwrap_or(Guidance::NONE),
-                engine: config.training.engine,
+                engine: config.training.jvp,
             },
             moments: tensors
                 .iter()
@@ -167,15 +167,15 @@ fn on_threads(
 fn no_digit_depends_on_the_number_of_threads() {
     for overrides in [
         &["training.microbatches=4"][..],
-        &["training.microbatches=7", "compute.precision=bf16"],
-        &["training.microbatches=6", "compute.checkpoint_blocks=true"],
+        &["training.microbatches=7", "compute.dtype=bf16"],
         &[
-            "training.microbatches=4",
-            "training.engine={ kind = \"forward\" }",
+            "training.microbatches=6",
+            "compute.activation_checkpointing=true",
         ],
+        &["training.microbatches=4", "training.jvp=\"forward-ad\""],
         &[
             "training.microbatches=4",
-            "training.engine={ kind = \"double-backward\" }",
+            "training.jvp=\"double-backward\"",
         ],
     ] {
         let config = config(overrides);

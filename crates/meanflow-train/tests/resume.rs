@@ -17,15 +17,15 @@ data = { kind = "checkerboard", size = 500 }
 network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
 path = { kind = "linear" }
 optimizer = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.01 }
-rate = { kind = "cosine", peak = 1e-2, warmup_steps = 3, final_fraction = 0.1 }
-loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+lr = { schedule = "cosine", peak = 1e-2, warmup_steps = 3, final_ratio = 0.1 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
 ema = { decays = [0.9, 0.5] }
-training = { batch = 32, steps = 20, checkpoint_every = 6, sample_every = 10, log_every = 1, clip_norm = 1.0 }
-samples = { rows = 4, columns = 4, steps = [1, 2] }
+training = { batch_size = 32, steps = 20, checkpoint_every = 6, sample_every = 10, log_every = 1, max_grad_norm = 1.0 }
+sampling = { grid = [4, 4], nfe = [1, 2] }
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 
@@ -103,7 +103,7 @@ fn losses(root: &Path) -> Vec<(u64, u64, u64)> {
     records
         .records
         .iter()
-        .map(|r| (r.step, r.loss.to_bits(), r.gradient_norm.to_bits()))
+        .map(|r| (r.step, r.loss.to_bits(), r.grad_norm.to_bits()))
         .collect()
 }
 
@@ -162,11 +162,11 @@ fn another_recipe_is_refused_by_its_keys() {
             &mut Silent,
         )
     };
-    let error = go_on(&["rate.peak=0.5", "training.batch=16"])
+    let error = go_on(&["lr.peak=0.5", "training.batch_size=16"])
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("rate.peak: was 0.01, is 0.5") && error.contains("training.batch"),
+        error.contains("lr.peak: was 0.01, is 0.5") && error.contains("training.batch_size"),
         "{error}"
     );
     assert!(!error.contains("beta1"), "{error}");
@@ -175,7 +175,7 @@ fn another_recipe_is_refused_by_its_keys() {
             .unwrap()
             .contains("peak = 0.01")
     );
-    go_on(&["training.checkpoint_every=5", "samples.rows=2"]).unwrap();
+    go_on(&["training.checkpoint_every=5", "sampling.grid=[2, 8]"]).unwrap();
 }
 
 fn run_with(root: &Path, options: &RunOptions) -> Result<Outcome, TrainError> {
@@ -316,9 +316,9 @@ fn a_save_that_fails_ends_the_run_or_warns_as_asked() {
 fn the_loss_falls() {
     let config = recipe(&[
         "training.steps=300",
-        "training.batch=256",
+        "training.batch_size=256",
         "network.width=64",
-        "loss.power=0.0",
+        "loss.norm_p=0.0",
     ]);
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();

@@ -13,15 +13,15 @@ const RECIPE: &str = r#"
 seed = 3
 path = { kind = "linear" }
 optimizer = { kind = "adam", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }
-rate = { kind = "constant", peak = 1e-3, warmup_steps = 0 }
-loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+lr = { schedule = "constant", peak = 1e-3, warmup_steps = 0 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
 ema = { decays = [0.9] }
-training = { batch = 3, steps = 2, checkpoint_every = 2, sample_every = 2 }
-samples = { rows = 2, columns = 2, steps = [1] }
+training = { batch_size = 3, steps = 2, checkpoint_every = 2, sample_every = 2 }
+sampling = { grid = [2, 2], nfe = [1] }
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 
@@ -228,7 +228,7 @@ fn the_number_of_workers_changes_no_batch_and_any_step_may_come_first() {
     let folder = tempfile::tempdir().unwrap();
     write_pictures(folder.path());
     let batches = |workers: usize, steps: &[u64]| {
-        let workers = format!("training.workers={workers}");
+        let workers = format!("training.num_workers={workers}");
         let config = parse(folder.path(), PICTURES, &[&workers]).unwrap();
         let data = config.data.load(config.seed).unwrap();
         let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();

@@ -38,9 +38,9 @@ fn opening(steps: u32) -> String {
          Table 1 of [Mean Flows](https://arxiv.org/abs/2505.13447) in miniature: one setting at a time of the recipe `benches/ablation.toml` is changed \
          (digits, {steps} training steps). Every variant draws 1797 samples, seeds 0 to 1796, with the labels of the \
          data, by one and by two network evaluations, with the recipe's average of the weights. Accuracy and Fréchet distance are those of [Evaluation](evaluation.md): \
-         two halves of the data are 18 apart. Accuracy alone says little: the mean of a class, which a network without jump rows draws at one step, is recognised as well.\n\n\
+         two halves of the data are 18 apart. Accuracy alone says little: the mean of a class, which a network without MeanFlow rows draws at one step, is recognised as well.\n\n\
          ![Fréchet distance and share of wrong classes of every variant](images/ablations.svg)\n\n\
-         The last column is the paper's FID at one step (DiT-B/4, ImageNet 256×256, 80 epochs, where 25 % of the rows are jump rows unless varied). It is another measure of other data: only \
+         The last column is the paper's FID at one step (DiT-B/4, ImageNet 256×256, 80 epochs, where 25 % of the rows are MeanFlow rows unless varied). It is another measure of other data: only \
          the order within a part can be compared. Wrong tangents exist only for this experiment; no recipe can ask for one.\n"
     )
 }

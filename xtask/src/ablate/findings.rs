@@ -32,7 +32,7 @@ pub(super) fn accuracy(outcome: &Outcome) -> f64 {
 /// The orderings whose parts are complete.
 pub(super) fn findings(results: &Results) -> Vec<Finding> {
     let all = [
-        jump_rows(results),
+        mean_flow_ratio(results),
         tangent(results),
         guidance(results),
         mixing(results),
@@ -40,8 +40,8 @@ pub(super) fn findings(results: &Results) -> Vec<Finding> {
     all.into_iter().flatten().collect()
 }
 
-fn jump_rows(results: &Results) -> Option<Finding> {
-    let claim = "Without jump rows (0 %) one step fails: more than twice as far from the data as with any share of them.";
+fn mean_flow_ratio(results: &Results) -> Option<Finding> {
+    let claim = "Without MeanFlow rows (0 %) one step fails: more than twice as far from the data as with any share of them.";
     let part = Measured::of("jump-rows", results, frechet)?;
     let (without, with) = part.values.split_first()?;
     let holds = with.iter().all(|with| without.mean > FAR * with.mean);

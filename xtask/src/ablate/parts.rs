@@ -43,7 +43,7 @@ macro_rules! guidance {
             $omega,
             ", kappa = ",
             $kappa,
-            ", window = { start = 0.0, end = 1.0 } }"
+            ", interval = [0.0, 1.0] }"
         )
     };
 }
@@ -66,18 +66,18 @@ pub(super) const PARTS: &[Part] = &[
         rows: &[
             row(
                 "0 %",
-                set("jump-rows-0", &["times.jump_rows.share=0.0"]),
+                set("jump-rows-0", &["times.mean_flow_ratio.count=0.0"]),
                 328.91,
             ),
             row(
                 "25 %",
-                set("jump-rows-25", &["times.jump_rows.share=0.25"]),
+                set("jump-rows-25", &["times.mean_flow_ratio.count=0.25"]),
                 61.06,
             ),
             row("50 %", BASE, 63.14),
             row(
                 "100 %",
-                set("jump-rows-100", &["times.jump_rows.share=1.0"]),
+                set("jump-rows-100", &["times.mean_flow_ratio.count=1.0"]),
                 67.32,
             ),
         ],
@@ -145,11 +145,11 @@ pub(super) const PARTS: &[Part] = &[
         title: "Power of the adaptive weight",
         column: "p",
         rows: &[
-            row("0", set("power-0", &["loss.power=0.0"]), 79.75),
-            row("0.5", set("power-05", &["loss.power=0.5"]), 63.98),
+            row("0", set("power-0", &["loss.norm_p=0.0"]), 79.75),
+            row("0.5", set("power-05", &["loss.norm_p=0.5"]), 63.98),
             row("1", BASE, 61.06),
-            row("1.5", set("power-15", &["loss.power=1.5"]), 66.57),
-            row("2", set("power-2", &["loss.power=2.0"]), 69.19),
+            row("1.5", set("power-15", &["loss.norm_p=1.5"]), 66.57),
+            row("2", set("power-2", &["loss.norm_p=2.0"]), 69.19),
         ],
     },
     Part {

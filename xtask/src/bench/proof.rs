@@ -12,7 +12,7 @@ pub(crate) struct Errors {
     /// Of the scalar loss.
     loss: f64,
     /// Of |u − v|² in the row where it is most.
-    unweighted: f64,
+    v_loss: f64,
     /// Of all gradients together, in the Euclidean norm.
     gradient: f64,
     /// Of the gradient of the parameter where it is most.
@@ -31,7 +31,7 @@ impl Errors {
     /// Whether every one is within what rounding in f32 explains.
     pub(crate) fn hold(&self) -> bool {
         // So written that what is not a number does not hold.
-        [self.loss, self.unweighted, self.gradient]
+        [self.loss, self.v_loss, self.gradient]
             .iter()
             .all(|error| *error < BOUND)
             && self.worst < WORST
@@ -41,7 +41,7 @@ impl Errors {
 impl Errors {
     /// The largest of them.
     pub(crate) fn largest(&self) -> f64 {
-        [self.unweighted, self.gradient, self.worst]
+        [self.v_loss, self.gradient, self.worst]
             .into_iter()
             .fold(self.loss, f64::max)
     }
@@ -55,7 +55,7 @@ pub(super) fn prove(peers: &mut [(Rival, Vec<&str>)], file: &Path, title: &str) 
     println!("{title}: relative distance from ours, with the same weights and batch");
     println!(
         "{:<18} {:>9} {:>11} {:>10} {:>9}  parameter of the worst gradient",
-        "variant", "loss", "unweighted", "gradients", "worst"
+        "variant", "loss", "v_loss", "gradients", "worst"
     );
     let mut wrong = Vec::new();
     for (rival, _) in peers {
@@ -63,7 +63,7 @@ pub(super) fn prove(peers: &mut [(Rival, Vec<&str>)], file: &Path, title: &str) 
         for (variant, found) in errors {
             println!(
                 "{variant:<18} {:>9.1e} {:>11.1e} {:>10.1e} {:>9.1e}  {}",
-                found.loss, found.unweighted, found.gradient, found.worst, found.worst_name
+                found.loss, found.v_loss, found.gradient, found.worst, found.worst_name
             );
             if !found.hold() {
                 wrong.push(variant);
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn every_error_counts() {
-        let errors = |loss, unweighted, gradient, worst| Errors {
+        let errors = |loss, v_loss, gradient, worst| Errors {
             loss,
-            unweighted,
+            v_loss,
             gradient,
             worst,
             worst_name: "w".to_owned(),

@@ -1,4 +1,4 @@
-//! `cargo xtask bench scaling`: a step against batch, tokens, depth, width and share of jump rows, as pictures of the documentation.
+//! `cargo xtask bench scaling`: a step against batch, tokens, depth, width and share of MeanFlow rows, as pictures of the documentation.
 
 use super::options;
 use crate::{command, workspace};

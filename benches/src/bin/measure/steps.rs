@@ -4,8 +4,8 @@ use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use benches::{Dtype, RepeatedStep, Size, StepKind};
-use meanflow_torch::{Device, Engine, Kind, Tensor, Work, device, memory};
+use benches::{MatmulPrecision, RepeatedStep, Size, StepKind};
+use meanflow_torch::{Device, JvpMethod, Kind, Tensor, Work, device, memory};
 use serde::Serialize;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ struct Row<'a> {
     size: &'a str,
     rows: usize,
     step: StepKind,
-    precision: Dtype,
+    precision: MatmulPrecision,
     mode: &'static str,
     /// The median of a step.
     ms: f64,
@@ -111,15 +111,19 @@ struct Table<'a> {
 }
 
 /// Kind, precision and whether as a graph.
-type Cell = (StepKind, Dtype, bool);
+type Cell = (StepKind, MatmulPrecision, bool);
 
 impl Table<'_> {
     fn cells(&self) -> Vec<Cell> {
         let cuda = self.device.is_cuda();
-        let precisions: &[Dtype] = if cuda {
-            &[Dtype::Bf16, Dtype::Tf32, Dtype::F32]
+        let precisions: &[MatmulPrecision] = if cuda {
+            &[
+                MatmulPrecision::Bf16,
+                MatmulPrecision::Tf32,
+                MatmulPrecision::F32,
+            ]
         } else {
-            &[Dtype::F32, Dtype::Bf16]
+            &[MatmulPrecision::F32, MatmulPrecision::Bf16]
         };
         let modes: &[bool] = if cuda { &[true, false] } else { &[false] };
         let mut cells = Vec::new();
@@ -263,8 +267,8 @@ fn mode(graph: bool) -> &'static str {
 }
 
 /// Operations of a step in which so many rows went through the network.
-fn operations(work: &Work, passes: meanflow_torch::Passes) -> f64 {
+fn operations(work: &Work, passes: meanflow_torch::ForwardCounts) -> f64 {
     passes.forwards as f64 * work.forward()
-        + passes.tangents as f64 * work.derivative(Engine::Dual)
+        + passes.tangents as f64 * work.derivative(JvpMethod::Dual)
         + passes.taped as f64 * work.backward()
 }

@@ -1,6 +1,6 @@
 //! Guided velocities: what they are without guidance, what they converge to, and that the identity holds for them.
 
-use meanflow_cfg::{Coefficients, Guidance, Window, guided_velocity};
+use meanflow_cfg::{Coefficients, Guidance, GuidanceInterval, guided_velocity};
 use meanflow_core::oracle::{ClassConditional, Gaussian, along_trajectory, average_by_solver};
 use meanflow_core::{Interval, Schedule, State, identity_residual};
 use ndarray::{Array2, array};
@@ -14,7 +14,7 @@ fn scales() -> impl Strategy<Value = (f64, f64)> {
 }
 
 fn guidance(omega: f64, kappa: f64) -> Guidance {
-    Guidance::new(omega, kappa, Window::ALL).expect("scales in range")
+    Guidance::new(omega, kappa, GuidanceInterval::ALL).expect("scales in range")
 }
 
 fn two_classes(distance: f64, std: f64) -> ClassConditional {
@@ -78,7 +78,7 @@ proptest! {
     fn outside_the_window_and_without_label_the_velocity_is_plain(
         (omega, kappa) in scales(), start in 0.0..0.5, end in 0.5..1.0, t in 0.0..=1.0, dropped: bool,
     ) {
-        let guidance = Guidance::new(omega, kappa, Window::new(start, end).unwrap()).unwrap();
+        let guidance = Guidance::new(omega, kappa, GuidanceInterval::new(start, end).unwrap()).unwrap();
         let weights = guidance.coefficients(t, dropped);
         if dropped || t < start || t > end {
             prop_assert_eq!(weights, Coefficients::PLAIN);
@@ -155,7 +155,7 @@ fn with_kappa_zero_the_class_velocity_is_not_needed() {
 
 #[test]
 fn both_ends_of_a_window_are_guided() {
-    let guidance = Guidance::new(2.0, 0.0, Window::new(0.3, 0.8).unwrap()).unwrap();
+    let guidance = Guidance::new(2.0, 0.0, GuidanceInterval::new(0.3, 0.8).unwrap()).unwrap();
     let guided = |t| guidance.coefficients(t, false) != Coefficients::PLAIN;
     assert!(guided(0.3) && guided(0.8));
     assert!(!guided(0.3f64.next_down()) && !guided(0.8f64.next_up()));

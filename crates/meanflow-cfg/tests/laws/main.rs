@@ -1,6 +1,6 @@
 //! The laws of guidance, on numbers and on batches.
 
+mod class_dropout;
 mod guidance;
-mod label_drop;
 mod plan;
 mod settings;

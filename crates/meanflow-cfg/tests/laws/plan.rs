@@ -1,14 +1,16 @@
 //! The plan asks for every forward that is weighed, and for no other.
 
-use meanflow_cfg::{DropRows, Guidance, GuidancePlan, LabelDrop, Window};
-use meanflow_core::{IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeDraw, TimeLaw};
+use meanflow_cfg::{ClassDropout, DropoutRows, Guidance, GuidanceInterval, GuidancePlan};
+use meanflow_core::{
+    MaskOrder, MeanFlowRatio, Purpose, Stream, TimeDistribution, TimeDraw, TimeSampler,
+};
 use proptest::prelude::*;
 
 fn times(rows: usize, share: f64, step: u64) -> TimeDraw {
-    let law = IntervalLaw {
-        t: TimeLaw::Uniform,
+    let law = TimeSampler {
+        t: TimeDistribution::Uniform,
         r: None,
-        jump_rows: JumpRows::Count { share },
+        mean_flow_ratio: MeanFlowRatio::Count(share),
         order: MaskOrder::AfterOrdering,
     };
     law.draw(rows, &mut Stream::new(1, Purpose::Times, step))
@@ -20,9 +22,9 @@ proptest! {
         omega in prop_oneof![Just(1.0), Just(2.0), 0.1..3.0], kappa in prop_oneof![Just(0.0), Just(0.5), 0.0..0.99],
         start in 0.0..0.5, end in 0.5..1.0, rows in 1usize..20, share in 0.0..=1.0, drop in 0.0..=1.0, step: u64,
     ) {
-        let guidance = Guidance::new(omega, kappa, Window::new(start, end).unwrap()).unwrap();
+        let guidance = Guidance::new(omega, kappa, GuidanceInterval::new(start, end).unwrap()).unwrap();
         let times = times(rows, share, step);
-        let dropped = LabelDrop::new(drop, DropRows::Independent).unwrap()
+        let dropped = ClassDropout::new(drop, DropoutRows::Independent).unwrap()
             .draw(rows, times.jumps, &mut Stream::new(1, Purpose::Labels, step));
         let plan = GuidancePlan::new(&guidance, &times, &dropped);
         for (row, weights) in plan.coefficients.iter().enumerate() {
@@ -39,9 +41,9 @@ proptest! {
 }
 
 /// How many rows of jumps with their class, of flow with theirs and of the null class every batch of a hundred asks for.
-fn forwards(rows: DropRows, window: Window) -> Vec<[usize; 3]> {
-    let guidance = Guidance::new(1.0, 0.5, window).unwrap();
-    let drop = LabelDrop::new(0.2, rows).unwrap();
+fn forwards(rows: DropoutRows, interval: GuidanceInterval) -> Vec<[usize; 3]> {
+    let guidance = Guidance::new(1.0, 0.5, interval).unwrap();
+    let drop = ClassDropout::new(0.2, rows).unwrap();
     let batch = |step| {
         let times = times(20, 0.25, step);
         let dropped = drop.draw(20, times.jumps, &mut Stream::new(1, Purpose::Labels, step));
@@ -53,19 +55,22 @@ fn forwards(rows: DropRows, window: Window) -> Vec<[usize; 3]> {
 
 #[test]
 fn counted_drops_leave_every_batch_the_same_forwards() {
-    // One of five jump rows and three of fifteen flow rows are without their class.
+    // One of five MeanFlow rows and three of fifteen flow-matching rows are without their class.
     assert_eq!(
-        forwards(DropRows::Count, Window::ALL),
+        forwards(DropoutRows::Count, GuidanceInterval::ALL),
         vec![[4, 12, 16]; 100]
     );
-    let part = Window::new(0.2, 0.9).unwrap();
-    for (rows, window) in [
-        (DropRows::Independent, Window::ALL),
-        (DropRows::Flow, Window::ALL),
-        (DropRows::Count, part),
+    let part = GuidanceInterval::new(0.2, 0.9).unwrap();
+    for (rows, interval) in [
+        (DropoutRows::Independent, GuidanceInterval::ALL),
+        (DropoutRows::FlowMatching, GuidanceInterval::ALL),
+        (DropoutRows::Count, part),
     ] {
-        let all = forwards(rows, window);
-        assert!(all.iter().any(|one| *one != all[0]), "{rows:?} {window:?}");
+        let all = forwards(rows, interval);
+        assert!(
+            all.iter().any(|one| *one != all[0]),
+            "{rows:?} {interval:?}"
+        );
     }
 }
 
@@ -81,8 +86,8 @@ fn without_guidance_nothing_is_planned() {
 
 #[test]
 fn the_improved_recipe_costs_one_and_a_quarter_forwards() {
-    // 25 % jump rows, ω = 1, κ = ½ at all times: f class rows and all null rows, of B.
-    let guidance = Guidance::new(1.0, 0.5, Window::ALL).unwrap();
+    // 25 % MeanFlow rows, ω = 1, κ = ½ at all times: f class rows and all null rows, of B.
+    let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap();
     let plan = GuidancePlan::new(&guidance, &times(8, 0.25, 0), &[false; 8]);
     assert_eq!(
         (

@@ -1,6 +1,6 @@
 //! Guidance as written in configurations: nonsense is refused, and the message says why.
 
-use meanflow_cfg::{DropRows, Guidance, GuidanceError, LabelDrop, Window};
+use meanflow_cfg::{ClassDropout, DropoutRows, Guidance, GuidanceError, GuidanceInterval};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 
@@ -15,20 +15,20 @@ fn refused<T: DeserializeOwned + std::fmt::Debug>(json: &str, reason: &str) {
 proptest! {
     #[test]
     fn settings_survive_a_round_trip(omega in 0.1..5.0, kappa in 0.0..1.0, start in 0.0..0.5, end in 0.5..=1.0) {
-        let guidance = Guidance::new(omega, kappa, Window::new(start, end).unwrap()).unwrap();
+        let guidance = Guidance::new(omega, kappa, GuidanceInterval::new(start, end).unwrap()).unwrap();
         let text = serde_json::to_string(&guidance).unwrap();
         prop_assert_eq!(serde_json::from_str::<Guidance>(&text).unwrap(), guidance);
-        let read = (guidance.omega(), guidance.kappa(), guidance.window().start(), guidance.window().end());
+        let read = (guidance.omega(), guidance.kappa(), guidance.interval().start(), guidance.interval().end());
         prop_assert_eq!(read, (omega, kappa, start, end));
-        let drop = LabelDrop::new(start, DropRows::Flow).unwrap();
+        let drop = ClassDropout::new(start, DropoutRows::FlowMatching).unwrap();
         let text = serde_json::to_string(&drop).unwrap();
-        prop_assert_eq!(serde_json::from_str::<LabelDrop>(&text).unwrap(), drop);
-        prop_assert_eq!((drop.probability(), drop.rows()), (start, DropRows::Flow));
+        prop_assert_eq!(serde_json::from_str::<ClassDropout>(&text).unwrap(), drop);
+        prop_assert_eq!((drop.prob(), drop.rows()), (start, DropoutRows::FlowMatching));
     }
 
     #[test]
     fn only_scales_with_a_meaning_are_guidance(omega in -2.0..2.0, kappa in -2.0..2.0) {
-        let guidance = Guidance::new(omega, kappa, Window::ALL);
+        let guidance = Guidance::new(omega, kappa, GuidanceInterval::ALL);
         prop_assert_eq!(guidance.is_ok(), omega > 0.0 && (0.0..1.0).contains(&kappa));
         if let Ok(guidance) = guidance {
             prop_assert!(guidance.effective_scale().is_finite() && guidance.effective_scale() > 0.0);
@@ -40,12 +40,12 @@ proptest! {
 fn the_scale_grows_without_bound_towards_kappa_one() {
     let nearest = 1f64.next_down();
     assert!(
-        Guidance::new(1.0, nearest, Window::ALL)
+        Guidance::new(1.0, nearest, GuidanceInterval::ALL)
             .unwrap()
             .effective_scale()
             > 1e15
     );
-    let error = Guidance::new(1.0, 1.0, Window::ALL).unwrap_err();
+    let error = Guidance::new(1.0, 1.0, GuidanceInterval::ALL).unwrap_err();
     assert_eq!(error, GuidanceError::KappaOutOfRange { got: 1.0 });
     assert!(
         error.to_string().contains("ω/(1−κ), infinite at κ = 1"),
@@ -55,7 +55,7 @@ fn the_scale_grows_without_bound_towards_kappa_one() {
 
 #[test]
 fn omega_zero_is_refused_because_no_data_is_left() {
-    let error = Guidance::new(0.0, 0.5, Window::ALL).unwrap_err();
+    let error = Guidance::new(0.0, 0.5, GuidanceInterval::ALL).unwrap_err();
     assert_eq!(error, GuidanceError::OmegaNotPositive { got: 0.0 });
     assert!(
         error
@@ -68,62 +68,64 @@ fn omega_zero_is_refused_because_no_data_is_left() {
 #[test]
 fn numbers_that_are_none_are_refused_by_name() {
     for got in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let omega = Guidance::new(got, 0.5, Window::ALL)
+        let omega = Guidance::new(got, 0.5, GuidanceInterval::ALL)
             .unwrap_err()
             .to_string();
         assert!(
             omega.starts_with("omega: expected a finite number"),
             "{omega}"
         );
-        let kappa = Guidance::new(1.0, got, Window::ALL)
+        let kappa = Guidance::new(1.0, got, GuidanceInterval::ALL)
             .unwrap_err()
             .to_string();
         assert!(
             kappa.starts_with("kappa: expected a finite number"),
             "{kappa}"
         );
-        assert!(Window::new(got, 1.0).is_err() && Window::new(0.0, got).is_err());
-        assert!(LabelDrop::new(got, DropRows::Flow).is_err());
+        assert!(
+            GuidanceInterval::new(got, 1.0).is_err() && GuidanceInterval::new(0.0, got).is_err()
+        );
+        assert!(ClassDropout::new(got, DropoutRows::FlowMatching).is_err());
     }
 }
 
 #[test]
 fn windows_and_probabilities_out_of_range_are_refused() {
     for (start, end) in [(0.8, 0.3), (-0.1, 0.5), (0.0, 1.1)] {
-        let error = Window::new(start, end).unwrap_err().to_string();
+        let error = GuidanceInterval::new(start, end).unwrap_err().to_string();
         assert!(
             error.contains(&format!("got start = {start} and end = {end}")),
             "{error}"
         );
     }
-    assert!(Window::new(0.5, 0.5).unwrap().contains(0.5));
+    assert!(GuidanceInterval::new(0.5, 0.5).unwrap().contains(0.5));
     for probability in [-0.1, 1.1] {
-        assert!(LabelDrop::new(probability, DropRows::Independent).is_err());
+        assert!(ClassDropout::new(probability, DropoutRows::Independent).is_err());
     }
 }
 
 #[test]
 fn configurations_are_checked_as_they_are_read() {
-    let window = r#""window": { "start": 0.0, "end": 1.0 }"#;
+    let interval = r#""interval": [0.0, 1.0]"#;
     refused::<Guidance>(
-        &format!(r#"{{ "omega": 1.0, "kappa": 1.0, {window} }}"#),
+        &format!(r#"{{ "omega": 1.0, "kappa": 1.0, {interval} }}"#),
         "infinite at κ = 1",
     );
     refused::<Guidance>(
-        &format!(r#"{{ "omega": 1.0, {window} }}"#),
+        &format!(r#"{{ "omega": 1.0, {interval} }}"#),
         "missing field `kappa`",
     );
     refused::<Guidance>(
-        &format!(r#"{{ "omega": 1.0, "kappa": 0.5, "scale": 2.0, {window} }}"#),
+        &format!(r#"{{ "omega": 1.0, "kappa": 0.5, "scale": 2.0, {interval} }}"#),
         "unknown field `scale`",
     );
-    refused::<Window>(r#"{ "start": 0.8, "end": 0.3 }"#, "0 ≤ start ≤ end ≤ 1");
-    refused::<LabelDrop>(
-        r#"{ "probability": 1.5, "rows": "flow" }"#,
+    refused::<GuidanceInterval>("[0.8, 0.3]", "0 ≤ start ≤ end ≤ 1");
+    refused::<ClassDropout>(
+        r#"{ "prob": 1.5, "rows": "flow-matching" }"#,
         "expected a number in [0, 1], got 1.5",
     );
-    refused::<LabelDrop>(
-        r#"{ "probability": 0.1, "rows": "first" }"#,
+    refused::<ClassDropout>(
+        r#"{ "prob": 0.1, "rows": "first" }"#,
         "unknown variant `first`",
     );
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_torch::device_check::{self, Goldens, Verdict};
-use meanflow_torch::engine::Point;
+use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::golden::{self, Setting};
-use meanflow_torch::{Batch, Condition, Device, Engine, Kind, Model, Rows, Tensor};
+use meanflow_torch::{Batch, Conditioning, Device, JvpMethod, Kind, Model, Rows, Tensor};
 use meanflow_train::{TrainConfig, Trainer, recipe_of, weights_of};
 use tch::no_grad;
 
@@ -116,7 +116,7 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
     copy(&trained, &double);
     let jumps = batch.times.jumps;
     say(format_args!(
-        "{} parameters, batch of {}, {jumps} jump rows; the difference to double backward in f64, relative to the largest derivative\n",
+        "{} parameters, batch of {}, {jumps} MeanFlow rows; the difference to double backward in f64, relative to the largest derivative\n",
         trained.parameters().count(),
         batch.rows(),
     ));
@@ -128,13 +128,13 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
         point(&config, &double, &batch),
         point(&config, &trained, &batch),
     );
-    let reference = Engine::DoubleBackward.evaluate(&double, &fine)?.1;
+    let reference = JvpMethod::DoubleBackward.evaluate(&double, &fine)?.1;
     let mut passes = true;
     for (name, in_double, in_float) in ENGINES {
         let wide = difference(&in_double.evaluate(&double, &fine)?.1, &reference);
         let narrow = difference(&in_float.evaluate(&trained, &coarse)?.1, &reference);
         let time = median_time(in_float, &trained, &coarse)?;
-        let exact = !matches!(in_double, Engine::FiniteDifference { .. });
+        let exact = !matches!(in_double, JvpMethod::FiniteDifference { .. });
         // A difference that is no number passes nothing.
         let holds = !exact || wide <= EXACT;
         passes &= holds;
@@ -153,18 +153,18 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
 }
 
 /// The routes with the settings that suit f64 and f32.
-const ENGINES: [(&str, Engine, Engine); 4] = [
-    ("dual", Engine::Dual, Engine::Dual),
-    ("forward", Engine::Forward, Engine::Forward),
+const ENGINES: [(&str, JvpMethod, JvpMethod); 4] = [
+    ("dual", JvpMethod::Dual, JvpMethod::Dual),
+    ("forward", JvpMethod::ForwardAd, JvpMethod::ForwardAd),
     (
         "double-backward",
-        Engine::DoubleBackward,
-        Engine::DoubleBackward,
+        JvpMethod::DoubleBackward,
+        JvpMethod::DoubleBackward,
     ),
     (
         "finite-difference (1e-4, 5e-3 in f32)",
-        Engine::FiniteDifference { step: 1e-4 },
-        Engine::FiniteDifference { step: 5e-3 },
+        JvpMethod::FiniteDifference { step: 1e-4 },
+        JvpMethod::FiniteDifference { step: 5e-3 },
     ),
 ];
 
@@ -229,7 +229,7 @@ fn copy(from: &Model, to: &Model) {
 }
 
 /// The batch as a point of the network, moving along the velocity of the path.
-fn point(config: &TrainConfig, model: &Model, batch: &Batch) -> Point {
+fn point(config: &TrainConfig, model: &Model, batch: &Batch) -> JvpInputs {
     let typed = |x: &Tensor| Rows(x.to_kind(model.kind()));
     let (x, e) = (typed(&batch.data), typed(&batch.noise));
     let (t, r) = (batch.times.ts(), batch.times.rs());
@@ -240,11 +240,11 @@ fn point(config: &TrainConfig, model: &Model, batch: &Batch) -> Point {
     };
     let velocity = config.path.velocity(&x, &e, &t).0;
     let labels = batch.labels.as_ref().filter(|_| model.config().classes > 0);
-    Point {
+    JvpInputs {
         z: config.path.interpolate(&x, &e, &t).0,
         r: row(&r),
         t: row(&t),
-        condition: Condition::of_labels(
+        condition: Conditioning::of_labels(
             labels.map(|labels| Tensor::from_slice(labels).to_device(model.device())),
         ),
         velocity: velocity.narrow(0, 0, batch.times.jumps as i64),
@@ -257,7 +257,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     largest(&(a.to_kind(Kind::Double) - b)) / largest(b).max(f64::MIN_POSITIVE)
 }
 
-fn median_time(engine: Engine, model: &Model, point: &Point) -> anyhow::Result<Duration> {
+fn median_time(engine: JvpMethod, model: &Model, point: &JvpInputs) -> anyhow::Result<Duration> {
     let mut times = Vec::with_capacity(TIMED);
     for _ in 0..TIMED {
         let start = Instant::now();

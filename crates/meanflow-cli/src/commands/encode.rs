@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use meanflow_data::decode::Channels;
-use meanflow_data::{BadPictures, DataError, PictureSet, Source};
+use meanflow_data::{BadPictures, DataError, ImageDataset, Source};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_train::latents::{encode, facts_of};
 use serde_json::json;
@@ -110,7 +110,8 @@ fn open(args: &Encode) -> anyhow::Result<Box<dyn Source>> {
         }
         (Named::Pictures(pictures), Some(size)) => {
             pictures.refuse_transparent()?;
-            let set = PictureSet::new(pictures, size.get(), Channels::Color, BadPictures::Refuse)?;
+            let set =
+                ImageDataset::new(pictures, size.get(), Channels::Color, BadPictures::Refuse)?;
             Ok(Box::new(set))
         }
         (Named::Pictures(_), None) => {

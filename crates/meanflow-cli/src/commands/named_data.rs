@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use meanflow_data::decode::{Background, View};
-use meanflow_data::{Collection, Links, Opened, Source};
+use meanflow_data::{ImageArchive, Links, Opened, Source};
 use meanflow_train::TrainConfig;
 
 /// How pictures are looked at.
@@ -33,7 +33,7 @@ impl Look {
 /// What a path names.
 pub(super) enum Named {
     /// Encoded pictures of any sizes.
-    Pictures(Collection),
+    Pictures(ImageArchive),
     /// Samples of one shape, without augmentation.
     Samples(Box<dyn Source>),
 }

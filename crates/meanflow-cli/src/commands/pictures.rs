@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
-use meanflow_data::Collection;
+use meanflow_data::ImageArchive;
 use meanflow_data::decode::View;
 use meanflow_data::pack::{Packing, pack};
-use meanflow_data::survey::{Depth, Kinds, Survey};
+use meanflow_data::survey::{DatasetReport, Depth, Kinds};
 use serde_json::{Value, json};
 
 use crate::commands::named_data::{self, Look, Named};
@@ -142,7 +142,7 @@ fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
     };
     say_remarks(collection.remarks());
     let progress = Count::new(collection.len());
-    let survey = Survey::of(&collection, depth, |more| progress.add(more));
+    let survey = DatasetReport::of(&collection, depth, |more| progress.add(more));
     progress.finish();
     if args.json {
         say(format_args!("{:#}", as_json(args, &collection, &survey)));
@@ -152,7 +152,7 @@ fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
     Ok(if survey.damaged.is_empty() { 0 } else { DATA })
 }
 
-fn as_json(args: &Pictures, collection: &Collection, survey: &Survey) -> Value {
+fn as_json(args: &Pictures, collection: &ImageArchive, survey: &DatasetReport) -> Value {
     let classes: Vec<Value> = classes(collection)
         .into_iter()
         .map(|(label, name, pictures)| json!({"label": label, "name": name, "pictures": pictures}))
@@ -173,7 +173,7 @@ fn as_json(args: &Pictures, collection: &Collection, survey: &Survey) -> Value {
 /// Most classes and sizes that are listed for people.
 pub(super) const LINES: usize = 20;
 
-fn as_text(args: &Pictures, collection: &Collection, survey: &Survey) -> String {
+fn as_text(args: &Pictures, collection: &ImageArchive, survey: &DatasetReport) -> String {
     let path = args.path.display();
     let (pictures, ignored) = (collection.len(), collection.ignored());
     let bytes = survey.bytes;
@@ -225,7 +225,7 @@ pub(super) fn rest(lines: usize) -> String {
 }
 
 /// Every class with its name, if it has one, and the number of its pictures.
-fn classes(collection: &Collection) -> Vec<(usize, Option<&str>, usize)> {
+fn classes(collection: &ImageArchive) -> Vec<(usize, Option<&str>, usize)> {
     let (count, names) = (collection.classes(), collection.class_names());
     samples::classes(count, collection.labels(), names)
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use meanflow_data::decode::Channels;
-use meanflow_data::{BadPictures, PictureSet, Source};
+use meanflow_data::{BadPictures, ImageDataset, Source};
 use meanflow_train::picture_of;
 use serde_json::json;
 
@@ -93,7 +93,7 @@ fn open(args: &Show) -> anyhow::Result<(Box<dyn Source>, u64)> {
         Named::Pictures(pictures) => {
             pictures.refuse_transparent()?;
             let (size, channels) = (args.size.get(), args.colors.channels());
-            Box::new(PictureSet::new(
+            Box::new(ImageDataset::new(
                 pictures,
                 size,
                 channels,

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_data::EpochOrder;
-use meanflow_data::survey::{Depth, Survey};
+use meanflow_data::survey::{DatasetReport, Depth};
 use meanflow_torch::ModelConfig;
 use meanflow_torch::networks::NetworkConfig;
 use meanflow_train::{DataFacts, Memory, TrainConfig, ema_notes};
@@ -84,7 +84,7 @@ fn look(config: &TrainConfig) -> anyhow::Result<Look> {
     let facts = DataFacts::of(&*data);
     // The first batch: what is wrong with every sample shows.
     let all = NonZeroUsize::new(data.len()).unwrap_or(NonZeroUsize::MIN);
-    let batch = config.training.batch.min(all);
+    let batch = config.training.batch_size.min(all);
     data.draw(
         &EpochOrder::new(all, batch, config.seed).batch_at(0),
         config.seed,
@@ -95,7 +95,7 @@ fn look(config: &TrainConfig) -> anyhow::Result<Look> {
     if let Some(pictures) = config.data.collection() {
         let pictures = pictures?;
         let progress = Count::new(pictures.len());
-        let survey = Survey::of(&pictures, Depth::Header, |more| progress.add(more));
+        let survey = DatasetReport::of(&pictures, Depth::Header, |more| progress.add(more));
         progress.finish();
         let count = survey.damaged.len();
         let allowed = config.data.skip_damaged() * pictures.len() as f64;
@@ -120,7 +120,7 @@ fn look(config: &TrainConfig) -> anyhow::Result<Look> {
 
 fn facts(config: &TrainConfig, data: &DataFacts) -> anyhow::Result<Vec<(&'static str, Value)>> {
     let model = config.model(&data.shape, data.classes)?;
-    let batch = config.training.batch.get();
+    let batch = config.training.batch_size.get();
     let jumps = config
         .times
         .draw(batch, &mut Stream::new(config.seed, Purpose::Times, 0))
@@ -136,7 +136,7 @@ fn facts(config: &TrainConfig, data: &DataFacts) -> anyhow::Result<Vec<(&'static
         ("classes", json!(model.classes)),
         ("parameters", json!(model.parameter_count()?)),
         ("effective_batch", json!(batch)),
-        ("jump_rows_first_batch", json!(jumps)),
+        ("mean_flow_rows_first_batch", json!(jumps)),
         ("steps", json!(config.training.steps)),
         (
             "steps_per_epoch",

@@ -12,18 +12,28 @@ fn a_bad_recipe_is_refused_with_its_place() {
         (
             "peak = 1e-2",
             "peak = nan",
-            "bad.toml:8:37: rate.peak",
+            "bad.toml:8:39: lr.peak",
             "expected a finite number, got NaN",
         ),
         (
             "peak = 1e-2",
             "peek = 1e-2",
-            "bad.toml:8:30: rate.peek",
+            "bad.toml:8:32: lr.peek",
             "unknown field",
         ),
-        ("batch = 32", "batch = 0", "training.batch", "nonzero"),
-        ("power = 1.0", "power = -1.0", "bad.toml:9:", "power"),
-        ("share = 0.5", "share = 1.5", "bad.toml:16:", "share"),
+        (
+            "batch_size = 32",
+            "batch_size = 0",
+            "training.batch_size",
+            "nonzero",
+        ),
+        ("norm_p = 1.0", "norm_p = -1.0", "bad.toml:9:", "norm_p"),
+        (
+            "count = 0.5",
+            "count = 1.5",
+            "bad.toml:16:",
+            "mean_flow_ratio",
+        ),
         ("seed = 3", "seed = ", "bad.toml:2:8", ""),
     ] {
         assert!(RECIPE.contains(from), "{from}");
@@ -39,14 +49,12 @@ fn a_bad_recipe_is_refused_with_its_place() {
 #[test]
 fn guidance_that_cannot_be_is_refused() {
     let scene = Scene::new();
-    let guided = |kappa: &str, window: &str| {
-        format!(
-            "{RECIPE}\n[guidance]\nomega = 1.0\nkappa = {kappa}\nwindow = {{ start = {window} }}\n"
-        )
+    let guided = |kappa: &str, interval: &str| {
+        format!("{RECIPE}\n[guidance]\nomega = 1.0\nkappa = {kappa}\ninterval = [{interval}]\n")
     };
-    let config = scene.file("kappa.toml", &guided("1.0", "0.0, end = 1.0"));
+    let config = scene.file("kappa.toml", &guided("1.0", "0.0, 1.0"));
     assert!(scene.fails(3, &["validate", &config]).contains("kappa"));
-    let config = scene.file("window.toml", &guided("0.5", "0.8, end = 0.2"));
+    let config = scene.file("interval.toml", &guided("0.5", "0.8, 0.2"));
     assert!(scene.fails(3, &["validate", &config]).contains("guidance"));
 }
 
@@ -54,9 +62,9 @@ fn guidance_that_cannot_be_is_refused() {
 fn an_override_is_blamed_by_name() {
     let scene = Scene::new();
     let config = scene.recipe();
-    let error = scene.fails(3, &["train", &config, "--set", "rate.peak=-1"]);
-    assert!(error.contains("--set rate.peak=-1"), "{error}");
-    let error = scene.fails(3, &["train", &config, "--set", "rate"]);
+    let error = scene.fails(3, &["train", &config, "--set", "lr.peak=-1"]);
+    assert!(error.contains("--set lr.peak=-1"), "{error}");
+    let error = scene.fails(3, &["train", &config, "--set", "lr"]);
     assert!(error.contains("KEY=VALUE"), "{error}");
     scene.fails(3, &["train", &config, "--set", "training.bacth=1"]);
 }
@@ -255,7 +263,7 @@ fn no_room_on_the_disk_keeps_what_was_there() {
     // A limit on file size stands for a full disk; the signal that comes with it is ignored, as a disk sends none.
     let script = "trap '' XFSZ; ulimit -f 8; exec \"$@\"";
     // Under a constant rate a run may be lengthened.
-    let constant = "rate={ kind = \"constant\", peak = 1e-2, warmup_steps = 0 }";
+    let constant = "lr={ schedule = \"constant\", peak = 1e-2, warmup_steps = 0 }";
     let recipe = scene.recipe();
     let arguments = |out| ["train", &recipe, "--set", constant, "--out", out];
     let train = |out, more| scene.runs_under(script, &[&arguments(out)[..], more].concat());
@@ -301,7 +309,7 @@ fn a_loss_that_is_not_finite_has_its_own_code() {
         "train",
         &scene.recipe(),
         "--set",
-        "rate.peak=1e300",
+        "lr.peak=1e300",
         "--out",
         "run",
     ];

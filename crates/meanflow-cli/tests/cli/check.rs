@@ -126,7 +126,11 @@ const IMPORT: [&str; 3] = ["convert", "import", "official.safetensors"];
 fn short_digits(scene: &Scene) -> (String, [&'static str; 6]) {
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/digits.toml");
     let digits = digits.to_str().unwrap().to_owned();
-    let short = ["training.steps=1", "network.depth=1", "training.batch=8"];
+    let short = [
+        "training.steps=1",
+        "network.depth=1",
+        "training.batch_size=8",
+    ];
     let short: [&str; 6] = std::array::from_fn(|i| if i % 2 == 0 { "--set" } else { short[i / 2] });
     scene.succeeds(&[&["train", &digits, "--out", "run"], &short[..]].concat());
     (digits, short)

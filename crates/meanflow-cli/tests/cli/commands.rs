@@ -14,7 +14,7 @@ const DIGITS: [&str; 10] = [
     "--set",
     "network={ kind = \"dit\", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
     "--set",
-    "samples.steps=[1]",
+    "sampling.nfe=[1]",
     "--set",
     "training.steps=3",
     "--out",
@@ -153,7 +153,7 @@ fn info_and_validate_agree_on_the_parameters() {
     let facts = parse(scene.succeeds(&["validate", &scene.recipe(), "--json"]));
     assert_eq!(info["parameters"], facts["parameters"]);
     assert_eq!(info["metadata"]["step"], "20");
-    assert_eq!(facts["jump_rows_first_batch"], 16);
+    assert_eq!(facts["mean_flow_rows_first_batch"], 16);
     assert!(scene.succeeds(&["info", "run"]).contains("sha256"));
 }
 
@@ -187,7 +187,7 @@ fn validate_says_what_every_recipe_in_the_repository_costs() {
             (sum / number("memory_mib") - 1.0).abs() < 1e-3,
             "{recipe}: {text}"
         );
-        // With a quarter of jump rows and guidance in all rows a step takes 4.5 forwards, of which attention has more.
+        // With a quarter of MeanFlow rows and guidance in all rows a step takes 4.5 forwards, of which attention has more.
         let forwards = number("training_gflop") / number("forward_gflop");
         assert!((3.2..4.6).contains(&forwards), "{recipe}: {forwards}");
         for key in [
@@ -244,7 +244,7 @@ fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
         "--set",
         "training.sample_every=1000000",
         "--set",
-        "rate={ kind = \"constant\", peak = 1e-3, warmup_steps = 0 }",
+        "lr={ schedule = \"constant\", peak = 1e-3, warmup_steps = 0 }",
     ];
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("USR1", 138)] {
         let arguments = [&["train", &recipe, "--out", signal][..], &long].concat();

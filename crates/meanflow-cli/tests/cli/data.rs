@@ -18,16 +18,16 @@ data = {{ {data} }}
 network = {{ kind = "dit", patch = 2, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = "th" }}
 path = {{ kind = "linear" }}
 optimizer = {{ kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.0 }}
-rate = {{ kind = "constant", peak = 1e-3, warmup_steps = 0 }}
-loss = {{ power = 1.0, offset = 0.01, reduction = "sum" }}
-label_drop = {{ probability = 0.1, rows = "independent" }}
+lr = {{ schedule = "constant", peak = 1e-3, warmup_steps = 0 }}
+loss = {{ norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }}
+class_dropout = {{ prob = 0.1, rows = "independent" }}
 ema = {{ decays = [0.5] }}
-training = {{ batch = 4, steps = 2, checkpoint_every = 1, sample_every = 2, log_every = 1 }}
-samples = {{ rows = 1, columns = 3, steps = [1] }}
+training = {{ batch_size = 4, steps = 2, checkpoint_every = 1, sample_every = 2, log_every = 1 }}
+sampling = {{ grid = [1, 3], nfe = [1] }}
 
 [times]
 t = {{ kind = "uniform" }}
-jump_rows = {{ kind = "count", share = 0.5 }}
+mean_flow_ratio = {{ count = 0.5 }}
 order = "after-ordering"
 "#
     );

@@ -400,7 +400,7 @@ fn a_short_run_draws_more_than_noise() {
     for change in [
         "network.depth=1",
         "network.width=64",
-        "training.batch=64",
+        "training.batch_size=64",
         "training.steps=200",
         "training.checkpoint_every=200",
         "training.sample_every=200",

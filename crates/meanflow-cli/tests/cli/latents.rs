@@ -44,7 +44,7 @@ fn trained(scene: &Scene) -> Vae {
         "--set",
         "network={ kind = \"dit\", patch = 2, width = 16, depth = 1, heads = 2, mlp_ratio = 2.0, embedding = \"th\" }",
         "--set",
-        "samples.steps=[1]",
+        "sampling.nfe=[1]",
         "--set",
         "training.steps=3",
         "--out",

@@ -5,7 +5,7 @@ use std::fs;
 use meanflow_data::decode::Channels;
 use meanflow_data::latents::Latents;
 use meanflow_data::npy::{self, NpyData};
-use meanflow_data::{Collection, Picture, Source};
+use meanflow_data::{ImageArchive, Picture, Source};
 use serde_json::Value;
 
 use crate::latents::vae;
@@ -79,8 +79,8 @@ fn a_packed_copy_holds_the_same_pictures_in_the_same_order() {
     write_pictures(&scene);
     let out = scene.succeeds(&["data", "pack", "pictures", "--out", "all.zip", "--json"]);
     assert_eq!(json(&out)["classes"], 2);
-    let folder = Collection::open(&scene.path("pictures")).unwrap();
-    let packed = Collection::open(&scene.path("all.zip")).unwrap();
+    let folder = ImageArchive::open(&scene.path("pictures")).unwrap();
+    let packed = ImageArchive::open(&scene.path("all.zip")).unwrap();
     assert_eq!(packed.name(3), "00000/img00000003.png");
     assert_eq!(packed.labels(), folder.labels());
     for index in 0..6 {
@@ -92,7 +92,7 @@ fn a_packed_copy_holds_the_same_pictures_in_the_same_order() {
     scene.succeeds(&[&small[..], &["--out", "again.zip"]].concat());
     let bytes = |name: &str| fs::read(scene.path(name)).unwrap();
     assert_eq!(bytes("small.zip"), bytes("again.zip"));
-    let small = Collection::open(&scene.path("small.zip")).unwrap();
+    let small = ImageArchive::open(&scene.path("small.zip")).unwrap();
     for index in 0..6 {
         let whole = folder.decode(index, Channels::Grey).unwrap();
         let cut = meanflow_data::resize::center_crop(&whole, 8).unwrap();
@@ -131,7 +131,7 @@ fn a_folder_a_zip_and_a_tar_have_the_same_latents() {
     };
     for name in ["stored.zip", "shard.tar"] {
         let archive = format!("{fixtures}/{name}");
-        let collection = Collection::open(archive.as_ref()).unwrap();
+        let collection = ImageArchive::open(archive.as_ref()).unwrap();
         let folder = format!("unpacked {name}");
         fs::create_dir(scene.path(&folder)).unwrap();
         for index in 0..collection.len() {

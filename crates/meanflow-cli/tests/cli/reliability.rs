@@ -22,7 +22,7 @@ const ENDLESS: [&str; 8] = [
     "--set",
     "training.sample_every=1000000",
     "--set",
-    "rate={ kind = \"constant\", peak = 1e-3, warmup_steps = 0 }",
+    "lr={ schedule = \"constant\", peak = 1e-3, warmup_steps = 0 }",
 ];
 
 /// Starts the program and waits until it trains.
@@ -66,7 +66,12 @@ fn weights_and_curve_are_made_again_where_they_are_not_those_of_the_last_checkpo
 #[test]
 fn a_second_ctrl_c_ends_a_computing_process_at_once_and_in_order() {
     let scene = Scene::new();
-    let wide = ["--set", "network.width=128", "--set", "training.batch=512"];
+    let wide = [
+        "--set",
+        "network.width=128",
+        "--set",
+        "training.batch_size=512",
+    ];
     let recipe = scene.recipe();
     let arguments = [&["train", &recipe][..], &ENDLESS, &wide].concat();
     for _ in 0..6 {
@@ -362,10 +367,15 @@ fn sizes_that_a_file_only_claims_are_refused() {
             "validate",
             "tiny.toml",
             "--set",
-            "training.batch=0x7fffffff",
+            "training.batch_size=0x7fffffff",
         ],
     );
-    scene.succeeds(&["validate", "tiny.toml", "--set", "training.batch=1000000"]);
+    scene.succeeds(&[
+        "validate",
+        "tiny.toml",
+        "--set",
+        "training.batch_size=1000000",
+    ]);
 }
 
 #[test]

@@ -17,15 +17,15 @@ network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
 path = { kind = "linear" }
 optimizer = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.01 }
 
-rate = { kind = "cosine",    peak = 1e-2, warmup_steps = 0, final_fraction = 0.1 }
-loss = { power = 1.0, offset = 0.01, reduction = "sum" }
+lr = { schedule = "cosine",    peak = 1e-2, warmup_steps = 0, final_ratio = 0.1 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
 ema = { decays = [0.9] }
-training = { batch = 32, steps = 20, checkpoint_every = 10, sample_every = 10, log_every = 1 }
-samples = { rows = 4, columns = 4, steps = [1, 2] }
+training = { batch_size = 32, steps = 20, checkpoint_every = 10, sample_every = 10, log_every = 1 }
+sampling = { grid = [4, 4], nfe = [1, 2] }
 
 [times]
 t = { kind = "uniform" }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 

@@ -1,7 +1,7 @@
 //! Settings as written in configurations: what is read is what was written, and nonsense is refused with its reason.
 
 use meanflow_core::{
-    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -32,9 +32,9 @@ proptest! {
 
     #[test]
     fn laws_survive_a_round_trip(mean in -5.0..5.0, std in 0.1..3.0, share in 0.0..=1.0, two: bool, count: bool) {
-        let t = TimeLaw::LogitNormal { mean, std };
-        let jump_rows = if count { JumpRows::Count { share } } else { JumpRows::Bernoulli { share } };
-        survives(&IntervalLaw { t, r: two.then_some(TimeLaw::Uniform), jump_rows, order: MaskOrder::BeforeOrdering });
+        let t = TimeDistribution::LogitNormal { mean, std };
+        let mean_flow_ratio = if count { MeanFlowRatio::Count(share) } else { MeanFlowRatio::Bernoulli(share) };
+        survives(&TimeSampler { t, r: two.then_some(TimeDistribution::Uniform), mean_flow_ratio, order: MaskOrder::BeforeOrdering });
         survives(&AdaptiveWeight::new(share, std, Reduction::Mean).unwrap());
     }
 }
@@ -43,19 +43,19 @@ proptest! {
 fn the_official_recipe_reads_as_it_should() {
     let text = r#"
         t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-        jump_rows = { kind = "count", share = 0.25 }
+        mean_flow_ratio = { count = 0.25 }
         order = "after-ordering"
     "#;
-    let law = IntervalLaw {
-        t: TimeLaw::LogitNormal {
+    let law = TimeSampler {
+        t: TimeDistribution::LogitNormal {
             mean: -0.4,
             std: 1.0,
         },
         r: None,
-        jump_rows: JumpRows::Count { share: 0.25 },
+        mean_flow_ratio: MeanFlowRatio::Count(0.25),
         order: MaskOrder::AfterOrdering,
     };
-    assert_eq!(toml::from_str::<IntervalLaw>(text).unwrap(), law);
+    assert_eq!(toml::from_str::<TimeSampler>(text).unwrap(), law);
     assert_eq!(
         toml::from_str::<Schedule>("kind = 'linear'").unwrap(),
         Schedule::Linear
@@ -64,23 +64,23 @@ fn the_official_recipe_reads_as_it_should() {
 
 #[test]
 fn numbers_out_of_range_are_refused_with_their_name() {
-    refused::<TimeLaw>(
+    refused::<TimeDistribution>(
         "kind = 'logit-normal'\nmean = 0.0\nstd = 0.0",
         "times.std: expected a finite number > 0, got 0",
     );
-    refused::<TimeLaw>("kind = 'logit-normal'\nmean = 0.0\nstd = nan", "times.std");
-    refused::<TimeLaw>(
+    refused::<TimeDistribution>("kind = 'logit-normal'\nmean = 0.0\nstd = nan", "times.std");
+    refused::<TimeDistribution>(
         "kind = 'logit-normal'\nmean = nan\nstd = 1.0",
         "times.mean: expected a finite number, got NaN",
     );
-    for share in ["1.5", "-0.1", "nan"] {
-        refused::<JumpRows>(
-            &format!("kind = 'count'\nshare = {share}"),
-            "share: expected a number in [0, 1]",
+    for ratio in ["1.5", "-0.1", "nan"] {
+        refused::<MeanFlowRatio>(
+            &format!("count = {ratio}"),
+            "times.mean_flow_ratio: expected a number in [0, 1]",
         );
-        refused::<JumpRows>(
-            &format!("kind = 'bernoulli'\nshare = {share}"),
-            "share: expected a number in [0, 1]",
+        refused::<MeanFlowRatio>(
+            &format!("bernoulli = {ratio}"),
+            "times.mean_flow_ratio: expected a number in [0, 1]",
         );
     }
     for degree in ["0.5", "nan", "inf"] {
@@ -98,12 +98,12 @@ fn numbers_out_of_range_are_refused_with_their_name() {
         "schedule.beta_max",
     );
     refused::<AdaptiveWeight>(
-        "power = -1.0\noffset = 0.01\nreduction = 'sum'",
-        "weight.power",
+        "norm_p = -1.0\nnorm_eps = 0.01\nreduction = 'sum'",
+        "loss.norm_p",
     );
     refused::<AdaptiveWeight>(
-        "power = 1.0\noffset = 0.0\nreduction = 'sum'",
-        "weight.offset",
+        "norm_p = 1.0\nnorm_eps = 0.0\nreduction = 'sum'",
+        "loss.norm_eps",
     );
 }
 
@@ -112,29 +112,37 @@ fn unknown_missing_and_misspelt_keys_are_refused() {
     refused::<Schedule>("kind = 'linear'\ndegree = 2.0", "unknown field `degree`");
     refused::<Schedule>("kind = 'quadratic'", "unknown variant `quadratic`");
     refused::<Schedule>("kind = 'polynomial'", "missing field `degree`");
-    refused::<TimeLaw>("kind = 'uniform'\nmean = 0.0", "unknown field `mean`");
-    refused::<JumpRows>("kind = 'count'\nratio = 0.75", "unknown field `ratio`");
-    refused::<AdaptiveWeight>("power = 1.0\noffset = 0.01", "missing field `reduction`");
-    refused::<IntervalLaw>(
+    refused::<TimeDistribution>("kind = 'uniform'\nmean = 0.0", "unknown field `mean`");
+    refused::<MeanFlowRatio>("share = 0.75", "unknown variant `share`");
+    refused::<AdaptiveWeight>("norm_p = 1.0\nnorm_eps = 0.01", "missing field `reduction`");
+    refused::<TimeSampler>(
         "t = { kind = 'uniform' }\norder = 'after-ordering'",
-        "missing field `jump_rows`",
+        "missing field `mean_flow_ratio`",
     );
 }
 
 #[test]
 fn values_made_by_hand_are_checked_by_validate() {
-    let law = |t, r, share| IntervalLaw {
+    let law = |t, r, share| TimeSampler {
         t,
         r,
-        jump_rows: JumpRows::Count { share },
+        mean_flow_ratio: MeanFlowRatio::Count(share),
         order: MaskOrder::AfterOrdering,
     };
-    let bad = TimeLaw::LogitNormal {
+    let bad = TimeDistribution::LogitNormal {
         mean: 0.0,
         std: -1.0,
     };
-    assert!(law(TimeLaw::Uniform, None, 0.5).validate().is_ok());
+    assert!(law(TimeDistribution::Uniform, None, 0.5).validate().is_ok());
     assert!(law(bad, None, 0.5).validate().is_err());
-    assert!(law(TimeLaw::Uniform, Some(bad), 0.5).validate().is_err());
-    assert!(law(TimeLaw::Uniform, None, f64::NAN).validate().is_err());
+    assert!(
+        law(TimeDistribution::Uniform, Some(bad), 0.5)
+            .validate()
+            .is_err()
+    );
+    assert!(
+        law(TimeDistribution::Uniform, None, f64::NAN)
+            .validate()
+            .is_err()
+    );
 }

@@ -1,41 +1,41 @@
 //! Laws of (r, t): counts, frequencies and distributions. Every seed is fixed.
 
 use meanflow_core::{
-    Interval, IntervalLaw, JumpRows, MaskOrder, Purpose, Stream, TimeDraw, TimeLaw,
+    Interval, MaskOrder, MeanFlowRatio, Purpose, Stream, TimeDistribution, TimeDraw, TimeSampler,
 };
 use proptest::prelude::*;
 
 use crate::random::{RARE, distance, normal_law};
 
-const OFFICIAL: TimeLaw = TimeLaw::LogitNormal {
+const OFFICIAL: TimeDistribution = TimeDistribution::LogitNormal {
     mean: -0.4,
     std: 1.0,
 };
 
 /// The recipe of the CIFAR code, v1: two laws, masked by chance before ordering.
-const CIFAR: IntervalLaw = IntervalLaw {
-    t: TimeLaw::LogitNormal {
+const CIFAR: TimeSampler = TimeSampler {
+    t: TimeDistribution::LogitNormal {
         mean: -0.6,
         std: 1.6,
     },
-    r: Some(TimeLaw::LogitNormal {
+    r: Some(TimeDistribution::LogitNormal {
         mean: -4.0,
         std: 1.6,
     }),
-    jump_rows: JumpRows::Bernoulli { share: 0.75 },
+    mean_flow_ratio: MeanFlowRatio::Bernoulli(0.75),
     order: MaskOrder::BeforeOrdering,
 };
 
-fn one_law(jump_rows: JumpRows, order: MaskOrder) -> IntervalLaw {
-    IntervalLaw {
+fn one_law(mean_flow_ratio: MeanFlowRatio, order: MaskOrder) -> TimeSampler {
+    TimeSampler {
         t: OFFICIAL,
         r: None,
-        jump_rows,
+        mean_flow_ratio,
         order,
     }
 }
 
-fn draw(law: &IntervalLaw, rows: usize, seed: u64) -> TimeDraw {
+fn draw(law: &TimeSampler, rows: usize, seed: u64) -> TimeDraw {
     law.draw(rows, &mut Stream::new(seed, Purpose::Times, 0))
 }
 
@@ -44,33 +44,34 @@ fn official(t: f64) -> f64 {
     normal_law((t / (1.0 - t)).ln() + 0.4)
 }
 
-fn laws() -> impl Strategy<Value = IntervalLaw> {
+fn laws() -> impl Strategy<Value = TimeSampler> {
     let time = || {
         prop_oneof![
-            Just(TimeLaw::Uniform),
+            Just(TimeDistribution::Uniform),
             // Wide enough to saturate at both ends.
-            (-50.0..50.0, 0.1..50.0).prop_map(|(mean, std)| TimeLaw::LogitNormal { mean, std }),
+            (-50.0..50.0, 0.1..50.0)
+                .prop_map(|(mean, std)| TimeDistribution::LogitNormal { mean, std }),
         ]
     };
     let share = || prop_oneof![Just(0.0), Just(1.0), 0.0..=1.0];
-    let jump_rows = prop_oneof![
-        share().prop_map(|share| JumpRows::Count { share }),
-        share().prop_map(|share| JumpRows::Bernoulli { share }),
+    let mean_flow_ratio = prop_oneof![
+        share().prop_map(|share| MeanFlowRatio::Count(share)),
+        share().prop_map(|share| MeanFlowRatio::Bernoulli(share)),
     ];
     let order = prop::sample::select(vec![MaskOrder::AfterOrdering, MaskOrder::BeforeOrdering]);
-    (time(), prop::option::of(time()), jump_rows, order).prop_map(|(t, r, jump_rows, order)| {
-        IntervalLaw {
+    (time(), prop::option::of(time()), mean_flow_ratio, order).prop_map(
+        |(t, r, mean_flow_ratio, order)| TimeSampler {
             t,
             r,
-            jump_rows,
+            mean_flow_ratio,
             order,
-        }
-    })
+        },
+    )
 }
 
 proptest! {
     #[test]
-    fn jump_rows_come_first_and_are_counted(law in laws(), rows in 0usize..40, seed: u64) {
+    fn mean_flow_rows_come_first_and_are_counted(law in laws(), rows in 0usize..40, seed: u64) {
         let draw = draw(&law, rows, seed);
         prop_assert_eq!(draw.intervals.len(), rows);
         prop_assert!(draw.intervals[..draw.jumps].iter().all(|i| i.r() < i.t()));
@@ -86,17 +87,17 @@ proptest! {
         prop_assert_eq!(draw(&law, 9, seed), draw(&law, 9, seed));
     }
 
-    /// `B − ⌊B p⌋` with the share of flow rows `p` in thousandths, in integers.
+    /// `B − ⌊B p⌋` with the share of flow-matching rows `p` in thousandths, in integers.
     #[test]
     fn the_count_is_that_of_exact_arithmetic(rows in 0usize..5000, thousandths in 0usize..=1000) {
-        let law = one_law(JumpRows::Count { share: thousandths as f64 / 1000.0 }, MaskOrder::AfterOrdering);
+        let law = one_law(MeanFlowRatio::Count(thousandths as f64 / 1000.0), MaskOrder::AfterOrdering);
         prop_assert_eq!(draw(&law, rows, 0).jumps, rows - rows * (1000 - thousandths) / 1000);
     }
 }
 
 #[test]
 fn the_count_is_the_official_one() {
-    // (B, share of jump rows, B − int(B · share of flow rows)).
+    // (B, share of MeanFlow rows, B − int(B · share of flow-matching rows)).
     for (rows, share, jumps) in [
         (256, 0.25, 64),
         (10, 0.25, 3),
@@ -106,7 +107,7 @@ fn the_count_is_the_official_one() {
         (7, 0.0, 0),
         (7, 1.0, 7),
     ] {
-        let law = one_law(JumpRows::Count { share }, MaskOrder::AfterOrdering);
+        let law = one_law(MeanFlowRatio::Count(share), MaskOrder::AfterOrdering);
         assert_eq!(
             draw(&law, rows, 0).jumps,
             jumps,
@@ -116,10 +117,10 @@ fn the_count_is_the_official_one() {
 }
 
 #[test]
-fn the_frequency_of_jump_rows_is_their_share() {
+fn the_frequency_of_mean_flow_rows_is_their_share() {
     for share in [0.0, 0.25, 0.75, 1.0] {
         for order in [MaskOrder::AfterOrdering, MaskOrder::BeforeOrdering] {
-            let law = one_law(JumpRows::Bernoulli { share }, order);
+            let law = one_law(MeanFlowRatio::Bernoulli(share), order);
             let frequency = draw(&law, 100_000, 3).jumps as f64 / 1e5;
             // Four standard deviations of a frequency in 10⁵ rows.
             assert!(
@@ -133,7 +134,7 @@ fn the_frequency_of_jump_rows_is_their_share() {
 #[test]
 fn after_ordering_every_row_keeps_the_larger_draw() {
     let draw = draw(
-        &one_law(JumpRows::Count { share: 0.25 }, MaskOrder::AfterOrdering),
+        &one_law(MeanFlowRatio::Count(0.25), MaskOrder::AfterOrdering),
         40_000,
         1,
     );
@@ -148,7 +149,7 @@ fn after_ordering_every_row_keeps_the_larger_draw() {
 #[test]
 fn before_ordering_flow_rows_keep_a_single_draw() {
     let draw = draw(
-        &one_law(JumpRows::Count { share: 0.25 }, MaskOrder::BeforeOrdering),
+        &one_law(MeanFlowRatio::Count(0.25), MaskOrder::BeforeOrdering),
         40_000,
         1,
     );
@@ -180,10 +181,10 @@ fn with_two_laws_t_is_never_moved_and_late_r_makes_a_flow_row() {
 
 #[test]
 fn with_two_laws_ordering_first_may_swap_them() {
-    let swapped = IntervalLaw {
+    let swapped = TimeSampler {
         t: CIFAR.r.unwrap(),
         r: Some(CIFAR.t),
-        jump_rows: JumpRows::Count { share: 1.0 },
+        mean_flow_ratio: MeanFlowRatio::Count(1.0),
         order: MaskOrder::AfterOrdering,
     };
     // The law of t is far below that of r, yet the larger draw is t.
@@ -198,11 +199,11 @@ fn with_two_laws_ordering_first_may_swap_them() {
 #[test]
 fn times_have_their_law() {
     let mut stream = Stream::new(11, Purpose::Times, 0);
-    let mut sample = |law: TimeLaw| {
+    let mut sample = |law: TimeDistribution| {
         (0..50_000)
             .map(|_| law.sample(&mut stream))
             .collect::<Vec<_>>()
     };
-    assert!(distance(sample(TimeLaw::Uniform), |t| t) < RARE);
+    assert!(distance(sample(TimeDistribution::Uniform), |t| t) < RARE);
     assert!(distance(sample(OFFICIAL), official) < RARE);
 }

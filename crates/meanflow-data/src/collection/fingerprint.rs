@@ -1,6 +1,6 @@
 //! What two collections of the same pictures have in common, wherever they lie.
 
-use super::{Collection, Place};
+use super::{ImageArchive, Place};
 use crate::DataError;
 use crate::fingerprint::Fingerprint;
 
@@ -9,7 +9,7 @@ const WHOLE: u64 = 64 << 20;
 /// Pictures whose contents are hashed where there are too many bytes.
 const SOME: usize = 256;
 
-impl Collection {
+impl ImageArchive {
     /// A hash of names, sizes and labels, and of the contents where they are less than 64 MiB or the archive has their
     /// check sums; otherwise of 256 pictures, evenly apart. It does not depend on where the collection lies.
     ///

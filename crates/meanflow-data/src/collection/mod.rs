@@ -31,7 +31,7 @@ const START: u64 = 1 << 16;
 
 /// An open collection of at least one picture.
 #[derive(Debug)]
-pub struct Collection {
+pub struct ImageArchive {
     /// The folder, or the archive or folder of archives.
     root: PathBuf,
     /// The archives that pictures lie in; none for a folder.
@@ -96,7 +96,7 @@ struct Found {
 }
 
 impl Found {
-    /// Passes over a file or member.
+    /// ForwardCounts over a file or member.
     fn pass(&mut self, name: &str) {
         let base = name.rsplit_once('/').map_or(name, |(_, base)| base);
         let end = match base.rsplit_once('.') {
@@ -107,7 +107,7 @@ impl Found {
     }
 }
 
-impl Collection {
+impl ImageArchive {
     /// Opens a folder of pictures, in which links may lead to what is inside of it.
     ///
     /// With folders in it, each is a class: the classes are numbered by the order of their names, or by their numbers
@@ -122,10 +122,10 @@ impl Collection {
         Self::open_folder_by(root, Links::Inside)
     }
 
-    /// As [`Collection::open_folder`], with links as they are allowed.
+    /// As [`ImageArchive::open_folder`], with links as they are allowed.
     ///
     /// # Errors
-    /// As [`Collection::open_folder`].
+    /// As [`ImageArchive::open_folder`].
     pub fn open_folder_by(root: &Path, links: Links) -> Result<Self, DataError> {
         let labels_are = "a folder for each class";
         Self::new(root, folder::open(root, links)?, labels_are)
@@ -134,7 +134,7 @@ impl Collection {
     /// Opens a zip archive of pictures in EDM's layout: `dataset.json` holds `{"labels": [["name", 3], …]}` with one
     /// pair for every picture, named from where the file lies or from the top; with `"labels": null` there are no
     /// classes. The names of the classes stand under `class_names`, if anywhere. Without `dataset.json` each folder is
-    /// a class, as in [`Collection::open_folder`], below the folder that all pictures are in.
+    /// a class, as in [`ImageArchive::open_folder`], below the folder that all pictures are in.
     ///
     /// Pictures are in the order of their names. Their number of classes is the largest label plus one.
     ///
@@ -271,7 +271,7 @@ impl Collection {
     /// The name of a picture below the folder, or in its archive.
     ///
     /// # Panics
-    /// When the index is not below [`Collection::len`].
+    /// When the index is not below [`ImageArchive::len`].
     pub fn name(&self, index: usize) -> &str {
         &self.entries[index].name
     }
@@ -279,7 +279,7 @@ impl Collection {
     /// Where a picture is, for messages: `folder/name` or `archive.zip/name`.
     ///
     /// # Panics
-    /// When the index is not below [`Collection::len`].
+    /// When the index is not below [`ImageArchive::len`].
     pub fn path(&self, index: usize) -> PathBuf {
         let Entry { name, place } = &self.entries[index];
         match place {
@@ -295,7 +295,7 @@ impl Collection {
     /// that is not as long or has not the check sum as the archive says.
     ///
     /// # Panics
-    /// When the index is not below [`Collection::len`].
+    /// When the index is not below [`ImageArchive::len`].
     pub fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
         let path = self.path(index);
         let Place::Part {
@@ -360,10 +360,10 @@ impl Collection {
     /// The decoded picture, at its own size.
     ///
     /// # Errors
-    /// As [`Collection::read`] and [`decode::decode`].
+    /// As [`ImageArchive::read`] and [`decode::decode`].
     ///
     /// # Panics
-    /// When the index is not below [`Collection::len`].
+    /// When the index is not below [`ImageArchive::len`].
     pub fn decode(&self, index: usize, channels: Channels) -> Result<Picture, DataError> {
         let view = self.view;
         let reading = Reading { channels, view };

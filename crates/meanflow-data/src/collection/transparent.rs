@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use super::Collection;
+use super::ImageArchive;
 use crate::DataError;
 use crate::decode;
 
 /// Pictures that one thread looks at in one go.
 const PORTION: usize = 64;
 
-impl Collection {
+impl ImageArchive {
     /// Refuses a collection in which pictures have an alpha channel and nothing says what shows behind it: they are
     /// counted. Of the files that end in `.png` the headers are read, with a thread a core.
     ///

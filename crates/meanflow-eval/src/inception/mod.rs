@@ -182,7 +182,7 @@ fn through(branch: &Branch<Convolution>, x: &Tensor) -> Tensor {
         Some(Pool::Halve) => x.max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false),
     };
     for convolution in &branch.chain {
-        x = convolve(convolution, &x);
+        x = conv2d(convolution, &x);
     }
     if branch.fork.is_empty() {
         return x;
@@ -190,12 +190,12 @@ fn through(branch: &Branch<Convolution>, x: &Tensor) -> Tensor {
     let forked: Vec<Tensor> = branch
         .fork
         .iter()
-        .map(|convolution| convolve(convolution, &x))
+        .map(|convolution| conv2d(convolution, &x))
         .collect();
     Tensor::cat(&forked, 1)
 }
 
-fn convolve(convolution: &Convolution, x: &Tensor) -> Tensor {
+fn conv2d(convolution: &Convolution, x: &Tensor) -> Tensor {
     let Convolution {
         weight,
         bias,

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Found, Work};
 use crate::golden::{self, Setting};
-use crate::{Engine, TorchError};
+use crate::{JvpMethod, TorchError};
 
 /// A folder of golden files.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ pub(super) fn checks(device: Device, goldens: &Goldens) -> Vec<(String, Work<'_>
             let setting = Setting {
                 device,
                 kind,
-                engine: Engine::Dual,
+                engine: JvpMethod::Dual,
             };
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let work = move || {

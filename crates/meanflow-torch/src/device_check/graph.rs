@@ -4,11 +4,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::subject::{self, Subject, objective};
 use super::{Found, Work};
-use crate::engine::Direction;
+use crate::engine::Tangent;
 use crate::golden::{Comparison, Tolerance};
 use crate::{
-    Adam, AdamConfig, Compute, CudaGraph, Gradients, LibtorchError, Precision, StepInputs,
-    TorchError, ema,
+    Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, StepInputs, TorchError,
+    ema,
 };
 
 /// Three steps before the capture, the capture, and replays after it.
@@ -19,7 +19,7 @@ const REPEATED: Tolerance = Tolerance::new(f64::INFINITY, 2e-3 * STEPS as f64);
 
 pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
     let mut checks: Vec<(String, Work<'static>)> = Vec::new();
-    for (dtype, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+    for (name, dtype) in [("f32", Dtype::F32), ("bf16", Dtype::Bf16)] {
         let work = move || {
             if !device.is_cuda() {
                 return Ok(Found::Skipped("only CUDA devices have graphs".to_owned()));
@@ -28,11 +28,11 @@ pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
             let mut comparisons = Vec::new();
             let mut remarks = Vec::new();
             for subject in [dit, unet] {
-                compare(&subject, device, precision, &mut comparisons, &mut remarks)?;
+                compare(&subject, device, dtype, &mut comparisons, &mut remarks)?;
             }
             Ok(Found::Compared(comparisons, remarks.join("; ")))
         };
-        checks.push((format!("graph against eager, {dtype}"), Box::new(work)));
+        checks.push((format!("graph against eager, {name}"), Box::new(work)));
     }
     checks
 }
@@ -42,11 +42,11 @@ pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
 fn compare(
     subject: &Subject,
     device: Device,
-    precision: Precision,
+    dtype: Dtype,
     comparisons: &mut Vec<Comparison>,
     remarks: &mut Vec<String>,
 ) -> Result<(), TorchError> {
-    let run = |graph| trajectory(subject, device, precision, graph);
+    let run = |graph| trajectory(subject, device, dtype, graph);
     let (eager, again, graph) = (run(false)?, run(false)?, run(true)?);
     let different = |other: &[(String, Tensor)]| -> Vec<String> {
         let pairs = eager.iter().zip(other);
@@ -97,12 +97,12 @@ fn kept(prefix: &str, named: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
 fn trajectory(
     subject: &Subject,
     device: Device,
-    precision: Precision,
+    dtype: Dtype,
     graph: bool,
 ) -> Result<Vec<(String, Tensor)>, TorchError> {
     let compute = Compute {
-        precision,
-        checkpoint_blocks: false,
+        dtype,
+        activation_checkpointing: false,
     };
     let model = subject.model(device, Kind::Float)?.computed(compute);
     let average = model.twin();
@@ -122,7 +122,7 @@ fn trajectory(
             &batches[index as usize % 2],
         )?)?;
         let mut step = || -> Result<Tensor, TorchError> {
-            let loss = objective.loss_along(Direction::PATH, &model, &inputs)?;
+            let loss = objective.loss_along(Tangent::TRAJECTORY, &model, &inputs)?;
             loss.loss.backward();
             let gradients = Gradients::take(model.parameters())?;
             let is_finite = gradients.is_finite();
@@ -174,7 +174,7 @@ mod tests {
             compare(
                 &subject,
                 Device::Cpu,
-                Precision::F32,
+                Dtype::F32,
                 &mut comparisons,
                 &mut remarks,
             )

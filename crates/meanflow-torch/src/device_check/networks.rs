@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::Work;
 use super::subject::{self, Subject, step};
 use crate::golden::{Comparison, Tolerance};
-use crate::{Compute, Engine, Precision, TorchError};
+use crate::{Compute, Dtype, JvpMethod, TorchError};
 
 /// Rounding of f64 through a few dozen operations.
 const F64: Tolerance = Tolerance::new(1e-10, f64::INFINITY);
@@ -44,17 +44,17 @@ fn derivatives(
     device: Device,
     kind: Kind,
 ) -> Result<Vec<Comparison>, TorchError> {
-    let at = |device, kind, engine: Engine| -> Result<_, TorchError> {
+    let at = |device, kind, engine: JvpMethod| -> Result<_, TorchError> {
         let model = subject.model(device, kind)?;
         engine.evaluate(&model, &subject.point(8, device, kind))
     };
-    let (u, dudt) = at(Device::Cpu, Kind::Double, Engine::DoubleBackward)?;
+    let (u, dudt) = at(Device::Cpu, Kind::Double, JvpMethod::DoubleBackward)?;
     let (output, derivative) = match kind {
         Kind::Float => (subject.tolerances.output, subject.tolerances.derivative),
         _ => (F64, F64),
     };
     let mut comparisons = Vec::new();
-    for (route, engine) in [("dual", Engine::Dual), ("jvp", Engine::Forward)] {
+    for (route, engine) in [("dual", JvpMethod::Dual), ("jvp", JvpMethod::ForwardAd)] {
         let (ours, change) = at(device, kind, engine)?;
         let named = |what| format!("{what} by {route}");
         comparisons.push(Comparison::new(&named("u"), &ours, &u, output));
@@ -66,23 +66,23 @@ fn derivatives(
 fn training_step(subject: &Subject, device: Device) -> Result<Vec<Comparison>, TorchError> {
     let tolerances = subject.tolerances;
     let bounds = [tolerances.losses, tolerances.losses, tolerances.gradients];
-    compared_step(subject, device, Precision::F32, bounds)
+    compared_step(subject, device, Dtype::F32, bounds)
 }
 
 fn rounded_step(subject: &Subject, device: Device) -> Result<Vec<Comparison>, TorchError> {
-    compared_step(subject, device, Precision::Bf16, [BF16; 3])
+    compared_step(subject, device, Dtype::Bf16, [BF16; 3])
 }
 
-/// A guided training step in this precision over parameters in f32, against f64 on the CPU.
+/// A guided training step in this dtype over parameters in f32, against f64 on the CPU.
 fn compared_step(
     subject: &Subject,
     device: Device,
-    precision: Precision,
+    dtype: Dtype,
     bounds: [Tolerance; 3],
 ) -> Result<Vec<Comparison>, TorchError> {
     let compute = Compute {
-        precision,
-        checkpoint_blocks: false,
+        dtype,
+        activation_checkpointing: false,
     };
     let model = subject.model(device, Kind::Float)?.computed(compute);
     let ours = step(&model, &subject.batch(ROWS, 5, device, Kind::Float))?;

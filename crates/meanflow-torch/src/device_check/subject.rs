@@ -2,18 +2,18 @@
 //!
 //! Parameters and inputs are numbers of f32, so that f64 holds the same numbers.
 
-use meanflow_cfg::{Guidance, Window};
+use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::{
-    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::engine::Point;
+use crate::engine::JvpInputs;
 use crate::golden::{Comparison, Tolerance};
 use crate::layers::TimeEmbedding;
 use crate::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use crate::{Batch, Condition, Engine, Model, ModelConfig, Objective, TorchError};
+use crate::{Batch, Conditioning, JvpMethod, Model, ModelConfig, Objective, TorchError};
 
 /// A network that is checked, with the tolerances of its kind in f32.
 pub(super) struct Subject {
@@ -103,13 +103,13 @@ impl Subject {
 
     /// A batch of which half of the rows have `r < t`, and one row has no class.
     pub(super) fn batch(&self, rows: usize, seed: u64, device: Device, kind: Kind) -> Batch {
-        let law = IntervalLaw {
-            t: TimeLaw::LogitNormal {
+        let law = TimeSampler {
+            t: TimeDistribution::LogitNormal {
                 mean: -0.4,
                 std: 1.0,
             },
             r: None,
-            jump_rows: JumpRows::Count { share: 0.5 },
+            mean_flow_ratio: MeanFlowRatio::Count(0.5),
             order: MaskOrder::AfterOrdering,
         };
         let mut shape = vec![rows as i64];
@@ -128,16 +128,16 @@ impl Subject {
     }
 
     /// A point of `rows` rows that all move.
-    pub(super) fn point(&self, rows: i64, device: Device, kind: Kind) -> Point {
+    pub(super) fn point(&self, rows: i64, device: Device, kind: Kind) -> JvpInputs {
         let mut shape = vec![rows];
         shape.extend(&self.config.shape);
         let placed = |x: Tensor| x.to_kind(kind).to_device(device);
         let labels = Tensor::arange(rows, (Kind::Int64, device)).remainder(self.config.classes);
-        Point {
+        JvpInputs {
             z: placed(normal(11, &shape)),
             r: placed(normal(12, &[rows]).sigmoid() * 0.5),
             t: placed(normal(13, &[rows]).sigmoid() * 0.5 + 0.5),
-            condition: Condition::of_labels(Some(labels)),
+            condition: Conditioning::of_labels(Some(labels)),
             velocity: placed(normal(14, &shape)),
         }
     }
@@ -148,12 +148,13 @@ pub(super) fn objective() -> Objective {
     Objective {
         schedule: Schedule::Linear,
         weight: AdaptiveWeight {
-            power: 0.5,
-            offset: 0.01,
+            norm_p: 0.5,
+            norm_eps: 0.01,
             reduction: Reduction::Sum,
         },
-        guidance: Guidance::new(1.0, 0.5, Window::ALL).expect("scales within their bounds"),
-        engine: Engine::Dual,
+        guidance: Guidance::new(1.0, 0.5, GuidanceInterval::ALL)
+            .expect("scales within their bounds"),
+        engine: JvpMethod::Dual,
     }
 }
 
@@ -178,7 +179,7 @@ pub(super) fn step(model: &Model, batch: &Batch) -> Result<[Tensor; 3], TorchErr
         })
         .collect();
     let loss_value = loss.loss.detach().unsqueeze(0);
-    Ok([loss_value, loss.unweighted, Tensor::cat(&gradients, 0)])
+    Ok([loss_value, loss.v_loss, Tensor::cat(&gradients, 0)])
 }
 
 /// Normal numbers of this shape on the CPU, rounded to f32.

@@ -10,7 +10,7 @@ use meanflow_libtorch::{done, operations};
 impl Dual {
     /// Convolution of stride 1 in the weight's kind of number; weight `[out, C, n, n]`, bias `[out]`, zeros around the
     /// picture.
-    pub fn convolve(&self, weight: &Tensor, bias: &Tensor, padding: i64) -> Self {
+    pub fn conv2d(&self, weight: &Tensor, bias: &Tensor, padding: i64) -> Self {
         let apply = |x: &Tensor, bias: Option<&Tensor>| {
             x.conv2d(weight, bias, [1, 1], [padding, padding], [1, 1], 1)
         };
@@ -20,7 +20,7 @@ impl Dual {
 
     /// Convolution of stride 2 with zeros right of and below the picture only; weight `[out, C, 3, 3]`, bias `[out]`; half
     /// the height and width where they are even.
-    pub fn convolve_halving(&self, weight: &Tensor, bias: &Tensor) -> Self {
+    pub fn conv2d_stride2(&self, weight: &Tensor, bias: &Tensor) -> Self {
         let apply = |x: &Tensor, bias: Option<&Tensor>| {
             let padded = x.constant_pad_nd([0, 1, 0, 1]);
             padded.conv2d(weight, bias, [2, 2], [0, 0], [1, 1], 1)
@@ -29,7 +29,7 @@ impl Dual {
     }
 
     /// Twice the height and width: every pixel becomes four.
-    pub fn repeat_pixels(&self) -> Self {
+    pub fn upsample_nearest(&self) -> Self {
         self.map_linear(|x| {
             let size = x.size();
             x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None)
@@ -102,7 +102,7 @@ impl Dual {
     }
 
     /// A number added to every channel; `shift [B, C]`.
-    pub fn add_to_channels(&self, shift: &Self) -> Self {
+    pub fn add_channel_bias(&self, shift: &Self) -> Self {
         let pixel = |shift: &Tensor| shift.unsqueeze(-1).unsqueeze(-1);
         let tangent = match (&self.tangent, &shift.tangent) {
             (Some(dx), Some(ds)) => Some(no_grad(|| dx + pixel(ds))),

@@ -158,7 +158,7 @@ impl Dual {
     }
 
     /// `x · constant` of one shape: a mask of dropout.
-    pub fn times_constant(&self, constant: &Tensor) -> Self {
+    pub fn mul_const(&self, constant: &Tensor) -> Self {
         self.with_rule(&self.primal * constant, |dx, _| {
             dx * constant.narrow(0, 0, dx.size()[0])
         })

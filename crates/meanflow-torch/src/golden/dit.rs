@@ -7,10 +7,10 @@ use tch::Tensor;
 use super::file::{Computed, GoldenFile};
 use super::{Report, Setting, Tolerance};
 use crate::convert::Layout;
-use crate::engine::Point;
+use crate::engine::JvpInputs;
 use crate::layers::TimeEmbedding;
 use crate::networks::{DitConfig, NetworkConfig};
-use crate::{Condition, Dual, Model, ModelConfig, TorchError};
+use crate::{Conditioning, Dual, Model, ModelConfig, TorchError};
 
 /// The transformer's configuration as the official code names it.
 #[derive(Deserialize)]
@@ -51,11 +51,11 @@ impl OfficialDit {
 pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, TorchError> {
     let model = file.config::<OfficialDit>()?.load(file, setting)?;
     let [t, r] = ["in/t", "in/r"].map(|name| file.input(name, setting));
-    let point = Point {
+    let point = JvpInputs {
         z: file.picture("in/z", setting)?,
         r: r?,
         t: t?,
-        condition: Condition::of_labels(Some(file.require("in/y")?.to_device(setting.device))),
+        condition: Conditioning::of_labels(Some(file.require("in/y")?.to_device(setting.device))),
         velocity: file.picture("in/v", setting)?,
     };
     let mut results = outputs(&model, &point, setting)?;
@@ -66,7 +66,11 @@ pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, Torc
     file.report(&results, Vec::new(), |name| name.starts_with("out/"))
 }
 
-fn outputs(model: &Model, point: &Point, setting: &Setting) -> Result<Vec<Computed>, TorchError> {
+fn outputs(
+    model: &Model,
+    point: &JvpInputs,
+    setting: &Setting,
+) -> Result<Vec<Computed>, TorchError> {
     let (u, dudt) = setting.engine.evaluate(model, point)?;
     let [z, t] = [&point.z, &point.t].map(|x| Dual::from(x.shallow_clone()));
     let instant = model.forward(&z, &t, &t, &point.condition);
@@ -78,7 +82,7 @@ fn outputs(model: &Model, point: &Point, setting: &Setting) -> Result<Vec<Comput
 }
 
 /// The derivatives of `net(z, t, h)` along `z`, along `t` and along `h`; `r = t − h` moves with `t` and against `h`.
-pub(super) fn partials(model: &Model, point: &Point) -> Result<[Tensor; 3], TorchError> {
+pub(super) fn partials(model: &Model, point: &JvpInputs) -> Result<[Tensor; 3], TorchError> {
     let (still, moves) = (point.velocity.zeros_like(), point.t.ones_like());
     let along = |velocity: &Tensor, dr: Tensor, dt: Tensor| -> Result<Tensor, TorchError> {
         let z = Dual::new(point.z.shallow_clone(), velocity.shallow_clone())?;

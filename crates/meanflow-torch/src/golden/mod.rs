@@ -2,7 +2,7 @@
 //!
 //! A golden is `NAME.safetensors` with parameters, inputs and outputs, and `NAME.json` beside it with the kind and the
 //! configuration. [`check`] runs this crate on the inputs, in any type, on any device and through any
-//! [`Engine`], and says for every output how far off it is.
+//! [`JvpMethod`], and says for every output how far off it is.
 
 mod compare;
 mod dit;
@@ -20,7 +20,7 @@ use tch::{Device, Kind};
 pub use compare::{Comparison, Report, Tolerance};
 pub use file::{Computed, GoldenFile};
 
-use crate::{Engine, TorchError};
+use crate::{JvpMethod, TorchError};
 
 /// How to run our side.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub struct Setting {
     /// In which type: [`Kind::Float`] or [`Kind::Double`].
     pub kind: Kind,
     /// Through which route to `du/dt`.
-    pub engine: Engine,
+    pub engine: JvpMethod,
 }
 
 /// Runs our side of one kind of golden, and compares.

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::file::{Computed, GoldenFile};
 use super::{Report, Setting, Tolerance};
-use crate::parameters::{Declaration, Init, Parameters};
+use crate::parameters::{Declaration, Initializer, Parameters};
 use crate::{Adam, AdamConfig, Gradients, TorchError, ema};
 
 #[derive(Deserialize)]
@@ -107,7 +107,7 @@ fn start(file: &GoldenFile, setting: &Setting) -> Result<Parameters, TorchError>
         let value = file.input(&format!("in/params_0/{leaf}"), setting)?;
         let parameter = declaration
             .root()
-            .parameter(leaf, &value.size(), Init::Zeros);
+            .parameter(leaf, &value.size(), Initializer::Zeros);
         no_grad(|| parameter.shallow_clone().copy_(&value));
     }
     Ok(declaration.finish())

@@ -7,13 +7,13 @@ use tch::{Tensor, no_grad};
 
 use super::dit::partials;
 use super::file::{Computed, GoldenFile};
-use super::step::{Regression, gradients, jump_rows_first};
+use super::step::{Regression, gradients, mean_flow_rows_first};
 use super::{Comparison, Report, Setting, Tolerance};
 use crate::convert::Layout;
-use crate::engine::Point;
+use crate::engine::JvpInputs;
 use crate::layers::TimeEmbedding;
 use crate::networks::{NetworkConfig, UnetConfig};
-use crate::{Batch, Condition, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler};
+use crate::{Batch, Conditioning, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler};
 
 #[derive(Deserialize)]
 struct Config {
@@ -105,19 +105,19 @@ fn forward(
     model: &Model,
     setting: &Setting,
 ) -> Result<Vec<Computed>, TorchError> {
-    let point = Point {
+    let point = JvpInputs {
         z: file.input("in/x", setting)?,
         r: file.input("in/r", setting)?,
         t: file.input("in/t", setting)?,
-        condition: Condition {
+        condition: Conditioning {
             augment: file.optional("in/augment", setting),
-            ..Condition::default()
+            ..Conditioning::default()
         },
         velocity: file.input("in/v", setting)?,
     };
     let (u, dudt) = no_grad(|| setting.engine.evaluate(model, &point))?;
     let [z, r, t] = [&point.z, &point.r, &point.t].map(|x| Dual::from(x.shallow_clone()));
-    let plain = no_grad(|| model.forward(&z, &r, &t, &Condition::default()));
+    let plain = no_grad(|| model.forward(&z, &r, &t, &Conditioning::default()));
     let sample = sampler::from_noise(model, &point.z, None, &[1.0, 0.0])?;
     let (output, derivative) = (Tolerance::UNET_OUTPUT, Tolerance::UNET_DERIVATIVE);
     let names = ["out/jvp_x_only", "out/jvp_t_only", "out/jvp_h_only"];
@@ -142,7 +142,7 @@ fn step(
     order: &[String],
 ) -> Result<(Vec<Computed>, Vec<Comparison>), TorchError> {
     let (t, r) = (file.numbers("step/t")?, file.numbers("step/r")?);
-    let (times, rows) = jump_rows_first(file, &r, &t)?;
+    let (times, rows) = mean_flow_rows_first(file, &r, &t)?;
     let index = Tensor::from_slice(&rows).to_device(setting.device);
     let pick = |x: Tensor| x.index_select(0, &index);
     let batch = Batch {
@@ -205,9 +205,9 @@ fn intermediates(
     let [x, e] = [&batch.data, &batch.noise].map(|x| Rows(x.shallow_clone()));
     let z = objective.schedule.interpolate(&x, &e, &t);
     let v = objective.schedule.velocity(&x, &e, &t);
-    let condition = Condition {
+    let condition = Conditioning {
         augment: batch.augment.as_ref().map(Tensor::shallow_clone),
-        ..Condition::default()
+        ..Conditioning::default()
     };
     let regression = Regression::new(model, objective, batch, [&z, &v], condition)?;
     let (output, sums) = (Tolerance::UNET_OUTPUT, Tolerance::UNET_LOSSES);

@@ -1,6 +1,6 @@
 //! Goldens of a whole training step of the transformer, draws given: every intermediate, the loss, every gradient.
 
-use meanflow_cfg::{Guidance, Window, guided_velocity};
+use meanflow_cfg::{Guidance, GuidanceInterval, guided_velocity};
 use meanflow_core::schedule::Schedule;
 use meanflow_core::times::TimeDraw;
 use meanflow_core::{AdaptiveWeight, Interval, Reduction, identity};
@@ -11,9 +11,9 @@ use super::dit::OfficialDit;
 use super::file::{Computed, GoldenFile};
 use super::{Comparison, Report, Setting, Tolerance};
 use crate::convert::Layout;
-use crate::engine::Point;
+use crate::engine::JvpInputs;
 use crate::tensor::{PerRow, per_row, squared_norms};
-use crate::{Batch, Condition, Model, Objective, Rows, TorchError};
+use crate::{Batch, Conditioning, Model, Objective, Rows, TorchError};
 
 #[derive(Deserialize)]
 struct Config {
@@ -36,8 +36,8 @@ struct Method {
 impl Method {
     fn objective(&self, file: &GoldenFile, setting: &Setting) -> Result<Objective, TorchError> {
         let guidance = match self.guidance_eq.as_str() {
-            "cfg" => Window::new(self.t_start, self.t_end)
-                .and_then(|window| Guidance::new(self.omega, self.kappa, window))
+            "cfg" => GuidanceInterval::new(self.t_start, self.t_end)
+                .and_then(|interval| Guidance::new(self.omega, self.kappa, interval))
                 .map_err(|error| file.problem(error.to_string()))?,
             _ => Guidance::NONE,
         };
@@ -65,7 +65,7 @@ pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, Torc
         step.loss.detach(),
         Tolerance::LOSS,
     ));
-    let monitor = step.unweighted.index_select(0, &draws.back);
+    let monitor = step.v_loss.index_select(0, &draws.back);
     results.push(Computed::new(
         "out/v_loss_per_sample",
         monitor,
@@ -85,7 +85,7 @@ pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, Torc
     })
 }
 
-/// The draws of the file with the jump rows first, and the way back to its order.
+/// The draws of the file with the MeanFlow rows first, and the way back to its order.
 struct Draws {
     batch: Batch,
     back: Tensor,
@@ -94,7 +94,7 @@ struct Draws {
 impl Draws {
     fn read(file: &GoldenFile, setting: &Setting) -> Result<Self, TorchError> {
         let (t, r) = (file.numbers("draw/t")?, file.numbers("draw/r")?);
-        let (times, order) = jump_rows_first(file, &r, &t)?;
+        let (times, order) = mean_flow_rows_first(file, &r, &t)?;
         let index = Tensor::from_slice(&order).to_device(setting.device);
         let (labels, dropped) = (file.integers("in/y")?, file.integers("draw/drop_mask")?);
         let pick = |values: &[i64]| {
@@ -128,8 +128,8 @@ impl Draws {
     }
 }
 
-/// The intervals with the jump rows first, and the rows of the file that they come from.
-pub(super) fn jump_rows_first(
+/// The intervals with the MeanFlow rows first, and the rows of the file that they come from.
+pub(super) fn mean_flow_rows_first(
     file: &GoldenFile,
     r: &[f64],
     t: &[f64],
@@ -176,7 +176,7 @@ fn intermediates(
         .map(|(label, dropped)| if *dropped { classes } else { *label })
         .collect();
     let labels = Tensor::from_slice(&labels).to_device(model.device());
-    let condition = Condition::of_labels(Some(labels.shallow_clone()));
+    let condition = Conditioning::of_labels(Some(labels.shallow_clone()));
     let output = Tolerance::OUTPUT;
     let mut results = vec![
         Computed::picture("mid/z", &z.0, output),
@@ -214,9 +214,9 @@ impl Regression {
         objective: &Objective,
         batch: &Batch,
         [z, velocity]: [&Rows; 2],
-        condition: Condition,
+        condition: Conditioning,
     ) -> Result<Self, TorchError> {
-        let point = Point {
+        let point = JvpInputs {
             r: per_row(&batch.times.rs(), &z.0),
             t: per_row(&batch.times.ts(), &z.0),
             condition,

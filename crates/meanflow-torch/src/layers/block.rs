@@ -1,7 +1,7 @@
 //! The transformer block with adaptive layer norm (adaLN-zero; Peebles and Xie 2023).
 
 use super::Linear;
-use crate::parameters::{Init, Scope};
+use crate::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// The ε of every layer norm.
@@ -22,7 +22,7 @@ pub struct Block {
 
 impl Block {
     /// Declares `attn.{qkv,proj}`, `mlp.{fc1,fc2}` and the zero-started `adaLN_modulation.1`.
-    pub fn new(scope: &mut Scope, width: i64, heads: i64, hidden: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, width: i64, heads: i64, hidden: i64) -> Self {
         Self {
             heads,
             query_key_value: Linear::xavier(&mut scope.sub("attn.qkv"), width, 3 * width),
@@ -33,7 +33,7 @@ impl Block {
                 &mut scope.sub("adaLN_modulation.1"),
                 width,
                 6 * width,
-                Init::Zeros,
+                Initializer::Zeros,
             ),
         }
     }

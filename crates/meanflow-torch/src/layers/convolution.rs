@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::compute::Factor;
-use crate::parameters::{Init, Scope};
+use crate::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// Convolution of stride 1 that keeps the size of the picture.
@@ -17,15 +17,15 @@ pub struct Convolution {
 impl Convolution {
     /// Declares `weight [outputs, inputs, side, side]`, Xavier-uniform times `gain`, and `bias [outputs]` at zero; `side`
     /// is odd.
-    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, side: i64, gain: f64) -> Self {
-        let init = Init::Xavier {
+    pub fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, side: i64, gain: f64) -> Self {
+        let init = Initializer::Xavier {
             fan_in: inputs * side * side,
             fan_out: outputs * side * side,
             gain,
         };
         Self {
             weight: scope.factor("weight", &[outputs, inputs, side, side], init),
-            bias: scope.factor("bias", &[outputs], Init::Zeros),
+            bias: scope.factor("bias", &[outputs], Initializer::Zeros),
             padding: side / 2,
         }
     }
@@ -39,7 +39,7 @@ impl Convolution {
 
     /// `[B, inputs, H, W]` to `[B, outputs, H, W]`, in the kind of the input: what follows is a norm or a sum.
     pub fn forward(&self, x: &Dual) -> Dual {
-        x.convolve(&self.weight.value(), &self.bias.value(), self.padding)
+        x.conv2d(&self.weight.value(), &self.bias.value(), self.padding)
             .to_kind(x.kind())
     }
 
@@ -58,21 +58,21 @@ pub struct HalvingConvolution {
 
 impl HalvingConvolution {
     /// Declares `weight [channels, channels, 3, 3]`, Xavier-uniform, and `bias [channels]` at zero.
-    pub fn new(scope: &mut Scope, channels: i64) -> Self {
-        let init = Init::Xavier {
+    pub fn new(scope: &mut VarBuilder, channels: i64) -> Self {
+        let init = Initializer::Xavier {
             fan_in: channels * 9,
             fan_out: channels * 9,
             gain: 1.0,
         };
         Self {
             weight: scope.parameter("weight", &[channels, channels, 3, 3], init),
-            bias: scope.parameter("bias", &[channels], Init::Zeros),
+            bias: scope.parameter("bias", &[channels], Initializer::Zeros),
         }
     }
 
     /// `[B, channels, H, W]` to `[B, channels, H/2, W/2]`; H and W are even.
     pub fn forward(&self, x: &Dual) -> Dual {
-        x.convolve_halving(&self.weight, &self.bias)
+        x.conv2d_stride2(&self.weight, &self.bias)
     }
 }
 
@@ -100,15 +100,15 @@ impl GroupNorm {
 
     /// Declares `weight [channels]` at one and `bias [channels]` at zero; groups of at least four channels, and at most 32
     /// of them (Karras et al. 2022).
-    pub fn new(scope: &mut Scope, channels: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, channels: i64) -> Self {
         Self::in_groups(scope, channels, Self::groups(channels))
     }
 
     /// The same in so many groups, which divide the channels.
-    pub fn in_groups(scope: &mut Scope, channels: i64, groups: i64) -> Self {
+    pub fn in_groups(scope: &mut VarBuilder, channels: i64, groups: i64) -> Self {
         Self {
-            weight: scope.parameter("weight", &[channels], Init::Ones),
-            bias: scope.parameter("bias", &[channels], Init::Zeros),
+            weight: scope.parameter("weight", &[channels], Initializer::Ones),
+            bias: scope.parameter("bias", &[channels], Initializer::Zeros),
             groups,
         }
     }

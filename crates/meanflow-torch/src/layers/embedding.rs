@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Linear;
-use crate::parameters::{Init, Scope};
+use crate::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// Which functions of (r, t) a network sees; `h = t − r` (Geng et al. 2025, Table 1c).
@@ -55,25 +55,30 @@ const MAX_PERIOD: f64 = 10_000.0;
 
 /// A sum of embedded times: each a sinusoid, then Linear, SiLU, Linear. Times are not scaled.
 #[derive(Debug)]
-pub struct TimeTower {
+pub struct TimestepEmbedder {
     embedding: TimeEmbedding,
     frequencies: Tensor,
     towers: Vec<[Linear; 2]>,
 }
 
-impl TimeTower {
+impl TimestepEmbedder {
     /// Declares `{t,r,h}_embedder.mlp.{0,2}` with normal(0.02) weights, as published.
-    pub fn new(scope: &mut Scope, embedding: TimeEmbedding, width: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, embedding: TimeEmbedding, width: i64) -> Self {
         let half = CHANNELS / 2;
         let frequencies: Vec<f64> = (0..half)
             .map(|k| (-MAX_PERIOD.ln() * k as f64 / half as f64).exp())
             .collect();
         let towers = embedding.letters().chars().map(|letter| {
             let mut scope = scope.sub(format!("{letter}_embedder.mlp"));
-            let first = Linear::new(&mut scope.sub(0), CHANNELS, width, Init::Normal(0.02));
+            let first = Linear::new(
+                &mut scope.sub(0),
+                CHANNELS,
+                width,
+                Initializer::Normal(0.02),
+            );
             [
                 first,
-                Linear::new(&mut scope.sub(2), width, width, Init::Normal(0.02)),
+                Linear::new(&mut scope.sub(2), width, width, Initializer::Normal(0.02)),
             ]
         });
         Self {
@@ -109,17 +114,17 @@ impl TimeTower {
 
 /// A vector for every class and one, the last, for no class.
 #[derive(Debug)]
-pub struct LabelTable {
+pub struct LabelEmbedder {
     table: Tensor,
 }
 
-impl LabelTable {
+impl LabelEmbedder {
     /// Declares `embedding_table.weight [classes + 1, width]` with normal(0.02) rows.
-    pub fn new(scope: &mut Scope, classes: i64, width: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, classes: i64, width: i64) -> Self {
         let table = scope.sub("embedding_table").parameter(
             "weight",
             &[classes + 1, width],
-            Init::Normal(0.02),
+            Initializer::Normal(0.02),
         );
         Self { table }
     }

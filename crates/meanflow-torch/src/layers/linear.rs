@@ -2,7 +2,7 @@
 
 use super::PatchGrid;
 use crate::compute::Factor;
-use crate::parameters::{Init, Scope};
+use crate::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// `x Wᵀ + b` over the last dimension.
@@ -14,20 +14,20 @@ pub struct Linear {
 
 impl Linear {
     /// Declares `weight [outputs, inputs]`, started as `init` says, and `bias [outputs]` at zero.
-    pub fn new(scope: &mut Scope, inputs: i64, outputs: i64, init: Init) -> Self {
+    pub fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, init: Initializer) -> Self {
         Self {
             weight: scope.factor("weight", &[outputs, inputs], init),
-            bias: scope.factor("bias", &[outputs], Init::Zeros),
+            bias: scope.factor("bias", &[outputs], Initializer::Zeros),
         }
     }
 
     /// Declares an affine map with Xavier-uniform weights.
-    pub fn xavier(scope: &mut Scope, inputs: i64, outputs: i64) -> Self {
+    pub fn xavier(scope: &mut VarBuilder, inputs: i64, outputs: i64) -> Self {
         Self::new(
             scope,
             inputs,
             outputs,
-            Init::Xavier {
+            Initializer::Xavier {
                 fan_in: inputs,
                 fan_out: outputs,
                 gain: 1.0,
@@ -37,9 +37,9 @@ impl Linear {
 
     /// Declares a convolution of a patch's size and stride, `weight [outputs, C, p, p]`, as the affine map of patches
     /// that it is.
-    pub fn patches(scope: &mut Scope, grid: &PatchGrid, outputs: i64) -> Self {
+    pub fn patches(scope: &mut VarBuilder, grid: &PatchGrid, outputs: i64) -> Self {
         let (inputs, side) = (grid.patch_size(), grid.patch);
-        let init = Init::Xavier {
+        let init = Initializer::Xavier {
             fan_in: inputs,
             fan_out: outputs,
             gain: 1.0,
@@ -47,7 +47,7 @@ impl Linear {
         let weight = scope.factor("weight", &[outputs, grid.channels, side, side], init);
         Self {
             weight,
-            bias: scope.factor("bias", &[outputs], Init::Zeros),
+            bias: scope.factor("bias", &[outputs], Initializer::Zeros),
         }
     }
 

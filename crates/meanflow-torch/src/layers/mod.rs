@@ -10,7 +10,7 @@ mod resample;
 pub use block::Block;
 pub(crate) use block::{EPSILON, modulation, modulation_work};
 pub use convolution::{Convolution, GroupNorm, HalvingConvolution};
-pub use embedding::{LabelTable, TimeEmbedding, TimeTower};
+pub use embedding::{LabelEmbedder, TimeEmbedding, TimestepEmbedder};
 pub use linear::Linear;
 pub use patches::{PatchGrid, positions};
 pub(crate) use resample::outer;

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::parameters::Scope;
+use crate::parameters::VarBuilder;
 use crate::{Dual, Work};
 
 /// What happens to the size of a picture.
@@ -47,7 +47,7 @@ impl Clone for Resample {
 
 impl Resample {
     /// A filter of even length over `channels` channels.
-    pub fn new(scope: &Scope, resize: Resize, taps: &[f64], channels: i64) -> Self {
+    pub fn new(scope: &VarBuilder, resize: Resize, taps: &[f64], channels: i64) -> Self {
         let side = taps.len() as i64;
         let filter = || {
             scope

@@ -5,12 +5,12 @@ use tch::Tensor;
 
 use super::{Network, limits, multiple, within};
 use crate::checkpoint::checkpointed;
-use crate::condition::Condition;
+use crate::condition::Conditioning;
 use crate::layers::{
-    Block, EPSILON, LabelTable, Linear, PatchGrid, TimeEmbedding, TimeTower, modulation,
+    Block, EPSILON, LabelEmbedder, Linear, PatchGrid, TimeEmbedding, TimestepEmbedder, modulation,
     modulation_work, positions,
 };
-use crate::parameters::{Init, Scope};
+use crate::parameters::{Initializer, VarBuilder};
 use crate::{Dual, TorchError, Work};
 
 /// The size of a [`Dit`].
@@ -94,8 +94,8 @@ pub struct Dit {
     grid: PatchGrid,
     patches: Linear,
     positions: Tensor,
-    times: TimeTower,
-    labels: Option<LabelTable>,
+    times: TimestepEmbedder,
+    labels: Option<LabelEmbedder>,
     blocks: Vec<Block>,
     last_modulation: Linear,
     last: Linear,
@@ -105,7 +105,7 @@ pub struct Dit {
 impl Dit {
     /// Declares the parameters under the names of the reference implementation of DiT, `h_embedder` and `r_embedder`
     /// beside `t_embedder`; `shape [C, H, W]`, `classes` 0 for an unconditional network.
-    pub fn new(scope: &mut Scope, config: &DitConfig, shape: &[i64], classes: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, config: &DitConfig, shape: &[i64], classes: i64) -> Self {
         let DitConfig {
             patch,
             width,
@@ -123,21 +123,21 @@ impl Dit {
             &mut last.sub("adaLN_modulation.1"),
             width,
             2 * width,
-            Init::Zeros,
+            Initializer::Zeros,
         );
         let last = Linear::new(
             &mut last.sub("linear"),
             width,
             grid.patch_size(),
-            Init::Zeros,
+            Initializer::Zeros,
         );
         Self {
             grid,
             patches: Linear::patches(&mut scope.sub("x_embedder.proj"), &grid, width),
             positions: scope.constant(&positions(&grid, width), &[1, grid.tokens(), width]),
-            times: TimeTower::new(scope, config.embedding, width),
+            times: TimestepEmbedder::new(scope, config.embedding, width),
             labels: (classes > 0)
-                .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, width)),
+                .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, width)),
             blocks: (0..config.depth)
                 .map(|index| {
                     Block::new(
@@ -166,7 +166,7 @@ impl Dit {
 }
 
 impl Network for Dit {
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual {
         let condition = self.condition(r, t, condition.labels.as_ref());
         let mut x = self
             .patches

@@ -5,9 +5,9 @@ use tch::Tensor;
 
 use super::{Network, limits, within};
 use crate::checkpoint::checkpointed;
-use crate::condition::Condition;
-use crate::layers::{LabelTable, Linear, TimeEmbedding, TimeTower};
-use crate::parameters::Scope;
+use crate::condition::Conditioning;
+use crate::layers::{LabelEmbedder, Linear, TimeEmbedding, TimestepEmbedder};
+use crate::parameters::VarBuilder;
 use crate::{Dual, TorchError, Work};
 
 /// The size of a [`Mlp`].
@@ -47,8 +47,8 @@ const FREQUENCIES: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 pub struct Mlp {
     frequencies: Tensor,
     first: Linear,
-    times: TimeTower,
-    labels: Option<LabelTable>,
+    times: TimestepEmbedder,
+    labels: Option<LabelEmbedder>,
     layers: Vec<[Linear; 3]>,
     last: Linear,
     checkpoint: bool,
@@ -56,9 +56,9 @@ pub struct Mlp {
 
 impl Mlp {
     /// Declares the parameters; `shape [dimensions]`, `classes` 0 for an unconditional network.
-    pub fn new(scope: &mut Scope, config: &MlpConfig, shape: &[i64], classes: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, config: &MlpConfig, shape: &[i64], classes: i64) -> Self {
         let width = config.width;
-        let layer = |scope: &mut Scope| {
+        let layer = |scope: &mut VarBuilder| {
             ["expand", "contract", "condition"]
                 .map(|name| Linear::xavier(&mut scope.sub(name), width, width))
         };
@@ -66,9 +66,9 @@ impl Mlp {
         Self {
             frequencies: scope.constant(&FREQUENCIES, &[waves]),
             first: Linear::xavier(&mut scope.sub("first"), shape[0] * (1 + 2 * waves), width),
-            times: TimeTower::new(scope, config.embedding, width),
+            times: TimestepEmbedder::new(scope, config.embedding, width),
             labels: (classes > 0)
-                .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, width)),
+                .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, width)),
             layers: (0..config.depth)
                 .map(|index| layer(&mut scope.sub("layers").sub(index).inner()))
                 .collect(),
@@ -79,7 +79,7 @@ impl Mlp {
 }
 
 impl Network for Mlp {
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual {
         let mut embedded = self.times.forward(r, t);
         if let (Some(table), Some(labels)) = (&self.labels, &condition.labels) {
             embedded = embedded.add_constant(&table.forward(labels));

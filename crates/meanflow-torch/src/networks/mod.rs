@@ -14,8 +14,8 @@ pub use mlp::{Mlp, MlpConfig};
 pub use unet::{Unet, UnetConfig};
 pub use vae::{Vae, VaeConfig, VaeFiles, VaeNetwork};
 
-use crate::condition::Condition;
-use crate::parameters::Scope;
+use crate::condition::Conditioning;
+use crate::parameters::VarBuilder;
 use crate::{Dual, TorchError, Work};
 
 /// A network for the average velocity `u(z, r, t | label)`.
@@ -23,7 +23,7 @@ pub trait Network: Debug + Send {
     /// `z [B, …]`, `r` and `t` `[B]`, to `u [B, …]`; what the network has no use for in the condition it ignores.
     ///
     /// Rows do not influence each other.
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual;
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual;
 
     /// What a forward of one row costs.
     fn work(&self) -> Work;
@@ -72,7 +72,12 @@ impl NetworkConfig {
     }
 
     /// Declares the parameters and puts the network together; the configuration has been validated.
-    pub(crate) fn build(&self, scope: &mut Scope, shape: &[i64], classes: i64) -> Box<dyn Network> {
+    pub(crate) fn build(
+        &self,
+        scope: &mut VarBuilder,
+        shape: &[i64],
+        classes: i64,
+    ) -> Box<dyn Network> {
         match self {
             Self::Mlp(config) => Box::new(Mlp::new(scope, config, shape, classes)),
             Self::Dit(config) => Box::new(Dit::new(scope, config, shape, classes)),

@@ -4,12 +4,12 @@
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::{
-    AdaptiveWeight, IntervalLaw, JumpRows, MaskOrder, Reduction, Schedule, TimeLaw,
+    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig};
 use meanflow_torch::{
-    Batch, Device, Dual, Engine, Kind, Model, ModelConfig, Objective, Tensor, jvp,
+    Batch, Device, Dual, JvpMethod, Kind, Model, ModelConfig, Objective, Tensor, jvp,
 };
 
 /// Every network, small, in f64; the published initialisation zeroes whole branches, so all parameters are redrawn.
@@ -78,13 +78,13 @@ pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
 
 /// A batch of `rows` samples of which the share `jumps` has `r < t`.
 pub fn batch(model: &Model, rows: usize, jumps: f64, drop: &[usize]) -> Batch {
-    let law = IntervalLaw {
-        t: TimeLaw::LogitNormal {
+    let law = TimeSampler {
+        t: TimeDistribution::LogitNormal {
             mean: -0.4,
             std: 1.0,
         },
         r: None,
-        jump_rows: JumpRows::Count { share: jumps },
+        mean_flow_ratio: MeanFlowRatio::Count(jumps),
         order: MaskOrder::AfterOrdering,
     };
     let mut shape = vec![rows as i64];
@@ -105,12 +105,12 @@ pub fn objective(guidance: Guidance) -> Objective {
     Objective {
         schedule: Schedule::Linear,
         weight: AdaptiveWeight {
-            power: 0.5,
-            offset: 0.01,
+            norm_p: 0.5,
+            norm_eps: 0.01,
             reduction: Reduction::Sum,
         },
         guidance,
-        engine: Engine::Dual,
+        engine: JvpMethod::Dual,
     }
 }
 

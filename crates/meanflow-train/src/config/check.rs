@@ -1,7 +1,7 @@
 //! What no single key can know: settings that contradict each other.
 
 use super::TrainConfig;
-use super::sections::SamplesConfig;
+use super::sections::SamplingConfig;
 
 /// More samples than this in one picture are a slip of the pen.
 const MOST_SAMPLES: usize = 1 << 18;
@@ -30,7 +30,7 @@ impl TrainConfig {
             .or_else(|| self.fault_of_labels())
             .or_else(|| self.fault_of_training())
             .or_else(|| self.fault_of_compute())
-            .or_else(|| self.samples.fault())
+            .or_else(|| self.sampling.fault())
     }
 
     /// Whether the network is given a class.
@@ -53,14 +53,14 @@ impl TrainConfig {
 
     fn fault_of_labels(&self) -> Option<Fault> {
         let conditional = self.is_conditional();
-        let batch = self.training.batch.get();
-        match (&self.guidance, &self.label_drop) {
+        let batch = self.training.batch_size.get();
+        match (&self.guidance, &self.class_dropout) {
             (Some(_), _) if !conditional => {
                 fault("guidance", &"expected no guidance for data without labels")
             }
             (_, Some(_)) if !conditional => fault(
-                "label_drop",
-                &"expected no label drop for data without labels",
+                "class_dropout",
+                &"expected no class dropout for data without labels",
             ),
             (Some(guidance), drop)
                 if uses_null_class(guidance)
@@ -69,15 +69,15 @@ impl TrainConfig {
                 fault(
                     "guidance",
                     &format!(
-                        "expected a label_drop.probability that drops a label of a batch of {batch}: guidance asks the null class, which is only trained by dropped labels"
+                        "expected a class_dropout.prob that drops a label of a batch of {batch}: guidance asks the null class, which is only trained by dropped labels"
                     ),
                 )
             }
-            (_, Some(drop)) if drop.probability() > 0.0 && !drop.can_drop(batch) => fault(
-                "label_drop.probability",
+            (_, Some(drop)) if drop.prob() > 0.0 && !drop.can_drop(batch) => fault(
+                "class_dropout.prob",
                 &format!(
                     "expected 0, or one that drops a label of a batch of {batch}, got {}",
-                    drop.probability()
+                    drop.prob()
                 ),
             ),
             _ => None,
@@ -86,27 +86,27 @@ impl TrainConfig {
 
     fn fault_of_training(&self) -> Option<Fault> {
         let steps = self.training.steps.get();
-        let warmup = self.rate.warmup_steps();
+        let warmup = self.lr.warmup_steps();
         if warmup >= steps {
             return fault(
-                "rate.warmup_steps",
+                "lr.warmup_steps",
                 &format!("expected fewer than training.steps = {steps}, got {warmup}"),
             );
         }
         let (batch, microbatches) = (
-            self.training.batch.get() as u64,
+            self.training.batch_size.get() as u64,
             self.training.microbatches.get(),
         );
         if batch > LARGEST_BATCH {
             return fault(
-                "training.batch",
+                "training.batch_size",
                 &format!("expected at most {LARGEST_BATCH}, got {batch}"),
             );
         }
         if batch < microbatches {
             return fault(
                 "training.microbatches",
-                &format!("expected at most training.batch = {batch}, got {microbatches}"),
+                &format!("expected at most training.batch_size = {batch}, got {microbatches}"),
             );
         }
         self.fault_of_averages()
@@ -133,18 +133,18 @@ fn uses_null_class(guidance: &meanflow_cfg::Guidance) -> bool {
     1.0 - guidance.omega() - guidance.kappa() != 0.0
 }
 
-impl SamplesConfig {
+impl SamplingConfig {
     fn fault(&self) -> Option<Fault> {
-        if self.steps.is_empty() {
+        if self.nfe.is_empty() {
             return fault(
-                "samples.steps",
-                &"expected at least one number of steps, got none",
+                "sampling.nfe",
+                &"expected at least one number of function evaluations, got none",
             );
         }
-        let count = self.rows.get().saturating_mul(self.columns.get());
+        let count = self.grid[0].get().saturating_mul(self.grid[1].get());
         if count > MOST_SAMPLES {
             return fault(
-                "samples.rows",
+                "sampling.grid",
                 &format!("expected at most {MOST_SAMPLES} samples in a grid, got {count}"),
             );
         }

@@ -1,8 +1,8 @@
 //! `[compute]`: how a step is computed, apart from what it computes.
 
-use meanflow_cfg::{DropRows, Guidance, Window};
-use meanflow_core::{JumpRows, MaskOrder};
-use meanflow_torch::{Compute, Engine, Precision};
+use meanflow_cfg::{DropoutRows, Guidance, GuidanceInterval};
+use meanflow_core::{MaskOrder, MeanFlowRatio};
+use meanflow_torch::{Compute, Dtype, JvpMethod};
 use serde::{Deserialize, Serialize};
 
 use super::TrainConfig;
@@ -13,38 +13,38 @@ use super::check::{Fault, fault};
 #[serde(deny_unknown_fields, default)]
 pub struct ComputeConfig {
     /// The kind of number of the matrix products.
-    pub precision: Precision,
+    pub dtype: Dtype,
     /// Whether products of f32 on a CUDA device may round their factors to TF32.
     pub tf32: bool,
     /// Whether blocks keep their inputs only and are computed again for their gradient.
-    pub checkpoint_blocks: bool,
+    pub activation_checkpointing: bool,
     /// Whether the metrics of a step stay on the device until they are logged, so that nothing waits for it.
     pub async_metrics: bool,
     /// Whether steps are the same work on the same memory, which a CUDA device records once and replays.
-    pub graph: bool,
+    pub cuda_graph: bool,
 }
 
 impl ComputeConfig {
     /// The part that concerns the network.
     pub fn network(&self) -> Compute {
         Compute {
-            precision: self.precision,
-            checkpoint_blocks: self.checkpoint_blocks,
+            dtype: self.dtype,
+            activation_checkpointing: self.activation_checkpointing,
         }
     }
 }
 
 impl TrainConfig {
     pub(super) fn fault_of_compute(&self) -> Option<Fault> {
-        if self.compute.checkpoint_blocks && self.training.engine == Engine::DoubleBackward {
+        if self.compute.activation_checkpointing && self.training.jvp == JvpMethod::DoubleBackward {
             return fault(
-                "compute.checkpoint_blocks",
-                &"expected another training.engine than double-backward: a block that is computed again has no second derivative",
+                "compute.activation_checkpointing",
+                &"expected another training.jvp than double-backward: a block that is computed again has no second derivative",
             );
         }
-        let varies = self.varies().filter(|_| self.compute.graph)?;
+        let varies = self.varies().filter(|_| self.compute.cuda_graph)?;
         fault(
-            "compute.graph",
+            "compute.cuda_graph",
             &format!("expected {varies}: a recording does the same to as many rows in every step"),
         )
     }
@@ -53,25 +53,25 @@ impl TrainConfig {
     fn varies(&self) -> Option<&'static str> {
         let guidance = self.guidance.filter(|guidance| *guidance != Guidance::NONE);
         let by_chance = self
-            .label_drop
-            .is_some_and(|drop| drop.rows() != DropRows::Count);
+            .class_dropout
+            .is_some_and(|drop| drop.rows() != DropoutRows::Count);
         let varying = [
             (!self.compute.async_metrics, "compute.async_metrics = true"),
             (
-                !matches!(self.times.jump_rows, JumpRows::Count { .. }),
-                "times.jump_rows of kind \"count\"",
+                !matches!(self.times.mean_flow_ratio, MeanFlowRatio::Count(_)),
+                "times.mean_flow_ratio of kind \"count\"",
             ),
             (
                 self.times.r.is_some() && self.times.order == MaskOrder::BeforeOrdering,
                 "times.order = \"after-ordering\" where r has a law of its own",
             ),
             (
-                guidance.is_some_and(|guidance| guidance.window() != Window::ALL),
-                "a guidance.window from 0 to 1",
+                guidance.is_some_and(|guidance| guidance.interval() != GuidanceInterval::ALL),
+                "a guidance.interval from 0 to 1",
             ),
             (
                 guidance.is_some() && by_chance,
-                "label_drop.rows = \"count\" with guidance",
+                "class_dropout.rows = \"count\" with guidance",
             ),
             (self.network.has_dropout(), "a network.dropout of 0"),
         ];

@@ -31,13 +31,13 @@ pub enum ConfigError {
     Key {
         /// Where the key stands.
         place: Place,
-        /// The dotted key, `rate.peak`; empty for the whole file.
+        /// The dotted key, `lr.peak`; empty for the whole file.
         key: String,
         /// What was expected and what was found.
         message: String,
     },
     /// An override is not of the form `key=value`.
-    #[error("--set {text}: expected KEY=VALUE with a dotted KEY such as rate.peak")]
+    #[error("--set {text}: expected KEY=VALUE with a dotted KEY such as lr.peak")]
     Override {
         /// The override as given.
         text: String,

@@ -1,7 +1,7 @@
 //! The recipe of a run: TOML, read into types that cannot be wrong.
 //!
 //! Every number that changes results must be in the file: there are no silent defaults. Optional sections mean
-//! "without": no `[guidance]` is no guidance, no `[label_drop]` drops nothing, no `clip_norm` clips nothing.
+//! "without": no `[guidance]` is no guidance, no `[class_dropout]` drops nothing, no `max_grad_norm` clips nothing.
 //! Unknown keys, NaN and numbers out of range are errors that name file, line, column and key.
 
 mod check;
@@ -20,9 +20,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use meanflow_cfg::{Guidance, LabelDrop};
+use meanflow_cfg::{ClassDropout, Guidance};
 use meanflow_core::schedule::Schedule;
-use meanflow_core::times::IntervalLaw;
+use meanflow_core::times::TimeSampler;
 use meanflow_core::weighting::AdaptiveWeight;
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub use data::{
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
 pub use sections::{
-    EmaConfig, HalfLife, OptimizerConfig, OptimizerKind, RateConfig, SamplesConfig, TrainingConfig,
+    EmaConfig, HalfLife, LrConfig, OptimizerConfig, OptimizerKind, SamplingConfig, TrainingConfig,
 };
 
 use document::Document;
@@ -55,7 +55,7 @@ pub struct TrainConfig {
     /// The path between data and noise (M1).
     pub path: Schedule,
     /// The law of `(r, t)`.
-    pub times: IntervalLaw,
+    pub times: TimeSampler,
     /// The adaptive weight of the loss.
     pub loss: AdaptiveWeight,
     /// Guidance baked into the target (M19, M20); none without the section.
@@ -63,11 +63,11 @@ pub struct TrainConfig {
     pub guidance: Option<Guidance>,
     /// How labels are dropped for the null class; none are without the section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_drop: Option<LabelDrop>,
+    pub class_dropout: Option<ClassDropout>,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// The learning rate over the run.
-    pub rate: RateConfig,
+    pub lr: LrConfig,
     /// The weight averages kept; samples are drawn with the first.
     pub ema: EmaConfig,
     /// Batch, length, and what is written when.
@@ -79,7 +79,7 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "is_default")]
     pub checkpoints: CheckpointsConfig,
     /// The pictures drawn while training.
-    pub samples: SamplesConfig,
+    pub sampling: SamplingConfig,
 }
 
 /// Longest recipe that is read.

@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn an_override_goes_where_its_key_says() {
-        let mut tree: Table = toml::from_str("[rate]\npeak = 1.0\nwarmup_steps = 5").unwrap();
-        Override::parse("rate.peak=2.0")
+        let mut tree: Table = toml::from_str("[lr]\npeak = 1.0\nwarmup_steps = 5").unwrap();
+        Override::parse("lr.peak=2.0")
             .unwrap()
             .apply(&mut tree)
             .unwrap();
@@ -110,12 +110,12 @@ mod tests {
             .unwrap()
             .apply(&mut tree)
             .unwrap();
-        assert_eq!(tree["rate"]["peak"].as_float(), Some(2.0));
-        assert_eq!(tree["rate"]["warmup_steps"].as_integer(), Some(5));
+        assert_eq!(tree["lr"]["peak"].as_float(), Some(2.0));
+        assert_eq!(tree["lr"]["warmup_steps"].as_integer(), Some(5));
         assert_eq!(tree["guidance"]["omega"].as_float(), Some(3.0));
         assert_eq!(
-            Override::parse("rate.peak.x=1").unwrap().apply(&mut tree),
-            Err("rate.peak".into())
+            Override::parse("lr.peak.x=1").unwrap().apply(&mut tree),
+            Err("lr.peak".into())
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use meanflow_torch::{AdamConfig, Engine};
+use meanflow_torch::{AdamConfig, JvpMethod};
 use serde::{Deserialize, Serialize};
 
 use crate::ema::EmaSchedule;
@@ -48,10 +48,10 @@ impl OptimizerConfig {
     }
 }
 
-/// `[rate]`: the learning rate as a function of the step.
+/// `[lr]`: the learning rate as a function of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum RateConfig {
+#[serde(tag = "schedule", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LrConfig {
     /// A linear rise over the warm-up, then `peak`.
     Constant {
         /// The rate after the warm-up.
@@ -59,18 +59,18 @@ pub enum RateConfig {
         /// Steps of the rise; 0 starts at `peak`.
         warmup_steps: u64,
     },
-    /// A linear rise over the warm-up, then half a cosine down to `final_fraction · peak` at the last step.
+    /// A linear rise over the warm-up, then half a cosine down to `final_ratio · peak` at the last step.
     Cosine {
         /// The rate after the warm-up.
         peak: Positive,
         /// Steps of the rise; 0 starts at `peak`.
         warmup_steps: u64,
         /// What is left of the peak at the end.
-        final_fraction: Share,
+        final_ratio: Share,
     },
 }
 
-impl RateConfig {
+impl LrConfig {
     /// Steps of the linear rise.
     pub fn warmup_steps(&self) -> u64 {
         match *self {
@@ -136,14 +136,14 @@ fn is_one(number: &NonZeroU64) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
     /// Samples a step.
-    pub batch: NonZeroUsize,
+    pub batch_size: NonZeroUsize,
     /// Microbatches that a batch is computed in. Its gradient is their sum in a fixed tree of pairs. Each thread of a CPU computes
     /// one at a time, so that more of them save memory and employ more threads; a CUDA device computes one after the other.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub microbatches: NonZeroU64,
     /// The route to `du/dt`.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub engine: Engine,
+    pub jvp: JvpMethod,
     /// Steps of the whole run.
     pub steps: NonZeroU64,
     /// A checkpoint after so many steps, and one at the end.
@@ -156,35 +156,34 @@ pub struct TrainingConfig {
     /// Threads that prepare the samples of steps to come; one a core, at most four, without the key. No result depends
     /// on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workers: Option<NonZeroUsize>,
+    pub num_workers: Option<NonZeroUsize>,
     /// The gradient is scaled down to this norm when it is longer; never without the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip_norm: Option<Positive>,
+    pub max_grad_norm: Option<Positive>,
 }
 
-fn is_default(engine: &Engine) -> bool {
-    *engine == Engine::default()
+fn is_default(engine: &JvpMethod) -> bool {
+    *engine == JvpMethod::default()
 }
 
 fn ten() -> NonZeroU64 {
     NonZeroU64::new(10).expect("ten is not zero")
 }
 
-/// `[samples]`: the pictures drawn while training, always from seeds 0, 1, 2, ….
+/// `[sampling]`: the pictures drawn while training, always from seeds 0, 1, 2, ….
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SamplesConfig {
-    /// Rows of the grid, for each entry of `steps`.
-    pub rows: NonZeroUsize,
-    /// Columns of the grid.
-    pub columns: NonZeroUsize,
-    /// Network evaluations a sample; one grid each, from top to bottom.
-    pub steps: Vec<NonZeroUsize>,
+pub struct SamplingConfig {
+    /// Rows and columns of the grid that each entry of `nfe` gets.
+    pub grid: [NonZeroUsize; 2],
+    /// Numbers of function evaluations, that is network evaluations a sample; one grid each, from top to bottom.
+    pub nfe: Vec<NonZeroUsize>,
 }
 
-impl SamplesConfig {
+impl SamplingConfig {
     /// Samples in one grid.
     pub fn count(&self) -> usize {
-        self.rows.get() * self.columns.get()
+        let [rows, columns] = self.grid;
+        rows.get() * columns.get()
     }
 }

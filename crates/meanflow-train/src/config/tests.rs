@@ -23,21 +23,21 @@ kind = "linear"
 
 [times]
 t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-jump_rows = { kind = "count", share = 0.5 }
+mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 
 [loss]
-power = 1.0
-offset = 0.01
+norm_p = 1.0
+norm_eps = 0.01
 reduction = "sum"
 
 [guidance]
 omega = 1.0
 kappa = 0.5
-window = { start = 0.0, end = 1.0 }
+interval = [0.0, 1.0]
 
-[label_drop]
-probability = 0.1
+[class_dropout]
+prob = 0.1
 rows = "independent"
 
 [optimizer]
@@ -47,26 +47,25 @@ beta2 = 0.95
 epsilon = 1e-8
 weight_decay = 0.0
 
-[rate]
-kind = "cosine"
+[lr]
+schedule = "cosine"
 peak = 1e-3
 warmup_steps = 10
-final_fraction = 0.0
+final_ratio = 0.0
 
 [ema]
 decays = [0.999, 0.99]
 
 [training]
-batch = 128
+batch_size = 128
 steps = 3000
 checkpoint_every = 500
 sample_every = 500
-clip_norm = 1.0
+max_grad_norm = 1.0
 
-[samples]
-rows = 8
-columns = 8
-steps = [1, 2, 4]
+[sampling]
+grid = [8, 8]
+nfe = [1, 2, 4]
 "#;
 
 fn parse(text: &str, overrides: &[&str]) -> Result<TrainConfig, ConfigError> {
@@ -84,7 +83,7 @@ fn message(from: &str, to: &str) -> String {
 
 #[test]
 fn what_is_written_is_read_back() {
-    let config = parse(RECIPE, &["training.log_every=3", "rate.peak=0.5"]).unwrap();
+    let config = parse(RECIPE, &["training.log_every=3", "lr.peak=0.5"]).unwrap();
     assert_eq!(parse(&config.to_toml(), &[]).unwrap(), config);
 }
 
@@ -110,7 +109,7 @@ fn a_number_that_is_none_is_named_with_its_place() {
     for bad in ["nan", "inf", "-inf"] {
         let text = message("peak = 1e-3", &format!("peak = {bad}"));
         assert!(
-            text.starts_with("x.toml:47:8: rate.peak: expected a finite number"),
+            text.starts_with("x.toml:47:8: lr.peak: expected a finite number"),
             "{text}"
         );
     }
@@ -120,11 +119,14 @@ fn a_number_that_is_none_is_named_with_its_place() {
 fn a_number_out_of_range_is_named_with_what_was_expected() {
     let text = message("peak = 1e-3", "peak = -2.0");
     assert!(
-        text.starts_with("x.toml:47:8: rate.peak: expected a number > 0, got"),
+        text.starts_with("x.toml:47:8: lr.peak: expected a number > 0, got"),
         "{text}"
     );
-    let text = message("batch = 128", "batch = 0");
-    assert!(text.starts_with("x.toml:55:9: training.batch"), "{text}");
+    let text = message("batch_size = 128", "batch_size = 0");
+    assert!(
+        text.starts_with("x.toml:55:14: training.batch_size"),
+        "{text}"
+    );
     let text = message("[0.999, 0.99]", "[0.999, 1.0]");
     assert!(
         text.starts_with("x.toml:52:18: ema.decays[1]: expected a number in [0, 1)"),
@@ -143,8 +145,8 @@ fn a_wrong_type_is_named_inside_a_table_with_a_kind() {
 
 #[test]
 fn a_missing_key_is_named() {
-    let text = message("power = 1.0\n", "");
-    assert!(text.contains("loss") && text.contains("power"), "{text}");
+    let text = message("norm_p = 1.0\n", "");
+    assert!(text.contains("loss") && text.contains("norm_p"), "{text}");
     let text = message("seed = 7\n", "");
     assert!(text.contains("seed"), "{text}");
 }
@@ -165,35 +167,32 @@ fn contradictions_are_refused_with_their_key() {
         unlabeled.contains("guidance: expected no guidance"),
         "{unlabeled}"
     );
-    let undropped = message("probability = 0.1", "probability = 0.0");
-    assert!(undropped.contains("label_drop.probability"), "{undropped}");
+    let undropped = message("prob = 0.1", "prob = 0.0");
+    assert!(undropped.contains("class_dropout.prob"), "{undropped}");
     let rounded = message(
-        "probability = 0.1\nrows = \"independent\"",
-        "probability = 0.003\nrows = \"count\"",
+        "prob = 0.1\nrows = \"independent\"",
+        "prob = 0.003\nrows = \"count\"",
     );
     assert!(
         rounded.contains("drops a label of a batch of 128"),
         "{rounded}"
     );
     let unguided = message(
-        "[guidance]\nomega = 1.0\nkappa = 0.5\nwindow = { start = 0.0, end = 1.0 }\n\n[label_drop]\nprobability = 0.1\nrows = \"independent\"",
-        "[label_drop]\nprobability = 0.003\nrows = \"count\"",
+        "[guidance]\nomega = 1.0\nkappa = 0.5\ninterval = [0.0, 1.0]\n\n[class_dropout]\nprob = 0.1\nrows = \"independent\"",
+        "[class_dropout]\nprob = 0.003\nrows = \"count\"",
     );
     assert!(
-        unguided.contains("label_drop.probability: expected 0, or one that drops"),
+        unguided.contains("class_dropout.prob: expected 0, or one that drops"),
         "{unguided}"
     );
     let slow = message("warmup_steps = 10", "warmup_steps = 3000");
-    assert!(
-        slow.starts_with("x.toml:48:16: rate.warmup_steps"),
-        "{slow}"
-    );
+    assert!(slow.starts_with("x.toml:48:16: lr.warmup_steps"), "{slow}");
     let twice = message("[0.999, 0.99]", "[0.9, 0.9]");
     assert!(
         twice.contains("ema: expected different averages"),
         "{twice}"
     );
-    let parts = message("batch = 128", "batch = 128\nmicrobatches = 129");
+    let parts = message("batch_size = 128", "batch_size = 128\nmicrobatches = 129");
     assert!(
         parts.contains("training.microbatches: expected at most"),
         "{parts}"
@@ -212,16 +211,19 @@ fn compute_is_plain_unless_it_is_written() {
     let plain = parse(RECIPE, &[]).unwrap();
     assert_eq!(plain.compute, ComputeConfig::default());
     assert!(!plain.to_toml().contains("compute"));
-    let changed = ["compute.precision=bf16", "compute.checkpoint_blocks=true"];
+    let changed = [
+        "compute.dtype=bf16",
+        "compute.activation_checkpointing=true",
+    ];
     let changed = parse(RECIPE, &changed).unwrap();
     assert_eq!(parse(&changed.to_toml(), &[]).unwrap(), changed);
-    assert!(changed.compute.checkpoint_blocks && !changed.compute.tf32);
+    assert!(changed.compute.activation_checkpointing && !changed.compute.tf32);
     let twice = message(
-        "[samples]",
-        "engine = { kind = \"double-backward\" }\n\n[compute]\ncheckpoint_blocks = true\n\n[samples]",
+        "[sampling]",
+        "jvp = \"double-backward\"\n\n[compute]\nactivation_checkpointing = true\n\n[sampling]",
     );
     assert!(
-        twice.contains("compute.checkpoint_blocks: expected another training.engine"),
+        twice.contains("compute.activation_checkpointing: expected another training.jvp"),
         "{twice}"
     );
 }
@@ -229,34 +231,34 @@ fn compute_is_plain_unless_it_is_written() {
 #[test]
 fn a_recording_is_refused_where_steps_are_not_the_same_work() {
     let fit = [
-        "compute.graph=true",
+        "compute.cuda_graph=true",
         "compute.async_metrics=true",
-        "guidance.window={ start = 0.0, end = 1.0 }",
-        "label_drop.rows=\"count\"",
-        "times.jump_rows={ kind = \"count\", share = 0.25 }",
+        "guidance.interval=[0.0, 1.0]",
+        "class_dropout.rows=\"count\"",
+        "times.mean_flow_ratio = { count = 0.25 }",
         "times.order=after-ordering",
     ];
-    assert!(parse(RECIPE, &fit).unwrap().compute.graph);
+    assert!(parse(RECIPE, &fit).unwrap().compute.cuda_graph);
     for (position, unfit, named) in [
         (
             1,
             "compute.async_metrics=false",
             "compute.async_metrics = true",
         ),
+        (2, "guidance.interval=[0.2, 1.0]", "guidance.interval"),
         (
-            2,
-            "guidance.window={ start = 0.2, end = 1.0 }",
-            "guidance.window",
+            3,
+            "class_dropout.rows=\"flow-matching\"",
+            "class_dropout.rows = \"count\"",
         ),
-        (3, "label_drop.rows=\"flow\"", "label_drop.rows = \"count\""),
         (
             4,
-            "times.jump_rows={ kind = \"bernoulli\", share = 0.25 }",
-            "times.jump_rows",
+            "times.mean_flow_ratio = { bernoulli = 0.25 }",
+            "times.mean_flow_ratio",
         ),
         (
             5,
-            "times={ t = { kind = \"uniform\" }, r = { kind = \"uniform\" }, jump_rows = { kind = \"count\", share = 0.5 }, order = \"before-ordering\" }",
+            "times={ t = { kind = \"uniform\" }, r = { kind = \"uniform\" }, mean_flow_ratio = { count = 0.5 }, order = \"before-ordering\" }",
             "times.order",
         ),
     ] {
@@ -264,7 +266,7 @@ fn a_recording_is_refused_where_steps_are_not_the_same_work() {
         overrides[position] = unfit;
         let text = parse(RECIPE, &overrides).unwrap_err().to_string();
         assert!(
-            text.contains("compute.graph: expected") && text.contains(named),
+            text.contains("compute.cuda_graph: expected") && text.contains(named),
             "{text}"
         );
     }
@@ -272,9 +274,9 @@ fn a_recording_is_refused_where_steps_are_not_the_same_work() {
 
 #[test]
 fn an_override_is_blamed_for_what_it_breaks() {
-    let text = parse(RECIPE, &["rate.peak=nan"]).unwrap_err().to_string();
+    let text = parse(RECIPE, &["lr.peak=nan"]).unwrap_err().to_string();
     assert!(
-        text.starts_with("--set rate.peak=nan: rate.peak: expected a finite number"),
+        text.starts_with("--set lr.peak=nan: lr.peak: expected a finite number"),
         "{text}"
     );
     let text = parse(RECIPE, &["training.batches=4"])

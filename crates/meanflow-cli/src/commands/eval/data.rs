@@ -6,7 +6,7 @@ use anyhow::Context;
 use meanflow_data::decode::{Channels, dimensions};
 use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
-use meanflow_data::{BadPictures, Collection, Dataset, PictureSet, Source};
+use meanflow_data::{BadPictures, Dataset, ImageArchive, ImageDataset, Source};
 use meanflow_train::TrainConfig;
 
 use crate::failure::Usage;
@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path, channels: Option<usize>) -> anyhow::Result<Pictu
             config.data.plain().load(config.seed)?
         }
         Some("npz") => Box::new(archive(path)?),
-        _ => return encoded(Collection::open(path)?, channels),
+        _ => return encoded(ImageArchive::open(path)?, channels),
     };
     Ok(PictureData {
         source,
@@ -94,7 +94,7 @@ fn to_planes(bytes: &mut [u8], pixels: usize, channels: usize) {
 }
 
 /// Encoded pictures, which must be squares of one size: nothing is resized or cut that a value is said of.
-fn encoded(pictures: Collection, channels: Option<usize>) -> anyhow::Result<PictureData> {
+fn encoded(pictures: ImageArchive, channels: Option<usize>) -> anyhow::Result<PictureData> {
     let side = common_side(&pictures)?;
     let channels = match channels {
         Some(1) => Channels::Grey,
@@ -109,7 +109,7 @@ fn encoded(pictures: Collection, channels: Option<usize>) -> anyhow::Result<Pict
         }
     };
     let class_names = pictures.class_names().map(<[String]>::to_vec);
-    let source = PictureSet::new(pictures, side, channels, BadPictures::Refuse)?;
+    let source = ImageDataset::new(pictures, side, channels, BadPictures::Refuse)?;
     Ok(PictureData {
         source: Box::new(source),
         class_names,
@@ -117,7 +117,7 @@ fn encoded(pictures: Collection, channels: Option<usize>) -> anyhow::Result<Pict
 }
 
 /// The side of all pictures.
-fn common_side(pictures: &Collection) -> anyhow::Result<usize> {
+fn common_side(pictures: &ImageArchive) -> anyhow::Result<usize> {
     let progress = Count::named("sizes", pictures.len());
     let mut first = None;
     for index in 0..pictures.len() {

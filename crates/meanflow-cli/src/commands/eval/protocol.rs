@@ -43,10 +43,10 @@ pub(super) fn protocol(
         "precision_recall_neighbours": config.neighbours,
         "inception_score_splits": config.splits,
         "samplers": names.collect::<Vec<_>>(),
-        "samples": config.samples,
+        "samples": config.sampling,
     });
     if let (Value::Object(all), ModelUnderTest::Model(generator)) = (&mut protocol, model) {
-        let last = last_seed(args, config.samples)?;
+        let last = last_seed(args, config.sampling)?;
         let first_ema = |recipe: &TrainConfig| recipe.ema.names().into_iter().next();
         let labels = args.labels.description();
         let added = json!({

@@ -3,7 +3,7 @@
 use super::UnetConfig;
 use crate::condition::Dropout;
 use crate::layers::{Convolution, GroupNorm, Linear, Resample, Resize};
-use crate::parameters::Scope;
+use crate::parameters::VarBuilder;
 use crate::{Dual, Work};
 
 /// Gain of the weights that end a residual branch: a fresh block is nearly its skip connection.
@@ -54,7 +54,7 @@ impl Block {
     /// Declares `norm0`, `conv0`, `affine`, `norm1`, `conv1`, and where needed `skip`, `norm2`, `qkv`, `proj`; `layer`
     /// counts the blocks.
     pub(super) fn new(
-        scope: &mut Scope,
+        scope: &mut VarBuilder,
         config: &UnetConfig,
         shape: &BlockShape,
         layer: u64,
@@ -99,7 +99,7 @@ impl Block {
         let hidden = self.resample.forward(&norm0.forward(x).silu());
         let hidden = conv0
             .forward(&hidden)
-            .add_to_channels(&self.shift.forward(embedding).to_kind(x.kind()));
+            .add_channel_bias(&self.shift.forward(embedding).to_kind(x.kind()));
         let hidden = self.drop(&norm1.forward(&hidden).silu(), dropout);
         let shortcut = match &self.skip {
             Some(skip) => skip.forward(&self.resample.forward(x)),
@@ -146,7 +146,7 @@ impl Block {
     fn drop(&self, x: &Dual, dropout: Option<Dropout>) -> Dual {
         match dropout {
             Some(dropout) if self.dropout > 0.0 => {
-                x.times_constant(&dropout.mask(self.layer, self.dropout, x.primal()))
+                x.mul_const(&dropout.mask(self.layer, self.dropout, x.primal()))
             }
             _ => x.clone(),
         }
@@ -168,7 +168,7 @@ impl Attention {
     /// Published gain of the projection to queries, keys and values: `√0.2`.
     const GAIN: f64 = 0.447_213_595_499_957_9;
 
-    fn new(scope: &mut Scope, channels: i64) -> Self {
+    fn new(scope: &mut VarBuilder, channels: i64) -> Self {
         Self {
             norm: GroupNorm::new(&mut scope.sub("norm2"), channels),
             query_key_value: Convolution::new(

@@ -9,9 +9,9 @@ use self::block::{Block, BlockShape};
 pub use self::config::UnetConfig;
 use super::Network;
 use crate::checkpoint::checkpointed;
-use crate::condition::Condition;
-use crate::layers::{Convolution, GroupNorm, LabelTable, Linear, Resize, TimeEmbedding};
-use crate::parameters::{Init, Scope};
+use crate::condition::Conditioning;
+use crate::layers::{Convolution, GroupNorm, LabelEmbedder, Linear, Resize, TimeEmbedding};
+use crate::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// Residual blocks at falling and then rising resolution; every block of the way down is seen again on the way up.
@@ -33,7 +33,7 @@ pub struct Unet {
 impl Unet {
     /// Declares the parameters under the names of the official PyTorch code; `shape [C, H, W]`, `classes` 0 for an
     /// unconditional network.
-    pub fn new(scope: &mut Scope, config: &UnetConfig, shape: &[i64], classes: i64) -> Self {
+    pub fn new(scope: &mut VarBuilder, config: &UnetConfig, shape: &[i64], classes: i64) -> Self {
         let embedding = Embedding::new(scope, config, classes);
         let (channels, height) = (shape[0], shape[1]);
         let first = Convolution::new(
@@ -44,7 +44,7 @@ impl Unet {
             1.0,
         );
         let mut dropping = 0..;
-        let mut build = |scope: &mut Scope, plan: Vec<(String, BlockShape)>| -> Vec<Block> {
+        let mut build = |scope: &mut VarBuilder, plan: Vec<(String, BlockShape)>| -> Vec<Block> {
             let blocks = plan.iter().zip(dropping.by_ref());
             blocks
                 .map(|((name, shape), layer)| {
@@ -76,7 +76,7 @@ impl Unet {
 }
 
 impl Network for Unet {
-    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+    fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual {
         let embedding = self.embedding.forward(r, t, condition);
         let mut x = self.first.forward(z);
         let mut skips = vec![x.clone()];
@@ -112,7 +112,7 @@ impl Network for Unet {
 }
 
 impl Unet {
-    fn through(&self, block: &Block, x: &Dual, embedding: &Dual, condition: &Condition) -> Dual {
+    fn through(&self, block: &Block, x: &Dual, embedding: &Dual, condition: &Conditioning) -> Dual {
         let dropout = condition.dropout;
         let forward =
             move |block: &Block, [x, embedding]: [&Dual; 2]| block.forward(x, embedding, dropout);
@@ -195,7 +195,7 @@ struct Embedding {
     times: TimeEmbedding,
     frequencies: Tensor,
     augment: Option<Tensor>,
-    labels: Option<LabelTable>,
+    labels: Option<LabelEmbedder>,
     layers: [Linear; 2],
 }
 
@@ -203,13 +203,13 @@ impl Embedding {
     /// The longest period over 2π.
     const MAX_PERIOD: f64 = 10_000.0;
 
-    fn new(scope: &mut Scope, config: &UnetConfig, classes: i64) -> Self {
+    fn new(scope: &mut VarBuilder, config: &UnetConfig, classes: i64) -> Self {
         let (inputs, width) = (config.time_channels(), config.embedding_width());
         let half = config.channels * config.noise_ratio / 2;
         let frequencies: Vec<f64> = (0..half)
             .map(|k| Self::MAX_PERIOD.powf(-(k as f64) / (half - 1) as f64))
             .collect();
-        let init = Init::Xavier {
+        let init = Initializer::Xavier {
             fan_in: config.augment,
             fan_out: inputs,
             gain: 1.0,
@@ -223,7 +223,7 @@ impl Embedding {
                     .parameter("weight", &[inputs, config.augment], init)
             }),
             labels: (classes > 0)
-                .then(|| LabelTable::new(&mut scope.sub("y_embedder"), classes, inputs)),
+                .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, inputs)),
             layers: [
                 Linear::xavier(&mut scope.sub("map_layer0"), inputs, width),
                 Linear::xavier(&mut scope.sub("map_layer1"), width, width),
@@ -240,7 +240,7 @@ impl Embedding {
     }
 
     /// Times `[B]` to `[B, E]`.
-    fn forward(&self, r: &Dual, t: &Dual, condition: &Condition) -> Dual {
+    fn forward(&self, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual {
         let times: Vec<Dual> = (self.times.times(r, t).iter())
             .map(|time| sine_first(&time.sinusoid(&self.frequencies)))
             .collect();

@@ -5,7 +5,7 @@
 use super::VaeConfig;
 use crate::Dual;
 use crate::layers::{Convolution, GroupNorm, Linear};
-use crate::parameters::Scope;
+use crate::parameters::VarBuilder;
 
 /// Two convolutions, each after a norm and SiLU, added to the input.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Residual {
 
 impl Residual {
     /// Declares `norm1`, `conv1`, `norm2`, `conv2`, and `conv_shortcut` where the number of channels changes.
-    pub(super) fn new(scope: &mut Scope, inputs: i64, outputs: i64, groups: i64) -> Self {
+    pub(super) fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, groups: i64) -> Self {
         let norm1 = GroupNorm::in_groups(&mut scope.sub("norm1"), inputs, groups);
         let conv1 = Convolution::new(&mut scope.sub("conv1"), inputs, outputs, 3, 1.0);
         let norm2 = GroupNorm::in_groups(&mut scope.sub("norm2"), outputs, groups);
@@ -53,7 +53,7 @@ pub(super) struct Middle {
 
 impl Middle {
     /// Declares `resnets.{0,1}` and `attentions.0`.
-    pub(super) fn new(scope: &mut Scope, config: &VaeConfig, channels: i64) -> Self {
+    pub(super) fn new(scope: &mut VarBuilder, config: &VaeConfig, channels: i64) -> Self {
         let groups = config.norm_num_groups;
         let mut residual = |index: i64| {
             Residual::new(
@@ -97,7 +97,7 @@ struct Attention {
 
 impl Attention {
     /// Declares `group_norm`, `to_q`, `to_k`, `to_v` and `to_out.0`.
-    fn new(scope: &mut Scope, channels: i64, groups: i64) -> Self {
+    fn new(scope: &mut VarBuilder, channels: i64, groups: i64) -> Self {
         let norm = GroupNorm::in_groups(&mut scope.sub("group_norm"), channels, groups);
         let mut linear = |name: &str| Linear::xavier(&mut scope.sub(name), channels, channels);
         Self {

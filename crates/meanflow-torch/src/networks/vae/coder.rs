@@ -4,7 +4,7 @@ use super::VaeConfig;
 use super::block::{Middle, Residual};
 use crate::Dual;
 use crate::layers::{Convolution, GroupNorm, HalvingConvolution};
-use crate::parameters::Scope;
+use crate::parameters::VarBuilder;
 
 /// Residual blocks of one resolution, then the way to the next, if there is one.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ struct Level<R> {
 impl<R> Level<R> {
     /// Declares `resnets.{0,…}` with so many `layers`.
     fn new(
-        scope: &mut Scope,
+        scope: &mut VarBuilder,
         (inputs, outputs): (i64, i64),
         layers: i64,
         groups: i64,
@@ -52,7 +52,7 @@ struct Tail {
 
 impl Tail {
     /// Declares `conv_norm_out` and `conv_out`.
-    fn new(scope: &mut Scope, inputs: i64, outputs: i64, groups: i64) -> Self {
+    fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, groups: i64) -> Self {
         Self {
             norm: GroupNorm::in_groups(&mut scope.sub("conv_norm_out"), inputs, groups),
             convolution: Convolution::new(&mut scope.sub("conv_out"), inputs, outputs, 3, 1.0),
@@ -75,7 +75,7 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Declares `conv_in`, `down_blocks.{0,…}`, `mid_block`, `conv_norm_out` and `conv_out`.
-    pub(super) fn new(scope: &mut Scope, config: &VaeConfig) -> Self {
+    pub(super) fn new(scope: &mut VarBuilder, config: &VaeConfig) -> Self {
         let (widths, groups) = (&config.block_out_channels, config.norm_num_groups);
         let last = widths[widths.len() - 1];
         let first = Convolution::new(
@@ -123,7 +123,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// Declares `conv_in`, `mid_block`, `up_blocks.{0,…}`, `conv_norm_out` and `conv_out`.
-    pub(super) fn new(scope: &mut Scope, config: &VaeConfig) -> Self {
+    pub(super) fn new(scope: &mut VarBuilder, config: &VaeConfig) -> Self {
         let (widths, groups) = (&config.block_out_channels, config.norm_num_groups);
         let lowest = widths[widths.len() - 1];
         let first = Convolution::new(
@@ -158,7 +158,9 @@ impl Decoder {
         let x = self.middle.forward(&self.first.forward(latents));
         let levels = self.levels.iter();
         let x = levels.fold(x, |x, level| {
-            level.forward(&x, |convolution, x| convolution.forward(&x.repeat_pixels()))
+            level.forward(&x, |convolution, x| {
+                convolution.forward(&x.upsample_nearest())
+            })
         });
         self.tail.forward(&x)
     }

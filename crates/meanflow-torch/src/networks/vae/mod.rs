@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use self::coder::{Decoder, Encoder};
 pub use self::config::VaeConfig;
 use crate::layers::Convolution;
-use crate::parameters::{Declaration, Parameters, Scope};
+use crate::parameters::{Declaration, Parameters, VarBuilder};
 use crate::{Dual, TorchError, weights};
 
 /// Encoder and decoder with their parameters.
@@ -206,7 +206,7 @@ pub struct VaeNetwork {
 
 impl VaeNetwork {
     /// Declares `encoder`, `decoder`, `quant_conv` and `post_quant_conv`; the configuration has been validated.
-    fn new(scope: &mut Scope, config: &VaeConfig) -> Self {
+    fn new(scope: &mut VarBuilder, config: &VaeConfig) -> Self {
         let channels = config.latent_channels;
         let encoder = Encoder::new(&mut scope.sub("encoder"), config);
         let decoder = Decoder::new(&mut scope.sub("decoder"), config);

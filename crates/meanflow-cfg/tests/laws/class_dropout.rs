@@ -1,10 +1,10 @@
 //! Which rows lose their label, and how often. Every seed is fixed.
 
-use meanflow_cfg::{DropRows, LabelDrop};
+use meanflow_cfg::{ClassDropout, DropoutRows};
 use meanflow_core::{Purpose, Stream};
 use proptest::prelude::*;
 
-fn draw(drop: &LabelDrop, rows: usize, jumps: usize, step: u64) -> Vec<bool> {
+fn draw(drop: &ClassDropout, rows: usize, jumps: usize, step: u64) -> Vec<bool> {
     drop.draw(rows, jumps, &mut Stream::new(5, Purpose::Labels, step))
 }
 
@@ -18,8 +18,8 @@ proptest! {
         probability in 0.0..=1.0, rows in 0usize..40, share in 0.0..=1.0, step: u64,
     ) {
         let jumps = (rows as f64 * share) as usize;
-        let hits = count(&draw(&LabelDrop::new(probability, DropRows::Independent).unwrap(), rows, jumps, step));
-        let dropped = draw(&LabelDrop::new(probability, DropRows::Flow).unwrap(), rows, jumps, step);
+        let hits = count(&draw(&ClassDropout::new(probability, DropoutRows::Independent).unwrap(), rows, jumps, step));
+        let dropped = draw(&ClassDropout::new(probability, DropoutRows::FlowMatching).unwrap(), rows, jumps, step);
         prop_assert_eq!(dropped.len(), rows);
         prop_assert_eq!(count(&dropped), hits.min(rows - jumps));
         prop_assert_eq!(count(&dropped[..jumps]), 0);
@@ -30,7 +30,7 @@ proptest! {
         probability in 0.0..=1.0, rows in 0usize..40, share in 0.0..=1.0, step: u64,
     ) {
         let jumps = (rows as f64 * share) as usize;
-        let drop = LabelDrop::new(probability, DropRows::Count).unwrap();
+        let drop = ClassDropout::new(probability, DropoutRows::Count).unwrap();
         let dropped = draw(&drop, rows, jumps, step);
         prop_assert_eq!(dropped.len(), rows);
         for part in [&dropped[..], &dropped[..jumps]] {
@@ -45,8 +45,8 @@ proptest! {
     fn a_batch_can_lose_a_label_where_one_draw_of_many_does(
         probability in prop_oneof![Just(0.0), 0.1..=1.0], rows in 0usize..8, kind in 0usize..3,
     ) {
-        let kind = [DropRows::Independent, DropRows::Flow, DropRows::Count][kind];
-        let drop = LabelDrop::new(probability, kind).unwrap();
+        let kind = [DropoutRows::Independent, DropoutRows::FlowMatching, DropoutRows::Count][kind];
+        let drop = ClassDropout::new(probability, kind).unwrap();
         // At a probability of 0.1 all 300 miss a single row once in 5e13.
         let any = (0..300).any(|step| count(&draw(&drop, rows, 0, step)) > 0);
         prop_assert_eq!(drop.can_drop(rows), any);
@@ -54,14 +54,14 @@ proptest! {
 
     #[test]
     fn a_draw_can_be_repeated(probability in 0.0..=1.0, step: u64) {
-        let drop = LabelDrop::new(probability, DropRows::Independent).unwrap();
+        let drop = ClassDropout::new(probability, DropoutRows::Independent).unwrap();
         prop_assert_eq!(draw(&drop, 20, 5, step), draw(&drop, 20, 5, step));
     }
 }
 
 #[test]
 fn the_frequency_of_drops_is_their_probability_on_every_kind_of_row() {
-    let drop = LabelDrop::new(0.1, DropRows::Independent).unwrap();
+    let drop = ClassDropout::new(0.1, DropoutRows::Independent).unwrap();
     let dropped = draw(&drop, 100_000, 25_000, 0);
     for (kind, rows) in [("jump", &dropped[..25_000]), ("flow", &dropped[25_000..])] {
         let n = rows.len() as f64;
@@ -76,15 +76,19 @@ fn the_frequency_of_drops_is_their_probability_on_every_kind_of_row() {
 
 #[test]
 fn certain_drops_are_certain() {
-    for rows in [DropRows::Independent, DropRows::Flow, DropRows::Count] {
+    for rows in [
+        DropoutRows::Independent,
+        DropoutRows::FlowMatching,
+        DropoutRows::Count,
+    ] {
         assert_eq!(
-            count(&draw(&LabelDrop::new(0.0, rows).unwrap(), 1000, 0, 0)),
+            count(&draw(&ClassDropout::new(0.0, rows).unwrap(), 1000, 0, 0)),
             0
         );
         assert_eq!(
-            count(&draw(&LabelDrop::new(1.0, rows).unwrap(), 1000, 0, 0)),
+            count(&draw(&ClassDropout::new(1.0, rows).unwrap(), 1000, 0, 0)),
             1000
         );
     }
-    assert_eq!(count(&draw(&LabelDrop::NONE, 1000, 0, 0)), 0);
+    assert_eq!(count(&draw(&ClassDropout::NONE, 1000, 0, 0)), 0);
 }

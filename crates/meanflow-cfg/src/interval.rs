@@ -6,20 +6,20 @@ use crate::error::GuidanceError;
 
 /// Guidance acts for `start ≤ t ≤ end`, both included.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(try_from = "RawWindow")]
-pub struct Window {
+#[serde(try_from = "[f64; 2]", into = "[f64; 2]")]
+pub struct GuidanceInterval {
     start: f64,
     end: f64,
 }
 
-impl Window {
+impl GuidanceInterval {
     /// All times.
     pub const ALL: Self = Self {
         start: 0.0,
         end: 1.0,
     };
 
-    /// The window `[start, end]`.
+    /// The interval `[start, end]`.
     ///
     /// # Errors
     /// Unless `0 ≤ start ≤ end ≤ 1`.
@@ -27,7 +27,7 @@ impl Window {
         if 0.0 <= start && start <= end && end <= 1.0 {
             Ok(Self { start, end })
         } else {
-            Err(GuidanceError::Window { start, end })
+            Err(GuidanceError::Interval { start, end })
         }
     }
 
@@ -47,18 +47,16 @@ impl Window {
     }
 }
 
-/// The window as written, before it is checked.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWindow {
-    start: f64,
-    end: f64,
-}
-
-impl TryFrom<RawWindow> for Window {
+impl TryFrom<[f64; 2]> for GuidanceInterval {
     type Error = GuidanceError;
 
-    fn try_from(raw: RawWindow) -> Result<Self, GuidanceError> {
-        Self::new(raw.start, raw.end)
+    fn try_from([start, end]: [f64; 2]) -> Result<Self, GuidanceError> {
+        Self::new(start, end)
+    }
+}
+
+impl From<GuidanceInterval> for [f64; 2] {
+    fn from(interval: GuidanceInterval) -> Self {
+        [interval.start, interval.end]
     }
 }

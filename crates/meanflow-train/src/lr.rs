@@ -2,9 +2,9 @@
 
 use std::f64::consts::PI;
 
-use crate::config::RateConfig;
+use crate::config::LrConfig;
 
-impl RateConfig {
+impl LrConfig {
     /// The rate of step `step` (counted from 0) of `steps`.
     pub fn at(&self, step: u64, steps: u64) -> f64 {
         let peak = match *self {
@@ -16,9 +16,9 @@ impl RateConfig {
         }
         match *self {
             Self::Constant { .. } => peak,
-            Self::Cosine { final_fraction, .. } => {
+            Self::Cosine { final_ratio, .. } => {
                 let progress = (step - warmup) as f64 / (steps - warmup) as f64;
-                let last = final_fraction.get();
+                let last = final_ratio.get();
                 peak * (last + (1.0 - last) * 0.5 * (1.0 + (PI * progress).cos()))
             }
         }
@@ -31,12 +31,12 @@ mod tests {
     use crate::config::{Positive, Share};
     use proptest::prelude::*;
 
-    fn cosine(warmup_steps: u64, last: f64) -> RateConfig {
-        let (peak, final_fraction) = (Positive::new(2.0).unwrap(), Share::new(last).unwrap());
-        RateConfig::Cosine {
+    fn cosine(warmup_steps: u64, last: f64) -> LrConfig {
+        let (peak, final_ratio) = (Positive::new(2.0).unwrap(), Share::new(last).unwrap());
+        LrConfig::Cosine {
             peak,
             warmup_steps,
-            final_fraction,
+            final_ratio,
         }
     }
 
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_constant_rate_is_its_peak_after_the_warm_up() {
-        let rate = RateConfig::Constant {
+        let rate = LrConfig::Constant {
             peak: Positive::new(3.0).unwrap(),
             warmup_steps: 3,
         };
