@@ -312,6 +312,38 @@ fn a_save_that_fails_ends_the_run_or_warns_as_asked() {
     }
 }
 
+/// Notes how often a run went back, and to where.
+#[derive(Default)]
+struct Rollbacks(Vec<(u64, u32)>);
+
+impl Observer for Rollbacks {
+    fn notice(&mut self, event: Event<'_>) {
+        if let Event::RolledBack { to, rollbacks, .. } = event {
+            self.0.push((to, rollbacks));
+        }
+    }
+}
+
+/// The rate rises until the loss is no number: the run goes back three times, then it ends. What was good stays.
+#[test]
+fn a_run_that_diverges_goes_back_before_it_gives_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = recipe(&[
+        "training.steps=400",
+        "training.checkpoint_every=2",
+        "training.sample_every=400",
+        "rate={ kind = \"constant\", peak = 1e30, warmup_steps = 300 }",
+    ]);
+    let (stop, mut rollbacks) = (AtomicBool::new(false), Rollbacks::default());
+    let ended = train(config, folder.path(), Device::Cpu, &stop, &mut rollbacks);
+    let error = ended.unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+    let counts: Vec<u32> = rollbacks.0.iter().map(|(_, count)| *count).collect();
+    assert_eq!(counts, [1, 2, 3]);
+    let steps = meanflow_train::Checkpoints::new(folder.path().join("checkpoints")).steps();
+    assert!(steps.unwrap()[0] >= rollbacks.0[2].0);
+}
+
 #[test]
 fn the_loss_falls() {
     let config = recipe(&[
