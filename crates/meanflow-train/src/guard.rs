@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The bits of a window, one a step.
-const WINDOW: u32 = u64::BITS;
-/// Steps of a window that may be left out: as many as may be in a row.
+/// Steps of the last 64 that may be left out: as many as may be in a row.
 const MOST_SKIPPED: u32 = 10;
 /// How often a run goes back to a checkpoint before it gives up.
 const MOST_ROLLBACKS: u32 = 3;
