@@ -92,7 +92,9 @@ fn code_of_train(error: &TrainError) -> Option<u8> {
         | TrainError::NoWeights { .. }
         | TrainError::NoCheckpoint { .. } => Some(USAGE),
         TrainError::NoneWhole { .. } | TrainError::Newer { .. } => Some(WEIGHTS),
-        TrainError::NotFinite { .. } | TrainError::SamplesNotFinite { .. } => Some(NOT_FINITE),
+        TrainError::NotFinite { .. }
+        | TrainError::OftenNotFinite { .. }
+        | TrainError::SamplesNotFinite { .. } => Some(NOT_FINITE),
         _ => None,
     }
 }
@@ -159,7 +161,7 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
                 "put an intact copy of a checkpoint back, or begin another run with --out DIR",
             );
         }
-        Some(TrainError::NotFinite { .. }) => {
+        Some(TrainError::NotFinite { .. } | TrainError::OftenNotFinite { .. }) => {
             return Some(
                 "lower lr.peak or set training.max_grad_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH",
             );

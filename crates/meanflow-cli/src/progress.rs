@@ -180,9 +180,27 @@ impl Observer for Progress {
                     "warning: left out, another taken for it: {reason}"
                 ));
             }
-            Event::Ended { wait_share } => {
+            Event::Ended {
+                wait_share,
+                skipped,
+            } => {
                 let percent = 100.0 * wait_share;
                 self.say(&format!("steps waited for data {percent:.1} % of the time"));
+                if skipped > 0 {
+                    self.say(&format!(
+                        "warning: {skipped} steps were left out in all, as they were not finite"
+                    ));
+                }
+            }
+            Event::RolledBack {
+                from,
+                to,
+                rollbacks,
+                reason,
+            } => {
+                self.say(&format!(
+                    "warning: {reason}; back from step {from} to step {to}, and on with other data ({rollbacks} of 3 times)"
+                ));
             }
             Event::Saved(path) => self.say(&format!("checkpoint: {}", path.display())),
             _ => {}

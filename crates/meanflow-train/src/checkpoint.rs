@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::config::CheckpointsConfig;
 use crate::files::{create_folder, names, remove_folder, rename, sync_folder};
+use crate::guard::Guard;
 use crate::manifest::{self, Flaw};
 
 const PREFIX: &str = "step-";
@@ -42,6 +43,9 @@ pub struct State {
     /// Changes of the recipe on the way, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<RecipeChange>,
+    /// Steps left out, and returns to a checkpoint because of them.
+    #[serde(default, skip_serializing_if = "Guard::is_untouched")]
+    pub guard: Guard,
 }
 
 /// Keys of the recipe that were changed when the run was gone on with.
@@ -300,6 +304,7 @@ mod tests {
             recipe: "seed = 1".into(),
             changes: Vec::new(),
             data: Some("0f".into()),
+            guard: Guard::default(),
         }
     }
 

@@ -123,6 +123,16 @@ pub enum TrainError {
         /// That of the present data.
         now: String,
     },
+    /// Loss or gradient were not finite too often, although never many times in a row.
+    #[error(
+        "the loss or its gradient was not finite in {skipped} of the last 64 steps, the last of them step {step}"
+    )]
+    OftenNotFinite {
+        /// The last of them.
+        step: u64,
+        /// How many there were.
+        skipped: u32,
+    },
     /// Loss or gradient were not finite, over and over.
     #[error(
         "the loss or its gradient was not finite in {skipped} steps in a row, the last of them step {step}"

@@ -71,6 +71,17 @@ pub enum Event<'a> {
         /// How many there were in a row until now.
         in_row: u32,
     },
+    /// Too many steps were not finite: the run goes on from a checkpoint before them, with other data.
+    RolledBack {
+        /// The last step that was done.
+        from: u64,
+        /// The step of the checkpoint.
+        to: u64,
+        /// How often that happened until now.
+        rollbacks: u32,
+        /// Why, for a person.
+        reason: &'a str,
+    },
     /// A picture of samples was drawn.
     Drawn(&'a Path),
     /// A checkpoint was written.
@@ -86,6 +97,8 @@ pub enum Event<'a> {
     Ended {
         /// The share of the time since the run began, or was gone on with, that steps waited for their samples.
         wait_share: f64,
+        /// Steps left out since the beginning because something was not finite.
+        skipped: u64,
     },
 }
 

@@ -14,6 +14,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
 use crate::clock::Clock;
 use crate::config::{OnSaveError, TrainConfig};
 use crate::files::{create_folder, free_space};
+use crate::guard::Guard;
 use crate::metrics::MetricsLog;
 use crate::observer::{Event, Observer};
 use crate::options::{Resume, RunOptions};
@@ -104,6 +105,7 @@ struct Run {
     log: MetricsLog,
     clock: Clock,
     changes: Vec<RecipeChange>,
+    guard: Guard,
     saver: Saver,
     /// The hash of the data.
     data: String,
@@ -127,13 +129,15 @@ impl Run {
             observer.notice(Event::Rejected { path, reason });
         }
         let (mut bytes, mut seconds, mut changes) = (0, 0.0, Vec::new());
+        let mut guard = Guard::default();
         if let Some(Checkpoint { path, state }) = &found.checkpoint {
             changes = accepted_changes(&config, path, state, options, observer)?;
             if !options.allows("data") {
                 record.refuse_other(path, state.data.as_deref())?;
             }
             trainer.read(path, state.step, state.skipped_in_row)?;
-            seconds = state.seconds;
+            (seconds, guard) = (state.seconds, state.guard);
+            trainer.set_data_offset(guard.data_offset());
             if is_own {
                 bytes = state.metrics_bytes;
             }
@@ -160,6 +164,7 @@ impl Run {
             log,
             clock,
             changes,
+            guard,
             saver: Saver::default(),
             data: record.fingerprint,
             listed: BTreeSet::new(),
@@ -233,13 +238,14 @@ impl Run {
                 let saved = self.collect(observer);
                 self.tolerate(saved, observer)?;
             }
-            self.trainer.advance()?;
-            self.tell_of_the_graph(observer);
-            self.tell(steps, observer)?;
-            self.write_what_is_due(steps, observer)?;
+            match self.advance(steps, observer) {
+                Err(error) if is_divergence(&error) => self.roll_back(error, observer)?,
+                result => result?,
+            }
         }
         observer.notice(Event::Ended {
             wait_share: self.clock.share(self.trainer.waited()),
+            skipped: self.guard.skipped,
         });
         Ok(Outcome::Finished)
     }
@@ -251,6 +257,51 @@ impl Run {
             self.told_of_the_graph = true;
             observer.notice(Event::Remark(&remark));
         }
+    }
+
+    /// One step, and what is due after it.
+    fn advance(&mut self, steps: u64, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.trainer.advance()?;
+        self.tell_of_the_graph(observer);
+        self.tell(steps, observer)?;
+        self.write_what_is_due(steps, observer)
+    }
+
+    /// Goes back to the newest checkpoint that is no part of a row of steps left out, and on from there with other data.
+    ///
+    /// # Errors
+    /// With `error`, where there is no such checkpoint or that was done too often.
+    fn roll_back(
+        &mut self,
+        error: TrainError,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        self.collect(observer)?;
+        let mut good = None;
+        for step in self.checkpoints.steps()? {
+            let checkpoint = Checkpoint::read(&self.checkpoints.path(step));
+            good = checkpoint
+                .ok()
+                .filter(|checkpoint| checkpoint.state.skipped_in_row == 0);
+            if good.is_some() {
+                break;
+            }
+        }
+        let Some(Checkpoint { path, state }) = good.filter(|_| self.guard.roll_back()) else {
+            return Err(error);
+        };
+        let from = self.trainer.steps_done();
+        self.trainer.read(&path, state.step, 0)?;
+        self.trainer.set_data_offset(self.guard.data_offset());
+        self.checkpoints.supersede(state.step)?;
+        (self.log, _) = MetricsLog::open(&self.folder.metrics(), state.metrics_bytes)?;
+        observer.notice(Event::RolledBack {
+            from,
+            to: state.step,
+            rollbacks: self.guard.rollbacks,
+            reason: &error.to_string(),
+        });
+        Ok(())
     }
 
     /// Tells what is known of the steps, where waiting for it costs nothing or something is due.
@@ -285,12 +336,16 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let step = report.step;
+        let too_many = self.guard.count(report.is_finite);
         if !report.is_finite {
             observer.notice(Event::Skipped {
                 step,
                 in_row: report.skipped_in_row,
             });
-            return Ok(());
+            return match too_many {
+                Some(skipped) => Err(TrainError::OftenNotFinite { step, skipped }),
+                None => Ok(()),
+            };
         }
         let waited = self.trainer.waited();
         let record = self.clock.record(report, waited);
@@ -320,7 +375,9 @@ impl Run {
             self.save(observer)?;
             return self.collect(observer);
         }
-        if is_due(step, self.config.training.checkpoint_every.get()) {
+        // A checkpoint in a row of steps left out would only take the place of a good one.
+        let is_sound = self.trainer.skipped_in_row() == 0;
+        if is_sound && is_due(step, self.config.training.checkpoint_every.get()) {
             let saved = self.save(observer);
             self.tolerate(saved, observer)?;
         }
@@ -377,6 +434,7 @@ impl Run {
             recipe: self.config.to_toml(),
             changes: self.changes.clone(),
             data: Some(self.data.clone()),
+            guard: self.guard,
         };
         self.saver.start(Save {
             checkpoints: self.checkpoints.clone(),
@@ -426,6 +484,14 @@ impl Run {
 
 fn is_due(step: u64, every: u64) -> bool {
     step.is_multiple_of(every)
+}
+
+/// Whether training went astray: then data of other steps may help.
+fn is_divergence(error: &TrainError) -> bool {
+    matches!(
+        error,
+        TrainError::NotFinite { .. } | TrainError::OftenNotFinite { .. }
+    )
 }
 
 /// Whether a preview could not be drawn, which no result of the run depends on.

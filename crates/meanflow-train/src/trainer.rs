@@ -35,6 +35,8 @@ pub struct Trainer {
     graphed: Option<GraphedStep>,
     step: u64,
     skipped_in_row: u32,
+    /// How many steps ahead the data of a step is.
+    data_offset: u64,
     /// Steps whose metrics are on the device.
     unread: Vec<(StepPlan, DeviceMetrics)>,
     /// Steps whose metrics have been read and are still to be given to the caller, oldest first.
@@ -65,6 +67,7 @@ impl Trainer {
             config,
             step: 0,
             skipped_in_row: 0,
+            data_offset: 0,
             unread: Vec::new(),
             read: Vec::new(),
         })
@@ -162,7 +165,7 @@ impl Trainer {
 
     /// As [`Trainer::advance`]; a refusal of libtorch, such as of memory, is a panic.
     fn advance_or_panic(&mut self, direction: Tangent) -> Result<(), TrainError> {
-        let batch = self.batch(self.step)?;
+        let batch = self.batch(self.step + self.data_offset)?;
         let step = self.step + 1;
         let lr = self
             .config
@@ -281,7 +284,14 @@ impl Trainer {
         }
         weights::load_strict(&folder.join(OPTIMIZER), &self.state.optimizer.state())?;
         (self.step, self.skipped_in_row) = (step, skipped_in_row);
+        self.unread.clear();
+        self.read.clear();
         Ok(())
+    }
+
+    /// From now on a step sees the data, noise and times that the step so many later would.
+    pub fn set_data_offset(&mut self, steps: u64) {
+        self.data_offset = steps;
     }
 
     /// Writes the weights to sample from.

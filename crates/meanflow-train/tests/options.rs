@@ -81,7 +81,7 @@ fn every_exact_engine_trains_the_same() {
             &other.model().parameters().tensors(),
         );
         // As above.
-        assert!(distance < 1e-3, "{engine}: {distance}");
+        assert!(distance < 1e-3, "{jvp}: {distance}");
     }
 }
 

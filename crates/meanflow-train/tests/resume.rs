@@ -312,6 +312,44 @@ fn a_save_that_fails_ends_the_run_or_warns_as_asked() {
     }
 }
 
+/// Notes how often a run went back, and to where.
+#[derive(Default)]
+struct Rollbacks(Vec<(u64, u32)>);
+
+impl Observer for Rollbacks {
+    fn notice(&mut self, event: Event<'_>) {
+        if let Event::RolledBack { to, rollbacks, .. } = event {
+            self.0.push((to, rollbacks));
+        }
+    }
+}
+
+/// After a sound checkpoint the rate is so high that the loss is no number: the run goes back three times, then it ends.
+#[test]
+fn a_run_that_diverges_goes_back_before_it_gives_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let stop = AtomicBool::new(false);
+    let mut until = StopAt {
+        step: 12,
+        stop: &stop,
+    };
+    let sound = recipe(&["training.steps=60"]);
+    train(sound, root, Device::Cpu, &stop, &mut until).unwrap();
+    let config = recipe(&["training.steps=60", "lr.peak=1e30"]);
+    let options = RunOptions {
+        allow_changes: vec!["lr.peak".into()],
+        ..RunOptions::default()
+    };
+    let (stop, mut rollbacks) = (AtomicBool::new(false), Rollbacks::default());
+    let ended = train_with(config, root, Device::Cpu, &options, &stop, &mut rollbacks);
+    let error = ended.unwrap_err();
+    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
+    assert_eq!(rollbacks.0, [(12, 1), (12, 2), (12, 3)]);
+    let steps = meanflow_train::Checkpoints::new(root.join("checkpoints")).steps();
+    assert_eq!(steps.unwrap()[0], 12);
+}
+
 #[test]
 fn the_loss_falls() {
     let config = recipe(&[

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use base64::JvpMethod;
+use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::{Picture, Pictures};

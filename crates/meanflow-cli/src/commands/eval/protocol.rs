@@ -43,10 +43,10 @@ pub(super) fn protocol(
         "precision_recall_neighbours": config.neighbours,
         "inception_score_splits": config.splits,
         "samplers": names.collect::<Vec<_>>(),
-        "samples": config.sampling,
+        "samples": config.samples,
     });
     if let (Value::Object(all), ModelUnderTest::Model(generator)) = (&mut protocol, model) {
-        let last = last_seed(args, config.sampling)?;
+        let last = last_seed(args, config.samples)?;
         let first_ema = |recipe: &TrainConfig| recipe.ema.names().into_iter().next();
         let labels = args.labels.description();
         let added = json!({
