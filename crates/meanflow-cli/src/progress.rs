@@ -120,92 +120,104 @@ fn described(sharing: Sharing) -> String {
 impl Observer for Progress {
     fn notice(&mut self, event: Event<'_>) {
         match event {
-            Event::Started {
-                step,
-                steps,
-                parameters,
-                samples,
-                sharing,
-            } => {
-                let from = if step == 0 {
-                    String::new()
-                } else {
-                    format!(", going on after step {step}")
-                };
-                self.say(&format!(
-                    "{parameters} parameters, {samples} training samples, {steps} steps{from}"
-                ));
-                if let Some(sharing) = sharing {
-                    self.say(&described(sharing));
-                }
+            Event::Started { step, steps, .. } => {
+                self.say(&line_of(&event).unwrap_or_default());
                 self.start(step, steps);
             }
-            Event::Remark(text) => self.say(&format!("note: {text}")),
-            Event::Rejected { path, reason } => {
-                self.say(&format!(
-                    "warning: {} is damaged and passed over: {reason}",
-                    path.display()
-                ));
-            }
             Event::Stepped(record) => self.step(record),
-            Event::Skipped { step, in_row } => {
-                self.say(&format!("warning: step {step} left out, its loss or gradient is not finite ({in_row} in a row)"));
-            }
-            Event::Changed {
-                after_step,
-                differences,
-            } => {
-                let lines = differences.join("\n");
-                self.say(&format!(
-                    "the recipe differs after step {after_step}, as --allow-changes accepts:\n{lines}"
-                ));
-            }
-            Event::AlreadyFinished { step, steps } => {
-                self.say(&format!(
-                    "already finished: {step} of {steps} steps are done; train longer with --set training.steps=N"
-                ));
-            }
-            Event::MetricsLost { path, what } => {
-                self.say(&format!("warning: {}: {what}", path.display()));
-            }
-            Event::Restored(path) => {
-                self.say(&format!("made again: {}", path.display()));
-            }
-            Event::SaveFailed { step, reason } => {
-                self.say(&format!("warning: not saved after step {step}: {reason}"));
-            }
-            Event::Drawn(path) => self.say(&format!("samples: {}", path.display())),
-            Event::Replaced { reason, .. } => {
-                self.say(&format!(
-                    "warning: left out, another taken for it: {reason}"
-                ));
-            }
-            Event::Ended {
-                wait_share,
-                skipped,
-            } => {
-                let percent = 100.0 * wait_share;
-                self.say(&format!("steps waited for data {percent:.1} % of the time"));
-                if skipped > 0 {
-                    self.say(&format!(
-                        "warning: {skipped} steps were left out in all, as they were not finite"
-                    ));
+            event => {
+                if let Some(line) = line_of(&event) {
+                    self.say(&line);
                 }
             }
-            Event::RolledBack {
-                from,
-                to,
-                rollbacks,
-                reason,
-            } => {
-                self.say(&format!(
-                    "warning: {reason}; back from step {from} to step {to}, and on with other data ({rollbacks} of 3 times)"
-                ));
-            }
-            Event::Saved(path) => self.say(&format!("checkpoint: {}", path.display())),
-            _ => {}
         }
     }
+}
+
+/// What a person reads of an event, one line or a few; nothing for one that only moves the bar.
+fn line_of(event: &Event<'_>) -> Option<String> {
+    Some(match event {
+        Event::Started { .. } => beginning_of(event)?,
+        Event::Remark(text) => format!("note: {text}"),
+        Event::Changed {
+            after_step,
+            differences,
+        } => {
+            let lines = differences.join("\n");
+            format!(
+                "the recipe differs after step {after_step}, as --allow-changes accepts:\n{lines}"
+            )
+        }
+        Event::AlreadyFinished { step, steps } => format!(
+            "already finished: {step} of {steps} steps are done; train longer with --set training.steps=N"
+        ),
+        Event::Restored(path) => format!("made again: {}", path.display()),
+        Event::Drawn(path) => format!("samples: {}", path.display()),
+        Event::Saved(path) => format!("checkpoint: {}", path.display()),
+        Event::Ended {
+            wait_share,
+            skipped,
+        } => {
+            let waited = format!(
+                "steps waited for data {:.1} % of the time",
+                100.0 * wait_share
+            );
+            match skipped {
+                0 => waited,
+                skipped => format!(
+                    "{waited}\nwarning: {skipped} steps were left out in all, as they were not finite"
+                ),
+            }
+        }
+        event => format!("warning: {}", warning_of(event)?),
+    })
+}
+
+/// What a run begins with: its size, where it goes on from, and how it is computed.
+fn beginning_of(event: &Event<'_>) -> Option<String> {
+    let Event::Started {
+        step,
+        steps,
+        parameters,
+        samples,
+        sharing,
+    } = *event
+    else {
+        return None;
+    };
+    let from = match step {
+        0 => String::new(),
+        step => format!(", going on after step {step}"),
+    };
+    let size = format!("{parameters} parameters, {samples} training samples, {steps} steps{from}");
+    Some(match sharing {
+        Some(sharing) => format!("{size}\n{}", described(sharing)),
+        None => size,
+    })
+}
+
+/// What is wrong, of the events that tell so.
+fn warning_of(event: &Event<'_>) -> Option<String> {
+    Some(match event {
+        Event::Rejected { path, reason } => {
+            format!("{} is damaged and passed over: {reason}", path.display())
+        }
+        Event::Skipped { step, in_row } => {
+            format!("step {step} left out, its loss or gradient is not finite ({in_row} in a row)")
+        }
+        Event::RolledBack {
+            from,
+            to,
+            rollbacks,
+            reason,
+        } => format!(
+            "{reason}; back from step {from} to step {to}, and on with other data ({rollbacks} of 3 times)"
+        ),
+        Event::MetricsLost { path, what } => format!("{}: {what}", path.display()),
+        Event::SaveFailed { step, reason } => format!("not saved after step {step}: {reason}"),
+        Event::Replaced { reason, .. } => format!("left out, another taken for it: {reason}"),
+        _ => return None,
+    })
 }
 
 /// A number of equal things to do: a bar on a terminal; elsewhere a line every half minute, if they have a name.

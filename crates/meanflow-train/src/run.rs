@@ -149,12 +149,7 @@ impl Run {
         folder.tidy()?;
         write_bytes(&folder.config(), config.to_toml().as_bytes())?;
         record.write(folder.root())?;
-        let (log, losses) = MetricsLog::open(&folder.metrics(), bytes)?;
-        if !losses.is_empty() {
-            let what = losses.to_string();
-            let path = &folder.metrics();
-            observer.notice(Event::MetricsLost { path, what: &what });
-        }
+        let log = open_metrics(&folder.metrics(), bytes, observer)?;
         let clock = Clock::new(seconds, config.training.batch_size.get());
         let run = Self {
             config,
@@ -563,6 +558,20 @@ fn found_at(path: &Path) -> Result<Found, TrainError> {
 fn is_within(path: &Path, root: &Path) -> bool {
     let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     whole(path).starts_with(whole(root))
+}
+
+/// The metrics of a run, cut to this length, with a word to the observer of what could not be kept.
+fn open_metrics(
+    path: &Path,
+    bytes: u64,
+    observer: &mut dyn Observer,
+) -> Result<MetricsLog, TrainError> {
+    let (log, losses) = MetricsLog::open(path, bytes)?;
+    if !losses.is_empty() {
+        let what = losses.to_string();
+        observer.notice(Event::MetricsLost { path, what: &what });
+    }
+    Ok(log)
 }
 
 /// The changes of the recipe until now, those of today included.
