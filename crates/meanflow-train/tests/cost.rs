@@ -82,50 +82,31 @@ fn a_training_holds_what_is_estimated() {
         "digits.toml",
         &["network.depth=1", "training.batch_size=8"],
     ));
-    for (threads, changes) in [
-        (
-            1,
-            [
-                "network.width=192",
-                "training.batch_size=128",
-                "training.microbatches=1",
-            ],
-        ),
-        (
-            1,
-            [
-                "network.width=384",
-                "training.batch_size=32",
-                "training.microbatches=1",
-            ],
-        ),
-        (
-            2,
-            [
-                "network.width=192",
-                "training.batch_size=128",
-                "training.microbatches=2",
-            ],
-        ),
-        (
-            2,
-            [
-                "network.width=192",
-                "training.batch_size=256",
-                "training.microbatches=4",
-            ],
-        ),
+    for (threads, width, rows, microbatches) in [
+        (1, 192, 128, 1),
+        (1, 384, 32, 1),
+        (2, 192, 128, 2),
+        (2, 192, 256, 4),
     ] {
         tch::set_num_threads(threads);
-        let config = recipe(
-            "digits.toml",
-            &[&changes[..], &["network.depth=2"]].concat(),
-        );
-        let estimate = cost(&config).memory.total_of_workers(threads as usize);
-        let ratio = peak(&config) as f64 / estimate as f64;
+        let changes = [
+            "network.depth=2",
+            &format!("network.width={width}"),
+            &format!("training.batch_size={rows}"),
+            &format!("training.microbatches={microbatches}"),
+        ];
+        let config = recipe("digits.toml", &changes);
+        let memory = cost(&config).memory;
+        let [one, all] =
+            [1, threads as usize].map(|workers| memory.total_of_workers(workers) as f64);
+        let peak = peak(&config) as f64;
         // Above the estimate are tangents and the buffers of kernels. Below it, gradients come as activations go, and are given
-        // back after a step: 1 % less on one thread when this was written.
-        assert!((0.9..1.15).contains(&ratio), "{changes:?}: {ratio}");
-        println!("{changes:?}: measured {ratio} times the estimate");
+        // back after a step: 1 % less on one thread when this was written. Threads need not be at their peaks together, so that a
+        // step of several may hold as little as one of one thread.
+        assert!(
+            peak < 1.15 * all && peak > 0.9 * one,
+            "{changes:?}: {peak} of {one} to {all}"
+        );
+        println!("{changes:?}: measured {} times the estimate", peak / all);
     }
 }
