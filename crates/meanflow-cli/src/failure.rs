@@ -133,40 +133,8 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
     let train = error
         .chain()
         .find_map(|error| error.downcast_ref::<TrainError>());
-    match train {
-        Some(TrainError::Changed { .. }) => {
-            return Some(
-                "undo the changes to go on with this run, accept them with --allow-changes KEY,…, or begin another run with --out DIR",
-            );
-        }
-        Some(TrainError::DataChanged { .. }) => {
-            return Some(
-                "put the data back as they were to go on with this run, accept them with --allow-changes data, or begin another run with --out DIR",
-            );
-        }
-        Some(TrainError::InUse { .. }) => {
-            return Some("wait for it to end, or choose another folder with --out DIR");
-        }
-        Some(TrainError::NotARun { .. }) => return Some("choose another folder with --out DIR"),
-        Some(TrainError::Newer { .. }) => {
-            return Some(
-                "go on with the version that wrote it, or begin another run with --out DIR",
-            );
-        }
-        Some(TrainError::NotNew { .. }) => {
-            return Some("go on with --resume auto, or choose another folder with --out DIR");
-        }
-        Some(TrainError::NoneWhole { .. }) => {
-            return Some(
-                "put an intact copy of a checkpoint back, or begin another run with --out DIR",
-            );
-        }
-        Some(TrainError::NotFinite { .. } | TrainError::OftenNotFinite { .. }) => {
-            return Some(
-                "lower lr.peak or set training.max_grad_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH",
-            );
-        }
-        _ => {}
+    if let Some(hint) = train.and_then(hint_of_train) {
+        return Some(hint);
     }
     let libtorch = error
         .chain()
@@ -184,4 +152,31 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         CONFIG => Some("`meanflow validate CONFIG` checks a recipe without training"),
         _ => None,
     }
+}
+
+/// What to do about a run that cannot begin, or go on.
+fn hint_of_train(error: &TrainError) -> Option<&'static str> {
+    Some(match error {
+        TrainError::Changed { .. } => {
+            "undo the changes to go on with this run, accept them with --allow-changes KEY,…, or begin another run with --out DIR"
+        }
+        TrainError::DataChanged { .. } => {
+            "put the data back as they were to go on with this run, accept them with --allow-changes data, or begin another run with --out DIR"
+        }
+        TrainError::InUse { .. } => "wait for it to end, or choose another folder with --out DIR",
+        TrainError::NotARun { .. } => "choose another folder with --out DIR",
+        TrainError::Newer { .. } => {
+            "go on with the version that wrote it, or begin another run with --out DIR"
+        }
+        TrainError::NotNew { .. } => {
+            "go on with --resume auto, or choose another folder with --out DIR"
+        }
+        TrainError::NoneWhole { .. } => {
+            "put an intact copy of a checkpoint back, or begin another run with --out DIR"
+        }
+        TrainError::NotFinite { .. } | TrainError::OftenNotFinite { .. } => {
+            "lower lr.peak or set training.max_grad_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH"
+        }
+        _ => return None,
+    })
 }

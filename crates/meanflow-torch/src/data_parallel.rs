@@ -94,7 +94,7 @@ impl DataParallel {
         microbatches: &mut [StepInputs],
         loss: impl Fn(&Model, &StepInputs) -> Result<StepLoss, TorchError> + Sync,
     ) -> Result<Differentiated, TorchError> {
-        let batch: i64 = microbatches.iter().map(|one| one.rows()).sum();
+        let batch: i64 = microbatches.iter().map(StepInputs::rows).sum();
         let sum = PairwiseSum::new(microbatches.len(), self.replicas.len());
         let items = microbatches.iter_mut();
         let losses = self

@@ -55,8 +55,8 @@ fn laws() -> impl Strategy<Value = TimeSampler> {
     };
     let share = || prop_oneof![Just(0.0), Just(1.0), 0.0..=1.0];
     let mean_flow_ratio = prop_oneof![
-        share().prop_map(|share| MeanFlowRatio::Count(share)),
-        share().prop_map(|share| MeanFlowRatio::Bernoulli(share)),
+        share().prop_map(MeanFlowRatio::Count),
+        share().prop_map(MeanFlowRatio::Bernoulli),
     ];
     let order = prop::sample::select(vec![MaskOrder::AfterOrdering, MaskOrder::BeforeOrdering]);
     (time(), prop::option::of(time()), mean_flow_ratio, order).prop_map(

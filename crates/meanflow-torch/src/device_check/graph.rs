@@ -7,8 +7,8 @@ use super::{Found, Work};
 use crate::engine::Tangent;
 use crate::golden::{Comparison, Tolerance};
 use crate::{
-    Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, StepInputs, TorchError,
-    ema,
+    Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, Model, Objective,
+    StepInputs, TorchError, ema,
 };
 
 /// Three steps before the capture, the capture, and replays after it.
@@ -93,6 +93,23 @@ fn kept(prefix: &str, named: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
         .collect()
 }
 
+/// One step of training, its average included; its loss.
+fn step(
+    objective: &Objective,
+    model: &Model,
+    inputs: &StepInputs,
+    optimizer: &mut Adam,
+    (average, weight): (&Model, &Tensor),
+) -> Result<Tensor, TorchError> {
+    let loss = objective.loss_along(Tangent::TRAJECTORY, model, inputs)?;
+    loss.loss.backward();
+    let gradients = Gradients::take(model.parameters())?;
+    let is_finite = gradients.is_finite();
+    optimizer.step(&gradients, &is_finite)?;
+    ema::update(average.parameters(), model.parameters(), weight, &is_finite)?;
+    Ok(loss.loss.detach())
+}
+
 /// The losses of some steps on two batches by turns, and all weights, averages and moments after them.
 fn trajectory(
     subject: &Subject,
@@ -121,24 +138,19 @@ fn trajectory(
             &model,
             &batches[index as usize % 2],
         )?)?;
-        let mut step = || -> Result<Tensor, TorchError> {
-            let loss = objective.loss_along(Tangent::TRAJECTORY, &model, &inputs)?;
-            loss.loss.backward();
-            let gradients = Gradients::take(model.parameters())?;
-            let is_finite = gradients.is_finite();
-            optimizer.step(&gradients, &is_finite)?;
-            ema::update(
-                average.parameters(),
-                model.parameters(),
-                &weight,
-                &is_finite,
-            )?;
-            Ok(loss.loss.detach())
+        let mut work = || {
+            step(
+                &objective,
+                &model,
+                &inputs,
+                &mut optimizer,
+                (&average, &weight),
+            )
         };
         let loss = if graph {
-            cuda_graph.run(step)?.copy()
+            cuda_graph.run(work)?.copy()
         } else {
-            step()?
+            work()?
         };
         model.parameters().changed();
         results.push((format!("loss of step {index}"), loss));
