@@ -307,6 +307,69 @@ fn pictures_of_other_sizes_are_refused_by_name() {
 }
 
 #[test]
+fn a_reference_is_whatever_the_other_commands_open() {
+    let scene = Scene::new();
+    scene.succeeds(&[
+        "eval",
+        DIGITS,
+        "--ref",
+        "digits",
+        "--metrics",
+        "fid",
+        "--out",
+        "r",
+    ]);
+    let same = report(&scene.path("r"));
+    // Of two equal sets, up to the rounding of f64 through a square root.
+    assert!(mean(&same, 0, "fd_digits").abs() < 1e-6);
+    assert_eq!(same["protocol"]["reference_pictures"], 1797);
+    assert!(same["protocol"]["background"].is_null());
+    for (name, said) in [("p.pkl", "a pickle is never read"), ("a.npy", "got .npy")] {
+        scene.file(name, "x");
+        let error = scene.fails(2, &["eval", DIGITS, "--ref", name, "--out", "s"]);
+        assert!(
+            error.contains(name) && error.contains("npz") && error.contains(said),
+            "{error}"
+        );
+    }
+}
+
+/// Behind pixels that are seen through there is what `--background` says: white and a picture of white are the same.
+#[test]
+fn transparent_pictures_have_a_background() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("clear")).unwrap();
+    fs::create_dir(scene.path("white")).unwrap();
+    for name in ["a.png", "b.png"] {
+        let clear = image::RgbaImage::from_pixel(8, 8, image::Rgba([9, 9, 9, 0]));
+        clear.save(scene.path(&format!("clear/{name}"))).unwrap();
+        let white = image::RgbImage::from_pixel(8, 8, image::Rgb([255; 3]));
+        white.save(scene.path(&format!("white/{name}"))).unwrap();
+    }
+    let arguments = [
+        "eval",
+        "white",
+        "--ref",
+        "clear",
+        "--features",
+        "pixels",
+        "--metrics",
+        "fid",
+        "--out",
+        "r",
+    ];
+    let error = scene.fails(4, &arguments);
+    assert!(
+        error.contains("--background") && error.contains("2 of 2"),
+        "{error}"
+    );
+    scene.succeeds(&[&arguments[..], &["--background", "white"]].concat());
+    let report = report(&scene.path("r"));
+    assert_eq!(mean(&report, 0, "fd_pixels"), 0.0);
+    assert_eq!(report["protocol"]["background"], "white");
+}
+
+#[test]
 fn classes_of_a_reference_are_those_of_the_model() {
     let scene = Scene::new();
     train_digits(&scene);

@@ -7,8 +7,8 @@ use meanflow_data::decode::{Channels, dimensions};
 use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
 use meanflow_data::{BadPictures, Dataset, ImageArchive, ImageDataset, Source};
-use meanflow_train::TrainConfig;
 
+use crate::commands::named_data::{self, Look, Named};
 use crate::failure::Usage;
 use crate::progress::Count;
 
@@ -21,23 +21,50 @@ pub(super) struct PictureData {
     pub(super) class_names: Option<Vec<String>>,
 }
 
-/// Opens a recipe's data without augmentation, an archive of samples, or encoded pictures. Without a number of channels, encoded
-/// pictures have one where the first of them is grey.
-pub(super) fn open(path: &Path, channels: Option<usize>) -> anyhow::Result<PictureData> {
-    let end = path.extension().and_then(|end| end.to_str());
-    let end = end.map(str::to_ascii_lowercase);
-    let source: Box<dyn Source> = match end.as_deref() {
-        Some("toml") => {
-            let config = TrainConfig::read(path, &[])?;
-            config.data.plain().load(config.seed)?
-        }
-        Some("npz") => Box::new(archive(path)?),
-        _ => return encoded(ImageArchive::open(path)?, channels),
-    };
-    Ok(PictureData {
+/// Files that hold pickles, or are made of them.
+const PICKLES: [&str; 5] = ["pkl", "pickle", "pt", "pth", "bin"];
+
+/// Opens a recipe's data without augmentation, an archive of samples (`.npz`), or whatever [`meanflow_data::open()`] knows. Without a
+/// number of channels, encoded pictures have one where the first of them is grey.
+pub(super) fn open(
+    path: &Path,
+    channels: Option<usize>,
+    look: &Look,
+) -> anyhow::Result<PictureData> {
+    let end = path.extension().unwrap_or_default().to_ascii_lowercase();
+    let end = end.to_string_lossy();
+    if end == "npz" {
+        return Ok(named(Box::new(archive(path)?)));
+    }
+    if path.is_file() && !matches!(&*end, "toml" | "zip" | "tar" | "safetensors") {
+        return Err(Usage(unknown(path, &end)).into());
+    }
+    match named_data::open(path, look)? {
+        Named::Samples(source) => Ok(named(source)),
+        Named::Pictures(pictures) => encoded(pictures, channels),
+    }
+}
+
+/// A source with the names of its classes.
+fn named(source: Box<dyn Source>) -> PictureData {
+    let class_names = source.class_names().map(<[String]>::to_vec);
+    PictureData {
         source,
-        class_names: None,
-    })
+        class_names,
+    }
+}
+
+/// What is said of a file that is neither pictures nor statistics.
+fn unknown(path: &Path, end: &str) -> String {
+    let hint = if PICKLES.contains(&end) {
+        "; a pickle is never read: save its arrays by numpy.savez(FILE, mu=…, sigma=…)"
+    } else {
+        ""
+    };
+    format!(
+        "{}: expected an .npz (statistics, or pictures as arr_0), a folder, .zip or .tar of pictures, or a recipe, got .{end}{hint}",
+        path.display()
+    )
 }
 
 /// `arr_0`, pictures `[N, H, W, C]` of bytes, and `arr_1`, their labels, if they are there.
@@ -45,6 +72,12 @@ fn archive(path: &Path) -> anyhow::Result<Dataset> {
     let mut file = Npz::open(path, MOST_BYTES)?;
     let shown = path.display();
     let refuse = |text: String| Usage(format!("{shown}: {text}"));
+    if !file.names().iter().any(|name| name == "arr_0") {
+        let got = file.names().join(", ");
+        let text =
+            format!("expected arr_0, pictures, or mu and sigma, statistics, got arrays {got}");
+        return Err(refuse(text).into());
+    }
     let array = file.read("arr_0")?;
     let (NpyData::U8(mut bytes), &[count, height, width, channels]) =
         (array.data, &array.shape[..])
@@ -60,14 +93,11 @@ fn archive(path: &Path) -> anyhow::Result<Dataset> {
         return Err(refuse(text).into());
     }
     let labels = match file.names().iter().any(|name| name == "arr_1") {
-        true => match file.read("arr_1")?.data {
-            NpyData::I64(labels) => labels,
-            NpyData::U8(labels) => labels.into_iter().map(i64::from).collect(),
-            _ => {
-                let text = "expected arr_1, the labels, as integers, got floating-point numbers";
-                return Err(refuse(text.to_owned()).into());
-            }
-        },
+        true => {
+            let text = "expected arr_1, the labels, as integers, got floating-point numbers";
+            let labels = file.read("arr_1")?.labels();
+            labels.ok_or_else(|| refuse(text.to_owned()))?
+        }
         false => Vec::new(),
     };
     let largest = labels.iter().max();
@@ -95,6 +125,7 @@ fn to_planes(bytes: &mut [u8], pixels: usize, channels: usize) {
 
 /// Encoded pictures, which must be squares of one size: nothing is resized or cut that a value is said of.
 fn encoded(pictures: ImageArchive, channels: Option<usize>) -> anyhow::Result<PictureData> {
+    pictures.refuse_transparent()?;
     let side = common_side(&pictures)?;
     let channels = match channels {
         Some(1) => Channels::Grey,
@@ -108,12 +139,8 @@ fn encoded(pictures: ImageArchive, channels: Option<usize>) -> anyhow::Result<Pi
             }
         }
     };
-    let class_names = pictures.class_names().map(<[String]>::to_vec);
     let source = ImageDataset::new(pictures, side, channels, BadPictures::Refuse)?;
-    Ok(PictureData {
-        source: Box::new(source),
-        class_names,
-    })
+    Ok(named(Box::new(source)))
 }
 
 /// The side of all pictures.

@@ -28,6 +28,7 @@ use meanflow_torch::Device;
 use serde_json::Value;
 
 use crate::args::{Compute, Reading};
+use crate::commands::named_data::Look;
 use crate::commands::open_device;
 use crate::failure::Usage;
 use crate::output::{note, say};
@@ -57,7 +58,7 @@ pub(crate) struct Eval {
     /// A run folder, a weights file (.safetensors), or pictures drawn before: an .npz with arr_0, a folder, a .zip or .tar
     #[arg(value_name = "MODEL|PICTURES")]
     model: PathBuf,
-    /// Statistics of features (.npz), a recipe (.toml) whose data is taken as it is, or pictures [default: the data the model was trained on]
+    /// Statistics of features (.npz), a recipe (.toml) whose data is taken as it is, pictures (also a folder with MNIST's or CIFAR's files), or `digits` [default: the data the model was trained on]
     #[arg(long = "ref", value_name = "STATS|DATA")]
     reference: Option<PathBuf>,
     /// pixels, digits (a classifier of 8×8 digits), inception:FILE, or a .safetensors of your own [default: digits for such pictures, else pixels]
@@ -96,6 +97,8 @@ pub(crate) struct Eval {
     /// Where report.json and report.html go [default: the run folder]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    look: Look,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
@@ -137,7 +140,7 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let device = open_device(&args.compute)?;
     let model = ModelUnderTest::open(args, device)?;
     let (extractor, identity) = extractor(args, &model, device)?;
-    let reference = ReferenceData::open(args.reference.as_deref(), &model)?;
+    let reference = ReferenceData::open(args.reference.as_deref(), &model, &args.look)?;
     reference.check_classes(&model, args.labels)?;
     let samples = samples(args, &model, &reference)?;
     let evaluation = evaluation(args, &model, &*extractor, &reference, samples)?;

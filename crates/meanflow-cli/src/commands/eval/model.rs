@@ -66,7 +66,7 @@ impl ModelUnderTest {
         if !(is_model && weights.is_file()) {
             return Ok(Self::Pictures(
                 Identity::of_path(path)?,
-                data::open(path, None)?,
+                data::open(path, None, &args.look)?,
             ));
         }
         let (model, metadata) = load_model(&weights, device, &args.reading)?;

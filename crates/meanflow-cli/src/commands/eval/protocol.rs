@@ -35,6 +35,8 @@ pub(super) fn protocol(
         "model": model.identity(),
         "reference": reference.identity,
         "reference_pictures": reference.len(),
+        "background": args.look.background.map(|color| color.to_string()),
+        "apply_orientation": args.look.apply_orientation,
         "features": {
             "name": features.name(), "dims": evaluation.dims().pooled, "extractor": extractor.name(), "file": identity,
         },

@@ -9,6 +9,7 @@ use meanflow_eval::{Evaluation, Extractor, ReferenceFacts, ReferenceFeatures};
 use super::data::{self, PictureData};
 use super::identity::Identity;
 use super::model::{Labels, ModelUnderTest};
+use crate::commands::named_data::Look;
 use crate::failure::Usage;
 use crate::progress::Count;
 
@@ -34,11 +35,18 @@ pub(super) struct Measured {
 
 impl ReferenceData {
     /// Opens statistics or pictures; without a path, what the model was trained on.
-    pub(super) fn open(path: Option<&Path>, model: &ModelUnderTest) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        path: Option<&Path>,
+        model: &ModelUnderTest,
+        look: &Look,
+    ) -> anyhow::Result<Self> {
         let shape = model.shape()?;
         let (identity, data) = match (path, model.trained_on()) {
             (Some(path), _) if is_statistics(path) => return Self::read(path),
-            (Some(path), _) => (Identity::of_path(path)?, data::open(path, Some(shape[0]))?),
+            (Some(path), _) => (
+                Identity::of_path(path)?,
+                data::open(path, Some(shape[0]), look)?,
+            ),
             (None, Some(recipe)) => {
                 let source = recipe.data.plain().load(recipe.seed);
                 let source = source
