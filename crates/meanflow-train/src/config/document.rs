@@ -104,6 +104,12 @@ impl Document {
                 message: "expected a table, got a value".to_owned(),
             })?;
         for places in [&mut self.places, &mut self.key_places] {
+            // What stood in a table that is replaced is no longer what counts.
+            let inside = |place: &str| {
+                let rest = place.strip_prefix(change.key.as_str());
+                rest.is_some_and(|rest| rest.starts_with(['.', '[']))
+            };
+            places.retain(|place, _| !inside(place));
             places.insert(change.key.clone(), Place::Override(change.text.clone()));
         }
         Ok(())

@@ -286,6 +286,13 @@ fn an_override_is_blamed_for_what_it_breaks() {
         text.starts_with("--set training.batches=4: training.batches: unknown field"),
         "{text}"
     );
+    let whole = "lr={schedule=\"cosine\",peak=1e-3,warmup_steps=5,final_ratio=0.0}";
+    let text = parse(RECIPE, &["training.steps=4", whole])
+        .unwrap_err()
+        .to_string();
+    let expected =
+        format!("--set {whole}: lr.warmup_steps: expected fewer than training.steps = 4, got 5");
+    assert_eq!(text, expected);
     let text = parse(RECIPE, &["seed.x=4"]).unwrap_err().to_string();
     assert!(text.contains("expected a table"), "{text}");
 }
