@@ -12,7 +12,7 @@ pub struct CoreError {
     pub got: f64,
 }
 
-/// ForwardCounts `got` through when `valid`; a NaN must make `valid` false.
+/// Lets `got` pass when `valid`; a NaN must make `valid` false.
 pub(crate) fn check(
     name: &'static str,
     expected: &'static str,

@@ -242,3 +242,21 @@ fn links_stay_inside_of_a_folder_unless_they_may_leave() {
     link(&outside, "class");
     refusal(ImageArchive::open_folder(&root), "class");
 }
+
+#[test]
+fn a_path_of_another_kind_is_refused_with_the_kind_that_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::write(root.join("a.png"), "x").unwrap();
+    let error = refusal(ImageArchive::open_zip(root), root.to_str().unwrap()).to_string();
+    assert!(error.contains("a folder (`kind = \"folder\"`"), "{error}");
+    let zip = root.join("a.zip");
+    fs::write(&zip, [&b"PK\x03\x04"[..], &[0; 1020]].concat()).unwrap();
+    let error = refusal(ImageArchive::open_folder(&zip), "a.zip").to_string();
+    assert!(error.contains("`kind = \"zip\"`"), "{error}");
+    let error = refusal(ImageArchive::open_tar(&zip), "a.zip").to_string();
+    assert!(
+        error.contains("expected a tar archive, got a zip archive"),
+        "{error}"
+    );
+}

@@ -96,7 +96,7 @@ struct Found {
 }
 
 impl Found {
-    /// ForwardCounts over a file or member.
+    /// Counts a file or member that is passed over.
     fn pass(&mut self, name: &str) {
         let base = name.rsplit_once('/').map_or(name, |(_, base)| base);
         let end = match base.rsplit_once('.') {
@@ -127,6 +127,16 @@ impl ImageArchive {
     /// # Errors
     /// As [`ImageArchive::open_folder`].
     pub fn open_folder_by(root: &Path, links: Links) -> Result<Self, DataError> {
+        if root.is_file() {
+            let hint = "a file (`kind = \"zip\"` reads zip archives, `\"tar\"` tar archives)";
+            return Err(DataError::field(
+                root,
+                0,
+                "kind of data",
+                "a folder of pictures",
+                hint,
+            ));
+        }
         let labels_are = "a folder for each class";
         Self::new(root, folder::open(root, links)?, labels_are)
     }
@@ -143,6 +153,16 @@ impl ImageArchive {
     /// than deflate, a name twice, absolute or with `..`, members that overlap, and labels that are not as described;
     /// [`DataError::Limit`] for a picture above [`MAX_FILE`] or a member that inflates to more than 200 times its size.
     pub fn open_zip(path: &Path) -> Result<Self, DataError> {
+        if path.is_dir() {
+            let hint = "a folder (`kind = \"folder\"` reads pictures in folders, `\"tar\"` folders of tar archives)";
+            return Err(DataError::field(
+                path,
+                0,
+                "kind of data",
+                "a zip archive",
+                hint,
+            ));
+        }
         let labels_are = "`dataset.json` in the archive, or a folder for each class";
         Self::new(path, zip::open(path)?, labels_are)
     }

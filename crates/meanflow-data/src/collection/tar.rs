@@ -248,6 +248,10 @@ impl Scan<'_> {
         let sum = |bytes: &[u8]| bytes.iter().map(|&byte| u32::from(byte)).sum::<u32>();
         // The check sum counts itself as spaces.
         let found = sum(&bytes[..148]) + 8 * u32::from(b' ') + sum(&bytes[156..]);
+        if at == 0 && bytes.starts_with(b"PK\x03\x04") {
+            let got = "a zip archive, which the kind zip reads";
+            return Err(self.refuse(at, "kind of data", "a tar archive", got));
+        }
         if header.cksum().ok() != Some(found) {
             let got = bytes[148..156].escape_ascii().to_string();
             return Err(self.refuse(at + 148, "check sum", &format!("{found:o}"), &got));
