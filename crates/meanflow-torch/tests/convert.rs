@@ -98,6 +98,41 @@ fn transformer_weights_take_the_detour_over_the_other_layout() {
     }
 }
 
+/// Weights that were cast to halves as a whole, the constant too, are those of the halves, widened.
+#[test]
+fn weights_cast_to_halves_are_widened() {
+    let (model, official) = dit();
+    import(&model, Layout::Flax, &official, Path::new("x")).unwrap();
+    let (torch, _) = export(&model, Layout::PyTorch);
+    let path = Path::new("x");
+    for half in [Kind::BFloat16, Kind::Half] {
+        // As a program does that cuts digits off: a step towards zero at most, of 8 bits or of 11.
+        let cut = 1.0
+            - if half == Kind::Half {
+                2_f64.powi(-12)
+            } else {
+                2_f64.powi(-9)
+            };
+        let cast = torch
+            .iter()
+            .map(|(name, tensor)| (name.clone(), (tensor * cut).to_kind(half)));
+        let mut cast: BTreeMap<String, Tensor> = cast.collect();
+        import(&model, Layout::PyTorch, &cast, path).unwrap();
+        let (back, _) = export(&model, Layout::PyTorch);
+        for (name, tensor) in back.iter().filter(|(name, _)| name != "pos_embed") {
+            assert_eq!(*tensor, cast[name].to_kind(Kind::Float), "{name}");
+        }
+        // Ten of a hundred are more than a step of either half.
+        let other = &cast["pos_embed"] * 1.1;
+        cast.insert("pos_embed".into(), other);
+        let refusal = import(&model, Layout::PyTorch, &cast, path).unwrap_err();
+        assert!(
+            refusal.to_string().contains("pos_embed: not the constant"),
+            "{refusal}"
+        );
+    }
+}
+
 #[test]
 fn every_difference_is_named_and_nothing_is_changed() {
     let (model, mut official) = unet();

@@ -211,6 +211,36 @@ fn configurations_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn files_of_another_kind_are_named_with_the_way_out() {
+    for (name, hint) in [
+        ("diffusion_pytorch_model.bin", "pickle"),
+        ("diffusion_pytorch_model.fp16.safetensors", "half precision"),
+    ] {
+        let folder = Folder::new();
+        let at = |name: &str| folder.0.path().join(name);
+        fs::rename(at("diffusion_pytorch_model.safetensors"), at(name)).unwrap();
+        let refusal = folder.refusal();
+        for part in [name, hint, "save_pretrained"] {
+            assert!(refusal.contains(part), "{part}: {refusal}");
+        }
+    }
+    let folder = Folder::new();
+    folder.rewrite(|tensors| {
+        let name = "encoder.mid.attn_1.q.weight".to_owned();
+        tensors.insert(name, Tensor::from(1_f32));
+    });
+    let refusal = folder.refusal();
+    assert!(
+        refusal.contains("original layout") && refusal.contains("from_single_file"),
+        "{refusal}"
+    );
+    // A tensor too many in diffusers' own names is no other layout.
+    let folder = Folder::new();
+    folder.rewrite(|tensors| drop(tensors.insert("encoder.x".into(), Tensor::from(1_f32))));
+    assert!(!folder.refusal().contains("original layout"));
+}
+
+#[test]
 fn pictures_and_latents_of_other_shapes_are_refused() {
     let vae = Folder::new().load().unwrap();
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));

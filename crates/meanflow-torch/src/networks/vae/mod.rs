@@ -6,6 +6,7 @@
 mod block;
 mod coder;
 mod config;
+mod hints;
 mod names;
 
 use std::collections::BTreeSet;
@@ -78,6 +79,7 @@ impl Vae {
     pub fn load(path: &Path, device: Device) -> Result<Self, TorchError> {
         let files = VaeFiles::of(path);
         // First, for it refuses what is no weights file at all.
+        hints::refuse_absent(&files.weights)?;
         let header = weights::header(&files.weights)?;
         let config = VaeConfig::read(&files.config)?;
         let kind = Kind::Float;
@@ -91,7 +93,8 @@ impl Vae {
         // The file has the sizes before memory is taken for them.
         let mut outline = Declaration::shapes();
         VaeNetwork::new(&mut outline.root(), &config);
-        weights::fits(&files.weights, &header, &renamed(&outline.finish()))?;
+        weights::fits(&files.weights, &header, &renamed(&outline.finish()))
+            .map_err(|error| hints::of_layout(error, &there))?;
         let vae = Self::declare(config, Declaration::blank(kind, device), kind, device);
         weights::load_strict(&files.weights, &renamed(&vae.parameters))?;
         vae.parameters.refuse_not_finite(&files.weights)?;
