@@ -10,4 +10,6 @@ fn main() {
         .expect("a dependency names its libtorch");
     println!("cargo::metadata=lib={lib}");
     println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{lib}");
+    // A checkout that was moved as a whole: seen from target/release, this is where `cargo xtask libtorch` puts it.
+    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/lib");
 }

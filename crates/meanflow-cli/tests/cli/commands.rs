@@ -21,6 +21,14 @@ const DIGITS: [&str; 10] = [
     "digits",
 ];
 
+/// A checkout that was moved as a whole has its libtorch where it was, seen from the program.
+#[test]
+fn the_program_looks_for_libtorch_in_its_own_checkout() {
+    let program = fs::read(env!("CARGO_BIN_EXE_meanflow")).unwrap();
+    let place = b"$ORIGIN/../../.libtorch/lib";
+    assert!(program.windows(place.len()).any(|bytes| bytes == place));
+}
+
 fn names(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries
