@@ -134,6 +134,11 @@ impl RepeatedStep {
         Ok(())
     }
 
+    /// Why the step could not be recorded as a graph and is done eagerly; none where nothing was in the way.
+    pub fn refused(&self) -> Option<&str> {
+        self.graph.as_ref().and_then(CudaGraph::refused)
+    }
+
     /// The rows that have gone through the network until now, but for those of replays.
     pub fn passes(&self) -> ForwardCounts {
         self.model.passes()

@@ -6,3 +6,4 @@
 #include "guarded.cpp"
 #include "host.cpp"
 #include "operations.cpp"
+#include "profile.cpp"

@@ -7,6 +7,7 @@
 //! * [`operations`]: derivatives of norms, masks, fused Adam, averages; [`kernels`]: operations of our own on the CPU.
 //! * [`ForwardLevel`]: libtorch's forward mode. [`checkpoint`]: blocks that the backward pass computes again.
 //! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: the CPU's allocator, peaks.
+//! * [`profile`]: what libtorch did during a piece of work, and how long each part took.
 //! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
 //! * [`CudaGraph`]: work that a CUDA device captures once and replays with one call.
 //!
@@ -30,6 +31,7 @@ pub mod host;
 pub mod kernels;
 pub mod memory;
 pub mod operations;
+pub mod profile;
 mod recover;
 mod transfer;
 mod version;

@@ -7,6 +7,7 @@ mod correctness;
 mod digits;
 mod machine;
 mod page;
+mod profile;
 mod report;
 mod rivals;
 mod sampling;
@@ -263,9 +264,7 @@ fn perform(kit: &Kit, phase: Phase, limit: Duration, report: &mut Report) -> Res
         Phase::Steps => steps::run(&mut session),
         Phase::Rivals => rivals::run(&mut session),
         Phase::Sampling => sampling::run(&mut session),
-        Phase::Profile => Ok(Status::Skipped(
-            "not in this build: it does not ask libtorch's profiler".to_owned(),
-        )),
+        Phase::Profile => profile::run(&mut session),
         Phase::Group => Ok(Status::Skipped(
             "not in this build: it has no groups of processes".to_owned(),
         )),

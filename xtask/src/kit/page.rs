@@ -55,6 +55,15 @@ const SAMPLING: &[Column] = &[
     ("ms", "median ms"),
     ("samples_per_second", "samples a second"),
 ];
+const PROFILE: &[Column] = &[
+    ("mode", "mode"),
+    ("kind", "kind"),
+    ("name", "name"),
+    ("calls", "calls"),
+    ("ms", "ms"),
+    ("share", "share of the step"),
+];
+
 /// The whole page.
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!(
@@ -105,7 +114,8 @@ fn chapter(section: &Section) -> String {
         Phase::Steps => STEPS,
         Phase::Rivals => RIVALS,
         Phase::Sampling => SAMPLING,
-        Phase::Profile | Phase::Group => &[],
+        Phase::Profile => PROFILE,
+        Phase::Group => &[],
     };
     let used = |(key, _): &&Column| {
         let value = |row: &Value| row.get(key).is_some_and(|value| !value.is_null());

@@ -1,8 +1,9 @@
-//! The measurements of the GPU kit that need libtorch: the step table and the accuracy of a run on the digits.
+//! The measurements of the GPU kit that need libtorch: the step table, the accuracy of a run on the digits, a profile.
 //!
 //! Every result is a line of JSON on standard output as soon as it is known, so that a program that is stopped loses nothing.
 
 mod digits;
+mod profile;
 mod steps;
 
 use std::error::Error;
@@ -18,12 +19,15 @@ enum Question {
     Steps(steps::Args),
     /// How many samples of a run on the digits show the class that was asked for?
     Digits(digits::Args),
+    /// Where does the time of a guided step go?
+    Profile(profile::Args),
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     match Question::parse() {
         Question::Steps(args) => steps::run(&args),
         Question::Digits(args) => digits::run(&args),
+        Question::Profile(args) => profile::run(&args),
     }
 }
 

@@ -43,7 +43,7 @@ struct Row<'a> {
     /// The median of a step.
     ms: f64,
     samples_per_second: f64,
-    /// What the first step needed above what was held before; on a CPU resident memory of the process.
+    /// What the first step needed above what was held before: tensors of a CUDA device, resident memory of the process on a CPU.
     peak_mib: Option<f64>,
     /// Counted operations of matrix products, convolutions and attention, in 10¹² a second.
     tflops: f64,
@@ -212,11 +212,14 @@ impl Table<'_> {
         };
         let mut step = step.reconfigured(self.size, rows, kind, precision.apply(), graph)?;
         let counted = step.passes();
-        let (result, peak) = memory::peak(|| step.run());
+        let (result, peak) = memory::peak_on(self.device, || step.run())?;
         result?;
         let passes = step.passes().since(counted);
         for _ in 1..if graph { WARM_UP_OF_GRAPH } else { WARM_UP } {
             step.run()?;
+        }
+        if let Some(reason) = step.refused() {
+            return Err(format!("not recorded as a graph: {reason}").into());
         }
         let mut times = self.times(&mut step, start + budget)?;
         times.sort_by(f64::total_cmp);
@@ -230,10 +233,7 @@ impl Table<'_> {
             mode: mode(graph),
             ms: 1e3 * seconds,
             samples_per_second: rows as f64 / seconds,
-            // The resident memory of the process says nothing of a CUDA device.
-            peak_mib: peak
-                .filter(|_| !self.device.is_cuda())
-                .map(|bytes| bytes as f64 / f64::from(1 << 20)),
+            peak_mib: peak.map(|bytes| bytes as f64 / f64::from(1 << 20)),
             tflops,
             share: tflops / self.peak,
             rounds: times.len(),
