@@ -39,15 +39,15 @@ impl Effort {
         if as_json {
             let report = json!({
                 "out": out, "samples": samples, "shape": shape, "seconds": seconds,
-                "evaluations": { "least": least, "mean": mean, "most": most },
+                "nfe": { "least": least, "mean": mean, "most": most },
             });
             say(format_args!("{report:#}"));
             return;
         }
-        let each = if least == most {
-            format!("{most} evaluations each")
-        } else {
-            format!("{least} to {most} evaluations, {mean:.1} on average")
+        let each = match (least, most) {
+            (1, 1) => "1 evaluation each".to_owned(),
+            (least, most) if least == most => format!("{most} evaluations each"),
+            _ => format!("{least} to {most} evaluations, {mean:.1} on average"),
         };
         say(format_args!(
             "{}: {samples} samples, {each}, {seconds:.2} s",

@@ -24,7 +24,7 @@ fn evaluations_are_those_of_the_method() {
             "sample", "run", "--seeds", "0-4", "--out", "a.npz", "--json",
         ];
         let report = scene.succeeds(&[&fixed[..], route].concat());
-        let report = serde_json::from_str::<Value>(&report).unwrap()["evaluations"].take();
+        let report = serde_json::from_str::<Value>(&report).unwrap()["nfe"].take();
         let number = |key: &str| report[key].as_u64().unwrap();
         (number("least"), number("most"))
     };
@@ -47,7 +47,7 @@ fn evaluations_are_those_of_the_method() {
     );
     let said = scene.succeeds(&["sample", "run", "--seeds", "0-4", "--out", "a.npz"]);
     assert!(
-        said.contains("a.npz: 5 samples, 1 evaluations each"),
+        said.contains("a.npz: 5 samples, 1 evaluation each"),
         "{said}"
     );
 }
