@@ -18,14 +18,10 @@ pub(crate) struct Args {
 
 /// A kit is carried to machines over slow lines.
 const LIMIT_MIB: f64 = 60.0;
-/// The programs with their packages.
-const PROGRAMS: [(&str, &str); 5] = [
-    ("xtask", "kit"),
-    ("meanflow-cli", "meanflow"),
-    ("benches", "measure"),
-    ("benches", "sample"),
-    ("benches", "step"),
-];
+/// The programs.
+const PROGRAMS: [&str; 5] = ["kit", "meanflow", "measure", "sample", "step"];
+/// The name of the CUDA tests' program.
+const TESTS: &str = "cuda";
 /// Folders of the workspace that go along, with the endings of the files wanted.
 const FOLDERS: [(&str, &str, &[&str]); 4] = [
     (
@@ -49,17 +45,15 @@ const SCRIPT: &str = include_str!("gpu_kit/run.sh");
 pub(crate) fn run(args: &Args) -> Result<()> {
     command::require_cxx()?;
     libtorch::ensure()?;
-    build()?;
+    let tests = build()?;
     let default = || workspace::target().join("gpu-kit");
     let out = args.out.clone().unwrap_or_else(default);
     clear(&out)?;
     let release = workspace::target().join("release");
-    for (_, program) in PROGRAMS {
+    for program in PROGRAMS {
         carry(&release.join(program), &out.join("bin").join(program))?;
     }
-    for test in tests()? {
-        carry(&test, &out.join("tests/cuda"))?;
-    }
+    carry(&tests, &out.join("tests/cuda"))?;
     let root = workspace::root();
     for (from, to, endings) in FOLDERS {
         copy_files(&root.join(from), &out.join(to), endings)?;
@@ -83,51 +77,30 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn build() -> Result<()> {
+/// Builds the programs and the program of the CUDA tests, `tests/cuda.rs` of a crate, which it finds.
+///
+/// It is one command over the whole workspace, so that all of it has the features of packages that `cargo nextest run
+/// --workspace` builds with: where the tests were built, nothing is compiled anew.
+fn build() -> Result<PathBuf> {
     let mut build = command::cargo();
-    build.args(["build", "--release", "--bins"]);
-    build.args([
-        "--package",
-        "xtask",
-        "--package",
-        "meanflow-cli",
-        "--package",
-        "benches",
-    ]);
-    command::succeed(&mut build)
-}
-
-/// The program of the workspace's CUDA tests, where there are any: `tests/cuda.rs` of a crate.
-fn tests() -> Result<Vec<PathBuf>> {
-    let file = workspace::root().join("crates/meanflow-train/tests/cuda.rs");
-    if !file.is_file() {
-        return Ok(Vec::new());
-    }
-    let mut build = command::cargo();
-    build.args([
-        "build",
-        "--release",
-        "--package",
-        "meanflow-train",
-        "--test",
-        "cuda",
-    ]);
+    build.args(["build", "--release", "--workspace", "--bins"]);
+    build.args(["--test", TESTS, "--message-format=json-render-diagnostics"]);
     let output = build
-        .arg("--message-format=json")
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot start cargo")?;
-    ensure!(output.status.success(), "the CUDA tests do not build");
-    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "the programs do not build");
+    let lines = String::from_utf8_lossy(&output.stdout);
     let executable = |line: &str| -> Option<PathBuf> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_test = message["target"]["name"] == "cuda";
+        let is_test = message["target"]["name"] == TESTS;
         message["executable"]
             .as_str()
             .filter(|_| is_test)
             .map(PathBuf::from)
     };
-    Ok(lines.lines().filter_map(executable).collect())
+    let found = lines.lines().find_map(executable);
+    found.context("cargo did not say where the CUDA tests are")
 }
 
 /// Makes the folder empty. One that holds anything but a kit is left alone.
