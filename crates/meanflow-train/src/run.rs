@@ -124,7 +124,8 @@ impl Run {
     ) -> Result<Self, TrainError> {
         let folder = RunDir::open(root)?;
         let checkpoints = folder.checkpoints().keeping(config.checkpoints);
-        let Start { found, is_own } = Start::find(&checkpoints, root, &options.resume)?;
+        let start = Start::find(&checkpoints, root, &options.resume)?;
+        let (found, is_own) = (&start.found, start.is_own);
         for (path, reason) in &found.rejected {
             observer.notice(Event::Rejected { path, reason });
         }
@@ -132,9 +133,7 @@ impl Run {
         let mut guard = Guard::default();
         if let Some(Checkpoint { path, state }) = &found.checkpoint {
             changes = accepted_changes(&config, path, state, options, observer)?;
-            if !options.allows("data") {
-                record.refuse_other(path, state.data.as_deref())?;
-            }
+            check_data(&record, path, state, options)?;
             trainer.read(path, state.step, state.skipped_in_row)?;
             (seconds, guard) = (state.seconds, state.guard);
             trainer.set_data_offset(guard.data_offset());
@@ -142,10 +141,7 @@ impl Run {
                 bytes = state.metrics_bytes;
             }
         }
-        checkpoints.tidy(if is_own { &found.rejected } else { &[] })?;
-        if let Some(checkpoint) = found.checkpoint.as_ref().filter(|_| is_own) {
-            checkpoints.supersede(checkpoint.state.step)?;
-        }
+        start.tidy(&checkpoints)?;
         folder.tidy()?;
         write_bytes(&folder.config(), config.to_toml().as_bytes())?;
         record.write(folder.root())?;
@@ -165,7 +161,7 @@ impl Run {
             listed: BTreeSet::new(),
             told_of_the_graph: false,
         };
-        if let Some(checkpoint) = found.checkpoint.filter(|_| is_own) {
+        if let Some(checkpoint) = found.checkpoint.as_ref().filter(|_| is_own) {
             run.restore(&checkpoint.path, observer)?;
         }
         Ok(run)
@@ -513,6 +509,19 @@ struct Start {
 }
 
 impl Start {
+    /// Removes what is damaged in the run directory and what lies after the step that it goes on from. A checkpoint of
+    /// another folder is left as it is.
+    fn tidy(&self, checkpoints: &Checkpoints) -> Result<(), TrainError> {
+        if !self.is_own {
+            return checkpoints.tidy(&[]);
+        }
+        checkpoints.tidy(&self.found.rejected)?;
+        match &self.found.checkpoint {
+            Some(checkpoint) => checkpoints.supersede(checkpoint.state.step),
+            None => Ok(()),
+        }
+    }
+
     fn find(checkpoints: &Checkpoints, root: &Path, resume: &Resume) -> Result<Self, TrainError> {
         let steps = checkpoints.steps()?;
         let own = |found| Self {
@@ -558,6 +567,19 @@ fn found_at(path: &Path) -> Result<Found, TrainError> {
 fn is_within(path: &Path, root: &Path) -> bool {
     let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     whole(path).starts_with(whole(root))
+}
+
+/// Refuses data other than those of the checkpoint, unless that is allowed.
+fn check_data(
+    record: &DataRecord,
+    checkpoint: &Path,
+    state: &State,
+    options: &RunOptions,
+) -> Result<(), TrainError> {
+    if options.allows("data") {
+        return Ok(());
+    }
+    record.refuse_other(checkpoint, state.data.as_deref())
 }
 
 /// The metrics of a run, cut to this length, with a word to the observer of what could not be kept.

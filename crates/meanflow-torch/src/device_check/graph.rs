@@ -95,8 +95,7 @@ fn kept(prefix: &str, named: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
 
 /// One step of training, its average included; its loss.
 fn step(
-    objective: &Objective,
-    model: &Model,
+    (objective, model): (&Objective, &Model),
     inputs: &StepInputs,
     optimizer: &mut Adam,
     (average, weight): (&Model, &Tensor),
@@ -133,20 +132,10 @@ fn trajectory(
     let mut cuda_graph = CudaGraph::new(device);
     let mut results = Vec::new();
     for index in 0..STEPS {
-        inputs.fill(&StepInputs::new(
-            &objective,
-            &model,
-            &batches[index as usize % 2],
-        )?)?;
-        let mut work = || {
-            step(
-                &objective,
-                &model,
-                &inputs,
-                &mut optimizer,
-                (&average, &weight),
-            )
-        };
+        let batch = &batches[index as usize % 2];
+        inputs.fill(&StepInputs::new(&objective, &model, batch)?)?;
+        let network = (&objective, &model);
+        let mut work = || step(network, &inputs, &mut optimizer, (&average, &weight));
         let loss = if graph {
             cuda_graph.run(work)?.copy()
         } else {
