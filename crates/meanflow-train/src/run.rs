@@ -129,17 +129,15 @@ impl Run {
         for (path, reason) in &found.rejected {
             observer.notice(Event::Rejected { path, reason });
         }
-        let (mut bytes, mut seconds, mut changes) = (0, 0.0, Vec::new());
-        let mut guard = Guard::default();
+        let (mut bytes, mut seconds) = (0, 0.0);
+        let (mut changes, mut guard) = (Vec::new(), Guard::default());
         if let Some(Checkpoint { path, state }) = &found.checkpoint {
             changes = accepted_changes(&config, path, state, options, observer)?;
             check_data(&record, path, state, options)?;
             trainer.read(path, state.step, state.skipped_in_row)?;
             (seconds, guard) = (state.seconds, state.guard);
             trainer.set_data_offset(guard.data_offset());
-            if is_own {
-                bytes = state.metrics_bytes;
-            }
+            bytes = if is_own { state.metrics_bytes } else { 0 };
         }
         start.tidy(&checkpoints)?;
         folder.tidy()?;
