@@ -26,7 +26,7 @@ const STYLE: &str = "\
 :root{color-scheme:light dark}*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem;overflow-wrap:anywhere}\
 h1{font-size:1.6rem;line-height:1.2}h2{font-size:1.2rem;margin-top:2.5rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}\
 th,td{padding:.25rem .7rem;border-bottom:1px solid #8884;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}\
-th small{font-weight:400;opacity:.75;display:block;white-space:normal;max-width:11em;margin-left:auto}th{vertical-align:bottom}.wide{overflow-x:auto}.strips th,.strips td{text-align:left;padding:.2rem .5rem .2rem 0}\
+th small{font-weight:400;opacity:.75;display:block;white-space:normal;max-width:11em;margin-left:auto}th{vertical-align:bottom}th,td{overflow-wrap:normal}.wide{overflow-x:auto}.strips th,.strips td{text-align:left;padding:.2rem .5rem .2rem 0}\
 img{image-rendering:pixelated;max-width:100%;display:block}.strips img{max-width:none}figure{margin:1rem 0;max-width:100%}figcaption{font-size:.9rem;opacity:.8}\
 svg{max-width:100%;height:auto}pre{overflow-x:auto;white-space:pre-wrap;font-size:.85rem}.row{display:flex;flex-wrap:wrap;gap:1.5rem}\
 .note{border-left:4px solid #c80;padding:.2rem .8rem;margin:.6rem 0}";
