@@ -24,8 +24,8 @@ impl ReferenceFeatures {
         }
     }
 
-    /// Of every picture of `data`. Mean and covariance are made only where a Fréchet distance wants them. `progress` is told how
-    /// many more pictures are done.
+    /// Of every picture of `data`. Mean and covariance are made only where a Fréchet distance wants them. `progress` is
+    /// called with the number of further pictures done.
     ///
     /// # Errors
     /// If a picture cannot be read, or its features are not finite; [`EvalError::TooFew`] for statistics of one picture.

@@ -1,4 +1,4 @@
-// Transfers that nobody waits for, and a watch over operations that somebody has to wait for.
+// Asynchronous transfers, and a watch over operations that synchronise with a device.
 #include <ATen/core/Tensor.h>
 #include <ATen/record_function.h>
 

@@ -12,7 +12,7 @@ thread_local! {
     static SENDS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// `values` on a device, `[len]`. For a CUDA device they go through pinned memory and nobody waits for them.
+/// `values` on a device, `[len]`. For a CUDA device they go through pinned memory, asynchronously.
 pub fn upload<T: Element>(values: &[T], device: Device) -> Tensor {
     send(&Tensor::from_slice(values), device)
 }

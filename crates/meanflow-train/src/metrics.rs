@@ -87,7 +87,7 @@ impl fmt::Display for Losses {
 
 impl MetricsLog {
     /// Opens the file and forgets what comes after `bytes`: steps that a resumed run is going to do again. A file that
-    /// is damaged or missing is no obstacle; what is lost is told.
+    /// is damaged or missing is no obstacle; what is lost is returned.
     ///
     /// # Errors
     /// Those of the file system.

@@ -270,7 +270,7 @@ fn perform(kit: &Kit, phase: Phase, limit: Duration, report: &mut Report) -> Res
         )),
     };
     let status = status.unwrap_or_else(|error| {
-        // What waits for a program at the deadline is told that it did not answer.
+        // Whatever still waits for a program at the deadline gets the error that it did not answer.
         if start.elapsed() >= limit {
             return Status::CutOff;
         }

@@ -60,7 +60,7 @@ fn open_device(compute: &Compute) -> anyhow::Result<Device> {
     Ok(device)
 }
 
-/// The model of a weights file with the file's metadata. A file that says nothing about its content is told.
+/// The model of a weights file with the file's metadata. A note on standard error names a file without a content hash.
 fn load_model(
     path: &Path,
     device: Device,

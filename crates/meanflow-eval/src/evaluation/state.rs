@@ -33,7 +33,7 @@ pub struct RepetitionState {
 }
 
 impl Evaluation<'_> {
-    /// Takes in the samples of this range, which `draw` gives in chunks in order; `progress` is told how many more are done.
+    /// Takes in the samples of this range, which `draw` gives in chunks in order; `progress` is called with the number of further samples done.
     ///
     /// # Errors
     /// What `draw` returns; [`EvalError`] for samples that do not fit the features or are not finite.

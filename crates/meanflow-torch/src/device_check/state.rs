@@ -22,7 +22,7 @@ pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
     ]
 }
 
-/// Many copies that nobody waits for, of lengths that reuse each other's pinned memory.
+/// Many asynchronous copies, of lengths that reuse each other's pinned memory.
 fn copies(device: Device) -> Result<Vec<Comparison>, TorchError> {
     let lengths = (0..200_i64).map(|index| 1 + (index * 37) % 1000);
     let sent: Vec<(Vec<f32>, Tensor, Tensor)> = lengths
