@@ -243,7 +243,7 @@ loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
 ema = { decays = [0.9] }
 guidance = { omega = 0.7, kappa = 0.6, interval = [0.0, 1.0] }
 class_dropout={ prob = 0.1, rows = "count" }
-training = { batch_size = 32, steps = 20, checkpoint_every = 20, sample_every = 20, parts = 2, max_grad_norm = 0.35, log_every = 4 }
+training = { batch_size = 32, steps = 20, checkpoint_every = 20, sample_every = 20, microbatches = 2, max_grad_norm = 0.35, log_every = 4 }
 sampling = { grid = [1, 1], nfe = [1] }
 compute = { async_metrics = true }
 

@@ -5,6 +5,7 @@ use super::{Session, child};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -31,10 +32,10 @@ fn failure(row: &Value) -> Option<String> {
     (row["verdict"] == "failed").then(|| row["name"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The test programs of the kit.
+/// The test programs of the kit. Without a device they prove themselves on the CPU.
 fn tests(session: &Session<'_>) -> Result<Vec<PathBuf>> {
     let folder = session.kit.folder.join("tests");
-    if !folder.is_dir() || session.kit.is_cpu() {
+    if !folder.is_dir() {
         return Ok(Vec::new());
     }
     let mut programs = Vec::new();
@@ -47,12 +48,15 @@ fn tests(session: &Session<'_>) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-/// Runs a test program; every test is a row.
+/// Runs a test program; every test is a row, and what else it says goes into the log.
 fn tested(session: &mut Session<'_>, program: &PathBuf) -> Result<Status> {
-    let mut command = Command::new(program);
+    let mut command = session.kit.quiet(Command::new(program));
     command.arg("--test-threads=1").stderr(session.stderr()?);
-    let deadline = session.deadline;
+    command.env("MEANFLOW_TEST_DEVICE", &session.kit.device);
+    command.env("MEANFLOW_GOLDENS", session.kit.folder.join("goldens"));
+    let (deadline, mut log) = (session.deadline, session.stderr()?);
     let ended = child::run(command, deadline, |line| {
+        writeln!(log, "{line}")?;
         let Some((name, end)) = line
             .strip_prefix("test ")
             .and_then(|rest| rest.rsplit_once(" ... "))
@@ -60,7 +64,7 @@ fn tested(session: &mut Session<'_>, program: &PathBuf) -> Result<Status> {
             return Ok(());
         };
         let verdict = if end == "ok" { "passed" } else { "failed" };
-        session.row(json!({ "name": format!("test {name}"), "verdict": verdict }))
+        session.row(json!({ "name": format!("test {}", name.trim_end()), "verdict": verdict }))
     })?;
     Ok(ended.status(&session.log()))
 }
