@@ -61,6 +61,12 @@ pub(crate) struct Train {
     /// Where to go on from: auto (the newest checkpoint of the run directory), never, or a checkpoint folder or run directory
     #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
     pub(crate) resume: ResumeFrom,
+    /// Begin with these weights (.safetensors, or a run directory) instead of drawn ones; a run that goes on does not look at them
+    #[arg(long, value_name = "WEIGHTS")]
+    pub(crate) init_from: Option<PathBuf>,
+    /// Take the tensors of --init-from that fit, and classes by name; the others begin as drawn, other classes as "no class"
+    #[arg(long, requires = "init_from")]
+    pub(crate) init_partial: bool,
     /// Accept that these keys of the recipe differ from those the run was begun with; the changes are recorded
     #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
     pub(crate) allow_changes: Vec<String>,

@@ -85,7 +85,7 @@ fn code_of_train(error: &TrainError) -> Option<u8> {
         TrainError::Config(_) | TrainError::Changed { .. } => Some(CONFIG),
         TrainError::Data(error) => Some(code_of_data(error)),
         TrainError::DataChanged { .. } => Some(DATA),
-        TrainError::Torch(error) => code_of_torch(error),
+        TrainError::Torch(error) | TrainError::Init { source: error, .. } => code_of_torch(error),
         TrainError::InUse { .. }
         | TrainError::NotARun { .. }
         | TrainError::NotNew { .. }
@@ -163,6 +163,10 @@ fn hint_of_train(error: &TrainError) -> Option<&'static str> {
         TrainError::DataChanged { .. } => {
             "put the data back as they were to go on with this run, accept them with --allow-changes data, or begin another run with --out DIR"
         }
+        TrainError::Init {
+            source: TorchError::Weights { .. },
+            ..
+        } => "--init-partial takes the tensors that fit, and leaves the others as they are drawn",
         TrainError::InUse { .. } => "wait for it to end, or choose another folder with --out DIR",
         TrainError::NotARun { .. } => "choose another folder with --out DIR",
         TrainError::Newer { .. } => {

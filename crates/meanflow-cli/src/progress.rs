@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meanflow_torch::Sharing;
+use meanflow_torch::init_from::InitOutcome;
 use meanflow_train::metrics::Record;
-use meanflow_train::{Event, Observer};
+use meanflow_train::{Event, InitReport, Observer};
 
 use crate::output::note;
 
@@ -138,6 +139,7 @@ impl Observer for Progress {
 fn line_of(event: &Event<'_>) -> Option<String> {
     Some(match event {
         Event::Started { .. } => beginning_of(event)?,
+        Event::Initialized(report) => start_of(report),
         Event::Remark(text) => format!("note: {text}"),
         Event::Changed {
             after_step,
@@ -194,6 +196,21 @@ fn beginning_of(event: &Event<'_>) -> Option<String> {
         Some(sharing) => format!("{size}\n{}", described(sharing)),
         None => size,
     })
+}
+
+/// What a run begins with that takes other weights: how many tensors are taken, and every other one.
+fn start_of(report: &InitReport) -> String {
+    let (taken, of) = report.taken();
+    let path = report.weights.display();
+    let mut text = format!("begins with {path}: {taken} of {of} tensors taken");
+    let others = report.tensors.iter();
+    for entry in others.filter(|entry| entry.outcome != InitOutcome::Taken) {
+        text += &format!("\n  {entry}");
+    }
+    for note in &report.notes {
+        text += &format!("\nnote: {note}");
+    }
+    text
 }
 
 /// What is wrong, of the events that tell so.

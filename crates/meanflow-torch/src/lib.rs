@@ -34,6 +34,7 @@ mod error;
 pub mod golden;
 mod gradients;
 mod guided;
+pub mod init_from;
 mod inputs;
 mod jvp;
 mod kernels;

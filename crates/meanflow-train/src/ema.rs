@@ -1,6 +1,7 @@
 //! Exponential moving averages of the weights, each a model to sample from.
 
 use meanflow_torch::{Average, Model, Tensor};
+use tch::no_grad;
 
 use crate::TrainConfig;
 use crate::config::{EmaConfig, HalfLife};
@@ -141,6 +142,14 @@ impl Ema {
             schedule,
             model: model.twin(),
             weight: Tensor::zeros([], (model.kind(), model.device())),
+        }
+    }
+
+    /// Sets the average to the model's weights.
+    pub(crate) fn restart(&self, model: &Model) {
+        let (ours, theirs) = (self.model.parameters(), model.parameters());
+        for ((_, average), (_, parameter)) in ours.iter().zip(theirs.iter()) {
+            no_grad(|| average.shallow_clone().copy_(parameter));
         }
     }
 

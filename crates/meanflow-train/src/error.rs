@@ -32,6 +32,14 @@ pub enum TrainError {
         /// What the system said.
         source: io::Error,
     },
+    /// The weights that a run was to begin with cannot be its start.
+    #[error("{}: not the start of this run", path.display())]
+    Init {
+        /// The weights file.
+        path: PathBuf,
+        /// What does not fit.
+        source: TorchError,
+    },
     /// Another process trains in this folder.
     #[error("{}: the run directory is in use by another process", path.display())]
     InUse {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use meanflow_torch::Sharing;
 
+use crate::InitReport;
 use crate::metrics::Record;
 
 /// Something that happened in a run.
@@ -23,6 +24,8 @@ pub enum Event<'a> {
         /// How the threads of the CPU share a step; none on another device.
         sharing: Option<Sharing>,
     },
+    /// The run begins with the weights of another model.
+    Initialized(&'a InitReport),
     /// Something that a person should know of the data or of how it is computed, in a sentence.
     Remark(&'a str),
     /// A newer checkpoint was damaged and is passed over.

@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::init_from::InitFrom;
+
 /// How a run is begun, how long it may last, and which changes of the recipe are accepted. The default goes on with
 /// what is there, for as long as it takes, by the same recipe.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     /// Where the run goes on from.
     pub resume: Resume,
+    /// The weights that a run begins with; one that goes on does not look at them. Without them weights are drawn.
+    pub init_from: Option<InitFrom>,
     /// Dotted keys of the recipe, or sections, that may differ from the recipe that the run was begun with. The
     /// differences are recorded in the checkpoints.
     pub allow_changes: Vec<String>,

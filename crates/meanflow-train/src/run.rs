@@ -139,6 +139,7 @@ impl Run {
             trainer.set_data_offset(guard.data_offset());
             bytes = if is_own { state.metrics_bytes } else { 0 };
         }
+        begin(&mut trainer, &folder, found, options, observer)?;
         start.tidy(&checkpoints)?;
         folder.tidy()?;
         write_bytes(&folder.config(), config.to_toml().as_bytes())?;
@@ -565,6 +566,28 @@ fn found_at(path: &Path) -> Result<Found, TrainError> {
 fn is_within(path: &Path, root: &Path) -> bool {
     let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     whole(path).starts_with(whole(root))
+}
+
+/// Sets the weights that a run begins with, where it begins and is given any.
+fn begin(
+    trainer: &mut Trainer,
+    folder: &RunDir,
+    found: &Found,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let Some(init) = &options.init_from else {
+        return Ok(());
+    };
+    if found.checkpoint.is_some() {
+        let path = init.path.display();
+        let remark = format!("the run goes on from its checkpoint, and {path} is not looked at");
+        observer.notice(Event::Remark(&remark));
+        return Ok(());
+    }
+    let report = trainer.init_from(init)?;
+    observer.notice(Event::Initialized(&report));
+    report.write(folder.root())
 }
 
 /// Refuses data other than those of the checkpoint, unless that is allowed.

@@ -63,6 +63,13 @@ impl TrainState {
         })
     }
 
+    /// Sets every average to the model.
+    pub(crate) fn restart_emas(&self) {
+        for ema in &self.emas {
+            ema.restart(&self.model);
+        }
+    }
+
     /// The inputs of a step on these microbatches.
     ///
     /// # Errors

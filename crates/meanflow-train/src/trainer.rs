@@ -8,11 +8,13 @@ use meanflow_data::Source;
 use meanflow_data::latents::Facts;
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::{Batch, Device, Model, Sharing, StepInputs, device, recover, weights};
+use serde::Serialize;
 
 use crate::TrainError;
 use crate::config::TrainConfig;
 use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
+use crate::init_from::{self, InitFrom, InitReport};
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
 use crate::samples::{Samples, balanced};
 use crate::saver::Snapshot;
@@ -71,6 +73,18 @@ impl Trainer {
             unread: Vec::new(),
             read: Vec::new(),
         })
+    }
+
+    /// Sets model and averages to the weights of another model, before the first step.
+    ///
+    /// # Errors
+    /// [`TrainError::Init`] with every tensor that does not fit; nothing is changed then.
+    pub fn init_from(&mut self, init: &InitFrom) -> Result<InitReport, TrainError> {
+        let (model, names) = (&self.state.model, self.class_names.as_deref());
+        let latents = self.latents.as_ref().map(json_of);
+        let report = init_from::apply(init, model, names, latents.as_deref())?;
+        self.state.restart_emas();
+        Ok(report)
     }
 
     /// Steps done, those left out included.
@@ -319,16 +333,16 @@ impl Trainer {
             (RECIPE_KEY.to_owned(), self.config.shareable().to_toml()),
         ]);
         metadata.extend(decay.map(|decay| ("ema_decay".to_owned(), decay)));
-        metadata.extend(self.class_names.as_ref().map(|names| {
-            let json = serde_json::to_string(names).expect("names are representable in JSON");
-            (CLASS_NAMES_KEY.to_owned(), json)
-        }));
-        metadata.extend(self.latents.as_ref().map(|facts| {
-            let json = serde_json::to_string(facts).expect("facts are representable in JSON");
-            (LATENTS_KEY.to_owned(), json)
-        }));
+        let names = self.class_names.as_ref();
+        metadata.extend(names.map(|names| (CLASS_NAMES_KEY.to_owned(), json_of(names))));
+        let latents = self.latents.as_ref();
+        metadata.extend(latents.map(|facts| (LATENTS_KEY.to_owned(), json_of(facts))));
         metadata
     }
+}
+
+fn json_of<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("names and facts are representable in JSON")
 }
 
 const OPTIMIZER: &str = "optimizer.safetensors";

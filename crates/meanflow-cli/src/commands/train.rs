@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use meanflow_train::{Outcome, RunOptions, TrainConfig, ema_notes, train_with};
+use meanflow_train::{InitFrom, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
 
 use crate::args::Train;
 use crate::commands::open_device;
@@ -24,11 +24,7 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     let device = open_device(&args.compute)?;
     let notes = ema_notes(&config);
     let mut progress = Progress::new();
-    let options = RunOptions {
-        resume: args.resume.0.clone(),
-        allow_changes: args.allow_changes.clone(),
-        max_time: args.max_time,
-    };
+    let options = options(args);
     let stop = &interruption.stop;
     let outcome = train_with(config, &root, device, &options, stop, &mut progress);
     progress.finish();
@@ -57,6 +53,19 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
             OUT_OF_TIME
         }
     })
+}
+
+/// What the command line says beside the recipe.
+fn options(args: &Train) -> RunOptions {
+    RunOptions {
+        resume: args.resume.0.clone(),
+        init_from: args.init_from.clone().map(|path| InitFrom {
+            path,
+            partial: args.init_partial,
+        }),
+        allow_changes: args.allow_changes.clone(),
+        max_time: args.max_time,
+    }
 }
 
 /// The exit code of a run whose time was over.

@@ -5,6 +5,7 @@ mod check;
 mod commands;
 mod data;
 mod eval;
+mod fine_tune;
 mod latents;
 mod pictures;
 mod reliability;
