@@ -2,14 +2,16 @@
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use meanflow_torch::convert::Layout;
 use meanflow_torch::{JvpMethod, Kind};
 use meanflow_train::Resume;
+use meanflow_train::config::{ConfigError, PRESETS, RecipeSource};
 
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
@@ -33,6 +35,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done · 1 other, also output that cannot
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    New(New),
     Train(Train),
     Sample(Sample),
     Interpolate(Interpolate),
@@ -44,6 +47,15 @@ pub(crate) enum Command {
     Data(Data),
 }
 
+/// Print a recipe that comes with the program, as a start of your own; without a name, list them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow new pictures > my-pictures.toml")]
+pub(crate) struct New {
+    /// The recipe
+    #[arg(value_name = "NAME", value_parser = preset_names(), hide_possible_values = true)]
+    pub(crate) name: Option<String>,
+}
+
 /// Train a model by a recipe, or go on with a run that was stopped.
 ///
 /// The same command again continues from the newest checkpoint. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save one and leave; a
@@ -51,6 +63,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
 meanflow train configs/digits.toml --set training.steps=100 --set lr.peak=5e-4 --out runs/short\n  \
+meanflow train --preset pictures --set data.path=PICTURES --fast-dev-run\n  \
 meanflow train configs/digits.toml --dry-run")]
 pub(crate) struct Train {
     #[command(flatten)]
@@ -78,6 +91,9 @@ pub(crate) struct Train {
     /// Print the resolved recipe and do nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// Try everything once, three steps, samples and a checkpoint, and keep nothing of it
+    #[arg(long, conflicts_with_all = ["out", "resume", "max_time", "dry_run"])]
+    pub(crate) fast_dev_run: bool,
 }
 
 /// Draw samples from trained weights.
@@ -185,11 +201,16 @@ pub(crate) struct Info {
 /// Check a recipe and its data, and show what follows from them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch_size=256"
+    after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch_size=256 --measure"
 )]
 pub(crate) struct Validate {
     #[command(flatten)]
     pub(crate) recipe: Recipe,
+    /// Train three steps, keep nothing of them, and say how long a run takes on this machine and how much memory
+    #[arg(long)]
+    pub(crate) measure: bool,
+    #[command(flatten)]
+    pub(crate) compute: Compute,
     /// Report on standard output as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -372,11 +393,32 @@ pub(crate) enum DataWhat {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Recipe {
     /// The recipe, a TOML file
-    #[arg(value_name = "CONFIG")]
-    pub(crate) config: PathBuf,
+    #[arg(value_name = "CONFIG", required_unless_present = "preset")]
+    pub(crate) config: Option<PathBuf>,
+    /// A recipe that comes with the program; `meanflow new` lists them
+    #[arg(long, value_name = "NAME", conflicts_with = "config", value_parser = preset_names(), hide_possible_values = true)]
+    pub(crate) preset: Option<String>,
     /// Replace one value of the recipe; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
+}
+
+fn preset_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(PRESETS.map(|preset| preset.name))
+}
+
+impl Recipe {
+    /// The text of the recipe, with `more` overrides after those of the command line.
+    pub(crate) fn source(&self, more: &[&str]) -> Result<RecipeSource, ConfigError> {
+        let more = more.iter().map(|text| (*text).to_owned());
+        let overrides: Vec<String> = self.overrides.iter().cloned().chain(more).collect();
+        match (&self.preset, &self.config) {
+            (Some(name), _) => RecipeSource::preset(name, &overrides),
+            (None, config) => {
+                RecipeSource::read(config.as_deref().unwrap_or(Path::new("")), &overrides)
+            }
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

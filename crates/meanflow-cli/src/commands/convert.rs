@@ -5,7 +5,7 @@ use std::path::Path;
 
 use meanflow_torch::convert::{Entry, Layout, below, export, fits, import};
 use meanflow_torch::{Device, Kind, Model, weights};
-use meanflow_train::{TrainConfig, weights_of};
+use meanflow_train::weights_of;
 
 use crate::args::{Convert, Direction, To};
 use crate::commands::{load_model, model_of};
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
 }
 
 fn import_file(to: &To) -> anyhow::Result<Vec<Entry>> {
-    let config = TrainConfig::read(&to.recipe.config, &to.recipe.overrides)?;
+    let config = to.recipe.source(&[])?.parse()?;
     let network = model_of(&config)?;
     let tensors = below(&weights::read(&to.file)?, &to.root);
     let layout = Layout::of(tensors.keys().map(String::as_str));

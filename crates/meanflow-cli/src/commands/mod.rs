@@ -9,7 +9,9 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
 mod interpolate;
+mod measure;
 pub(crate) mod named_data;
+mod new;
 pub(crate) mod pictures;
 mod sample;
 mod samples;
@@ -29,6 +31,7 @@ use crate::output::note;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
+        Command::New(args) => new::run(args),
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Interpolate(args) => interpolate::run(args),

@@ -1,6 +1,6 @@
 //! `meanflow train`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use meanflow_train::{InitFrom, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
 
@@ -10,25 +10,53 @@ use crate::output::{note, say};
 use crate::progress::Progress;
 use crate::signals::Interruption;
 
+/// What makes a recipe a trial of everything that a run does.
+const TRIAL: [&str; 5] = [
+    "training.steps=3",
+    "training.checkpoint_every=3",
+    "training.sample_every=3",
+    "training.log_every=1",
+    "lr.warmup_steps=0",
+];
+
 pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
-    let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
+    let more = if args.fast_dev_run { &TRIAL[..] } else { &[] };
+    let source = args.recipe.source(more)?;
+    let config = source.parse()?;
     if args.dry_run {
         say(config.to_toml().trim_end());
         return Ok(0);
     }
-    let root = args
-        .out
-        .clone()
-        .unwrap_or_else(|| default_folder(&args.recipe.config));
+    if args.fast_dev_run {
+        // Where runs lie, so that its file system is tried, too.
+        let folder = tempfile::Builder::new()
+            .prefix(".fast-dev-run-")
+            .tempdir_in(".")?;
+        return train(args, &config, folder.path());
+    }
+    let root = args.out.clone();
+    train(
+        args,
+        &config,
+        &root.unwrap_or_else(|| Path::new("runs").join(&source.name)),
+    )
+}
+
+/// Trains in a folder; the exit code.
+fn train(args: &Train, config: &TrainConfig, root: &Path) -> anyhow::Result<u8> {
     let interruption = Interruption::listen()?;
     let device = open_device(&args.compute)?;
-    let notes = ema_notes(&config);
+    let notes = ema_notes(config);
     let mut progress = Progress::new();
     let options = options(args);
     let stop = &interruption.stop;
-    let outcome = train_with(config, &root, device, &options, stop, &mut progress);
+    let outcome = train_with(config.clone(), root, device, &options, stop, &mut progress);
     progress.finish();
     Ok(match outcome? {
+        Outcome::Finished if args.fast_dev_run => {
+            say("three steps, samples and a checkpoint went well; nothing of them is kept");
+            0
+        }
         Outcome::Finished => {
             let root = root.display();
             notes.iter().for_each(note);
@@ -70,8 +98,3 @@ fn options(args: &Train) -> RunOptions {
 
 /// The exit code of a run whose time was over.
 const OUT_OF_TIME: u8 = 9;
-
-/// `runs/NAME` for `…/NAME.toml`.
-fn default_folder(config: &Path) -> PathBuf {
-    Path::new("runs").join(config.file_stem().unwrap_or_default())
-}

@@ -12,16 +12,23 @@ use meanflow_train::{DataFacts, Memory, TrainConfig, ema_notes};
 use serde_json::{Value, json};
 
 use crate::args::Validate;
+use crate::commands::measure::{Measured, measure};
+use crate::commands::open_device;
 use crate::commands::pictures::kinds;
 use crate::failure::Damaged;
 use crate::output::say;
 use crate::progress::Count;
 
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
-    let config = TrainConfig::read(&args.recipe.config, &args.recipe.overrides)?;
+    let config = args.recipe.source(&[])?.parse()?;
+    let device = args.measure.then(|| open_device(&args.compute));
+    let device = device.transpose()?;
     let look = look(&config)?;
     let notes = ema_notes(&config);
     let mut facts = facts(&config, &look.facts)?;
+    if let Some(device) = device {
+        facts.extend(measured(&measure(&config, device)?));
+    }
     facts.push(("data", json!(look.text)));
     if args.json {
         facts.extend(
@@ -151,6 +158,17 @@ fn facts(config: &TrainConfig, data: &DataFacts) -> anyhow::Result<Vec<(&'static
     facts.extend(memory(&cost.memory));
     facts.extend(tokens(&model).map(|tokens| ("tokens", json!(tokens))));
     Ok(facts)
+}
+
+/// What three steps say of the whole run on this machine.
+fn measured(measured: &Measured) -> Vec<(&'static str, Value)> {
+    let mebibytes = |bytes: u64| rounded(bytes as f64 / f64::from(1 << 20));
+    let memory = measured.memory.map(mebibytes);
+    vec![
+        ("measured_step_seconds", json!(rounded(measured.step))),
+        ("measured_run_hours", json!(rounded(measured.run / 3600.0))),
+        ("measured_memory_mib", json!(memory)),
+    ]
 }
 
 /// The estimate and its parts in MiB.

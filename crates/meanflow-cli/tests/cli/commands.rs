@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::pictures::write_pictures;
 use crate::support::Scene;
 
 const DIGITS: [&str; 10] = [
@@ -168,6 +169,8 @@ fn info_and_validate_agree_on_the_parameters() {
 #[test]
 fn validate_says_what_every_recipe_in_the_repository_costs() {
     let scene = Scene::new();
+    // One recipe reads a folder of this name.
+    write_pictures(&scene);
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut count = 0;
     for entry in recipes.read_dir().unwrap() {
@@ -207,10 +210,17 @@ fn validate_says_what_every_recipe_in_the_repository_costs() {
             assert!(number(key) > 0.0, "{recipe}: {key}");
         }
         let lines = scene.succeeds(&["validate", &recipe]);
-        assert_eq!(lines.lines().count(), facts.as_object().unwrap().len());
+        assert_eq!(lines.lines().count(), lines_for(&facts));
         count += 1;
     }
     assert!(count >= 11, "{count}");
+}
+
+/// Lines for people that say these facts: kinds of pictures have none where there are no such pictures.
+fn lines_for(facts: &serde_json::Value) -> usize {
+    let kinds = ["alpha", "oriented", "sixteen_bit", "cmyk"];
+    let keys = facts.as_object().unwrap().keys();
+    keys.filter(|key| !kinds.contains(&key.as_str())).count()
 }
 
 /// How many threads of a process take SIGINT or SIGTERM. One in a matrix product must not: the kernel would push the signal's frame into the heap.

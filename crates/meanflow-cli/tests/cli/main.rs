@@ -8,6 +8,7 @@ mod eval;
 mod fine_tune;
 mod latents;
 mod pictures;
+mod presets;
 mod reliability;
 mod routes;
 mod support;

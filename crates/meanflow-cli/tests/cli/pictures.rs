@@ -12,7 +12,7 @@ use crate::latents::vae;
 use crate::support::Scene;
 
 /// Six pictures in two classes, of 9×12 and 16×10 pixels.
-fn write_pictures(scene: &Scene) {
+pub(crate) fn write_pictures(scene: &Scene) {
     for index in 0..6_usize {
         let class = scene
             .path("pictures")

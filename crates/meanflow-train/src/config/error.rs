@@ -36,6 +36,14 @@ pub enum ConfigError {
         /// What was expected and what was found.
         message: String,
     },
+    /// No recipe of this name comes with the program.
+    #[error("preset: expected one of {there}, got {name}")]
+    Preset {
+        /// The name asked for.
+        name: String,
+        /// The names that there are.
+        there: String,
+    },
     /// An override is not of the form `key=value`.
     #[error("--set {text}: expected KEY=VALUE with a dotted KEY such as lr.peak")]
     Override {

@@ -12,7 +12,9 @@ mod document;
 mod error;
 mod numbers;
 mod overrides;
+mod presets;
 mod sections;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -35,9 +37,12 @@ pub use data::{
 };
 pub use error::{ConfigError, Place};
 pub use numbers::{Decay, NonNegative, Positive, Share};
+pub use presets::{PRESETS, Preset};
 pub use sections::{
     EmaConfig, HalfLife, LrConfig, OptimizerConfig, OptimizerKind, SamplingConfig, TrainingConfig,
 };
+
+pub use source::RecipeSource;
 
 use document::Document;
 
@@ -118,11 +123,7 @@ impl TrainConfig {
     /// # Errors
     /// [`ConfigError`], with the place of the key that is wrong.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let text = read_text(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(path, &text, overrides)
+        RecipeSource::read(path, overrides)?.parse()
     }
 
     /// As [`TrainConfig::read`], from a text; `path` is only for messages.
