@@ -2,7 +2,7 @@
 //!
 //! Cargo tells a build script only what its direct dependencies say, so each says it again.
 
-fn main() {
+pub(crate) fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     let lib = ["DEP_MEANFLOW_LIBTORCH_LIB", "DEP_MEANFLOW_TORCH_LIB"]
         .iter()

@@ -22,11 +22,19 @@ use crate::seeds::Seeds;
 
 /// One-step generative models by MeanFlow: train, sample, inspect.
 #[derive(Debug, Parser)]
-#[command(name = "meanflow", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "meanflow", version = VERSION, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// The version, the revision of the source, and the libtorch that the program was built for.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("MEANFLOW_REVISION"),
+    ", for libtorch 2.11)"
+);
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 other, also output that cannot be written · 2 usage · 3 config · 4 data · \
 5 checkpoint or weights unusable · 6 disk full · 7 not finite: loss, weights or samples · 8 device or libtorch · \

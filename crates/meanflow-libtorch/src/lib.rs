@@ -43,3 +43,4 @@ pub use forward_mode::ForwardLevel;
 pub use graph::changed;
 pub use recover::recover;
 pub use transfer::read_into;
+pub use version::loaded_version;

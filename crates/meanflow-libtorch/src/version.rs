@@ -17,27 +17,42 @@ const EXPECTED: [u8; 2] = [2, 11];
 /// # Errors
 /// With the version that is loaded.
 pub(crate) fn require() -> Result<(), LibtorchError> {
+    refuse_other(loaded()?)
+}
+
+/// The version of the libtorch that is loaded, such as `2.11.0`.
+///
+/// # Errors
+/// If libtorch refuses to say it.
+pub fn loaded_version() -> Result<String, LibtorchError> {
+    Ok(described(loaded()?))
+}
+
+fn loaded() -> Result<u64, LibtorchError> {
     let mut version = 0;
     // SAFETY: `version` outlives the call.
     check("say its version", unsafe {
         mf_loaded_version(&raw mut version)
     })?;
-    refuse_other(version)
+    Ok(version)
+}
+
+fn described(version: u64) -> String {
+    let [major, minor, patch, ..] = version.to_be_bytes();
+    match version {
+        0 => "one that does not say its version".to_owned(),
+        _ => format!("{major}.{minor}.{patch}"),
+    }
 }
 
 fn refuse_other(version: u64) -> Result<(), LibtorchError> {
-    let [major, minor, patch, ..] = version.to_be_bytes();
+    let [major, minor, ..] = version.to_be_bytes();
     if [major, minor] == EXPECTED {
         return Ok(());
     }
-    let got = if version == 0 {
-        "one that does not say its version".to_owned()
-    } else {
-        format!("{major}.{minor}.{patch}")
-    };
     Err(LibtorchError::Version {
         expected: format!("{}.{}", EXPECTED[0], EXPECTED[1]),
-        got,
+        got: described(version),
     })
 }
 

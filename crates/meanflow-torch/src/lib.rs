@@ -61,7 +61,9 @@ pub use error::TorchError;
 pub use gradients::{Gradients, PairwiseSum};
 pub use inputs::StepInputs;
 pub use jvp::jvp;
-pub use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, profile, recover};
+pub use meanflow_libtorch::{
+    CudaGraph, LibtorchError, device, host, loaded_version, memory, profile, recover,
+};
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use objective::{Objective, StepLoss};
 pub use optimizer::{Adam, AdamConfig};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::init_from::InitFrom;
+use crate::origin::Origin;
 
 /// How a run is begun, how long it may last, and which changes of the recipe are accepted. The default goes on with
 /// what is there, for as long as it takes, by the same recipe.
@@ -16,6 +17,8 @@ pub struct RunOptions {
     /// Dotted keys of the recipe, or sections, that may differ from the recipe that the run was begun with. The
     /// differences are recorded in the checkpoints.
     pub allow_changes: Vec<String>,
+    /// Where the run comes from, which its directory keeps.
+    pub origin: Option<Origin>,
     /// After this time the run saves a checkpoint and stops, at the end of a step.
     pub max_time: Option<Duration>,
 }

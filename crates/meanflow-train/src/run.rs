@@ -76,6 +76,9 @@ pub fn train_with(
         picture.write_png(&run.folder.data_picture())?;
     }
     let (step, steps) = (run.trainer.steps_done(), run.config.training.steps.get());
+    if let Some(origin) = &options.origin {
+        origin.record(run.folder.root(), step, device)?;
+    }
     observer.notice(Event::Started {
         step,
         steps,

@@ -1,8 +1,12 @@
 //! `meanflow train`.
 
 use std::path::Path;
+use std::time::SystemTime;
 
-use meanflow_train::{InitFrom, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
+use humantime::format_rfc3339_seconds;
+use meanflow_torch::loaded_version;
+use meanflow_train::config::RecipeSource;
+use meanflow_train::{InitFrom, Origin, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
 
 use crate::args::Train;
 use crate::commands::open_device;
@@ -32,25 +36,26 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
         let folder = tempfile::Builder::new()
             .prefix(".fast-dev-run-")
             .tempdir_in(".")?;
-        return train(args, &config, folder.path());
+        return train(args, (source, config), folder.path());
     }
-    let root = args.out.clone();
-    train(
-        args,
-        &config,
-        &root.unwrap_or_else(|| Path::new("runs").join(&source.name)),
-    )
+    let default = Path::new("runs").join(&source.name);
+    let root = args.out.clone().unwrap_or(default);
+    train(args, (source, config), &root)
 }
 
 /// Trains in a folder; the exit code.
-fn train(args: &Train, config: &TrainConfig, root: &Path) -> anyhow::Result<u8> {
+fn train(
+    args: &Train,
+    (source, config): (RecipeSource, TrainConfig),
+    root: &Path,
+) -> anyhow::Result<u8> {
     let interruption = Interruption::listen()?;
     let device = open_device(&args.compute)?;
-    let notes = ema_notes(config);
+    let notes = ema_notes(&config);
     let mut progress = Progress::new();
-    let options = options(args);
+    let options = options(args, source)?;
     let stop = &interruption.stop;
-    let outcome = train_with(config.clone(), root, device, &options, stop, &mut progress);
+    let outcome = train_with(config, root, device, &options, stop, &mut progress);
     progress.finish();
     Ok(match outcome? {
         Outcome::Finished if args.fast_dev_run => {
@@ -84,16 +89,24 @@ fn train(args: &Train, config: &TrainConfig, root: &Path) -> anyhow::Result<u8> 
 }
 
 /// What the command line says beside the recipe.
-fn options(args: &Train) -> RunOptions {
-    RunOptions {
+fn options(args: &Train, recipe: RecipeSource) -> anyhow::Result<RunOptions> {
+    let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    Ok(RunOptions {
         resume: args.resume.0.clone(),
         init_from: args.init_from.clone().map(|path| InitFrom {
             path,
             partial: args.init_partial,
         }),
         allow_changes: args.allow_changes.clone(),
+        origin: Some(Origin {
+            recipe,
+            time: format_rfc3339_seconds(SystemTime::now()).to_string(),
+            command: command.collect(),
+            revision: env!("MEANFLOW_REVISION").to_owned(),
+            libtorch: loaded_version()?,
+        }),
         max_time: args.max_time,
-    }
+    })
 }
 
 /// The exit code of a run whose time was over.

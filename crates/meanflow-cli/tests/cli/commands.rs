@@ -52,6 +52,8 @@ fn a_run_leaves_what_the_help_says() {
         "loss.svg",
         "metrics.jsonl",
         "model.safetensors",
+        "recipe.toml",
+        "run.json",
         "samples",
     ];
     assert_eq!(names(&root), expected.map(str::to_owned).into());
@@ -72,6 +74,32 @@ fn a_run_leaves_what_the_help_says() {
     let resolved = root.join("config.toml");
     let again = scene.succeeds(&["train", resolved.to_str().unwrap(), "--dry-run"]);
     assert_eq!(again, fs::read_to_string(resolved).unwrap());
+}
+
+#[test]
+fn a_run_says_where_it_comes_from() {
+    let scene = Scene::new();
+    let recipe = scene.recipe();
+    let text = fs::read_to_string(scene.path(&recipe)).unwrap();
+    scene.succeeds(&["train", &recipe, "--set", "seed=4"]);
+    let record = fs::read_to_string(scene.path("runs/tiny/run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let start = &record["starts"][0];
+    assert_eq!(
+        (&start["recipe"], &start["overrides"][0]),
+        (&"tiny.toml".into(), &"seed=4".into())
+    );
+    assert_eq!(start["command"][1], "train");
+    let libtorch = start["libtorch"].as_str().unwrap();
+    assert!(libtorch.starts_with("2.11."), "{libtorch}");
+    let version = scene.succeeds(&["--version"]);
+    assert!(
+        version.contains(start["revision"].as_str().unwrap()),
+        "{version}"
+    );
+    assert!(version.contains("libtorch 2.11"), "{version}");
+    let kept = fs::read_to_string(scene.path("runs/tiny/recipe.toml")).unwrap();
+    assert_eq!(kept, text);
 }
 
 #[test]
