@@ -15,6 +15,7 @@ use meanflow_train::config::{ConfigError, PRESETS, RecipeSource};
 
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
+use crate::commands::metrics::Metrics;
 use crate::commands::pictures::{Pack, Stats, Verify};
 use crate::commands::show::Show;
 use crate::route::Route;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Sample(Sample),
     Interpolate(Interpolate),
     Eval(Eval),
+    Metrics(Metrics),
     Info(Info),
     Validate(Validate),
     Check(Check),

@@ -26,6 +26,12 @@ impl Bins {
         Self(std::array::from_fn(|i| std::array::from_fn(|j| mean(i, j))))
     }
 
+    /// Every mean that there is, with the quarters of `t` and of `r`, counted from 0.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, usize, f64)> {
+        let places = (0..QUARTERS).flat_map(|t| (0..QUARTERS).map(move |r| (t, r)));
+        places.filter_map(|(t, r)| Some((t, r, self.get(t, r)?)))
+    }
+
     /// The mean with `t` in quarter `t` and `r` in quarter `r`, counted from 0.
     pub fn get(&self, t: usize, r: usize) -> Option<f64> {
         *self.0.get(t)?.get(r)?

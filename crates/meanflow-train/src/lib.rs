@@ -43,6 +43,7 @@ mod run_dir;
 mod samples;
 mod saver;
 mod step_metrics;
+mod tensorboard;
 mod train_state;
 mod trainer;
 

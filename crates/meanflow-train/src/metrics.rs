@@ -225,6 +225,39 @@ pub fn read(path: &Path) -> Result<History, TrainError> {
     lines(&file).map_err(TrainError::io("read", path))
 }
 
+/// The records as a table with commas: a line of names, then one a record. `v_loss_t2_r0` is the `v_loss` of rows with `t` in the
+/// third quarter and `r` in the first; it is empty where there was no such row.
+pub fn to_csv(records: &[Record]) -> String {
+    let quarters = (0..4).flat_map(|t| (0..=t).map(move |r| (t, r)));
+    let names = quarters.clone().map(|(t, r)| format!("v_loss_t{t}_r{r}"));
+    let plain = "step,seconds,loss,v_loss,lr,grad_norm,samples_per_second,wait_share".to_owned();
+    let mut text = std::iter::once(plain)
+        .chain(names)
+        .collect::<Vec<_>>()
+        .join(",")
+        + "\n";
+    for record in records {
+        let numbers = [
+            record.seconds,
+            record.loss,
+            record.v_loss,
+            record.lr,
+            record.grad_norm,
+            record.samples_per_second,
+            record.wait_share,
+        ];
+        let bins = quarters.clone().map(|(t, r)| record.v_loss_by_tr.get(t, r));
+        let fields = numbers.into_iter().map(Some).chain(bins);
+        text += &record.step.to_string();
+        for field in fields {
+            text.push(',');
+            text += &field.map_or_else(String::new, |number| number.to_string());
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// Longest line that can be a record.
 const LONGEST_LINE: u64 = 1 << 16;
 
@@ -350,6 +383,34 @@ mod tests {
             (losses.missing_bytes, losses.damaged_lines),
             (7, vec![1, 3])
         );
+    }
+
+    #[test]
+    fn a_table_has_a_field_for_every_column() {
+        let by_tr: Bins = serde_json::from_str(
+            "[[null,null,null,null],[7.5,null,null,null],[null,null,null,null],[null,null,null,9.0]]",
+        )
+        .unwrap();
+        let with = Record {
+            v_loss_by_tr: by_tr,
+            ..record(2)
+        };
+        let table = to_csv(&[record(1), with]);
+        let lines: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split(',').collect())
+            .collect();
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()));
+        let field = |line: usize, name: &str| {
+            lines[line][lines[0].iter().position(|known| *known == name).unwrap()]
+        };
+        assert_eq!((field(1, "step"), field(2, "step")), ("1", "2"));
+        assert_eq!((field(1, "v_loss"), field(1, "lr")), ("2", "0.001"));
+        assert_eq!(
+            (field(1, "v_loss_t1_r0"), field(2, "v_loss_t1_r0")),
+            ("", "7.5")
+        );
+        assert_eq!(field(2, "v_loss_t3_r3"), "9");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::record::{self, DataRecord};
 use crate::run_dir::{RunDir, publish};
 use crate::samples::comparison;
 use crate::saver::{Save, Saver};
+use crate::tensorboard::Board;
 use crate::trainer::Trainer;
 use crate::{StepMetrics, TrainError, manifest};
 
@@ -91,7 +92,11 @@ pub fn train_with(
         return Ok(Outcome::Finished);
     }
     run.refuse_a_full_disk(AT_START)?;
-    run.go_on(stop, end, observer)
+    let recipe = options.origin.as_ref().map(|origin| &origin.recipe.text);
+    let recipe = recipe.cloned().unwrap_or_else(|| run.config.to_toml());
+    let training = run.config.training.clone();
+    let mut board = Board::begin(observer, run.folder.root(), step, &training, &recipe);
+    run.go_on(stop, end, &mut board)
 }
 
 /// Checkpoints that there should be room for when a run begins: one beside those that are kept, and the exported weights.

@@ -14,6 +14,11 @@ use meanflow_train::{LATENTS_KEY, Samples};
 
 use crate::failure::Usage;
 
+/// Whether a path means standard output.
+pub(crate) fn is_standard_output(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// What kind of output a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Output {

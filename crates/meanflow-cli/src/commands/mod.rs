@@ -10,6 +10,7 @@ pub(crate) mod eval;
 mod info;
 mod interpolate;
 mod measure;
+pub(crate) mod metrics;
 pub(crate) mod named_data;
 mod new;
 pub(crate) mod pictures;
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Sample(args) => sample::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Info(args) => info::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Check(args) => check::run(args),

@@ -43,6 +43,12 @@ fn a_run_leaves_what_the_help_says() {
     let said = scene.succeeds(&["train", &scene.recipe()]);
     assert!(said.contains("meanflow sample runs/tiny"), "{said}");
     let root = scene.path("runs/tiny");
+    let mut there = names(&root);
+    let events = there
+        .iter()
+        .find(|name| name.starts_with("events.out.tfevents."))
+        .cloned();
+    assert!(there.remove(&events.unwrap()));
     let expected = [
         ".lock",
         "checkpoints",
@@ -56,7 +62,7 @@ fn a_run_leaves_what_the_help_says() {
         "run.json",
         "samples",
     ];
-    assert_eq!(names(&root), expected.map(str::to_owned).into());
+    assert_eq!(there, expected.map(str::to_owned).into());
     assert_eq!(
         names(&root.join("samples")),
         ["step-000010.png", "step-000020.png"]
@@ -69,6 +75,13 @@ fn a_run_leaves_what_the_help_says() {
             .lines()
             .count(),
         20
+    );
+    let table = scene.succeeds(&["metrics", "runs/tiny"]);
+    assert_eq!(table.lines().count(), 21);
+    scene.succeeds(&["metrics", "runs/tiny", "--out", "metrics.csv"]);
+    assert_eq!(
+        fs::read_to_string(scene.path("metrics.csv")).unwrap(),
+        table
     );
     // The resolved recipe is a recipe, and the same one.
     let resolved = root.join("config.toml");
