@@ -29,6 +29,9 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .files(UNITS.map(|name| format!("cpp/{name}.cpp")));
     refuse_old_gcc(&build.get_compiler());
+    for name in ["quad", "fused", "columns"] {
+        build.include(quoted(&format!("cpp/cuda/{name}.cu")));
+    }
     build.compile("meanflow_libtorch");
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::metadata=lib={}", lib.display());
@@ -37,6 +40,17 @@ fn main() {
         "cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",
         lib.display()
     );
+}
+
+/// Writes a file that is compiled at run time as a string of C++, `NAME.inc`, and gives the folder that holds it.
+fn quoted(path: &str) -> PathBuf {
+    let folder = PathBuf::from(std::env::var("OUT_DIR").expect("cargo names a folder"));
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let inc = folder.join(format!("{name}.inc"));
+    std::fs::write(&inc, format!("R\"cuda({text})cuda\""))
+        .unwrap_or_else(|error| panic!("{}: {error}", inc.display()));
+    folder
 }
 
 /// Ends with advice where the compiler is a GCC that would fail in the middle of a kernel.

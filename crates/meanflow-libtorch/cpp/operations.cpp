@@ -2,6 +2,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/native_group_norm_backward.h>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/programs.h"
 #include "guarded.h"
 
 namespace {
@@ -120,11 +122,36 @@ MF_EXPORT(mf_fused_adam,
             for (auto& parameter : self) parameter.unsafeGetTensorImpl()->bump_version();
           })
 
+namespace {
+
+// The same where all of it is f32 on one CUDA device, in one pass over each pair; whether it was.
+bool updated_on_cuda(const std::vector<at::Tensor>& e, const std::vector<at::Tensor>& p, const at::Tensor& weight,
+                     const at::Tensor& is_finite) {
+  const auto fits = [&](const at::Tensor& tensor) {
+    return tensor.is_cuda() && tensor.device() == weight.device() && tensor.scalar_type() == at::kFloat;
+  };
+  if (!fits(weight) || is_finite.device() != weight.device()) return false;
+  for (size_t i = 0; i < e.size(); ++i) {
+    if (!fits(e[i]) || !fits(p[i]) || !e[i].is_contiguous() || !p[i].is_contiguous()) return false;
+  }
+  constexpr int64_t warps = 8, of_block = 32 * warps * 4, most = 2112;
+  auto& program = mf::cuda::program(weight.device().index(), 0);
+  for (size_t i = 0; i < e.size(); ++i) {
+    const int64_t blocks = std::min((e[i].numel() + of_block - 1) / of_block, most);
+    program.run("ema_update", weight.device(), blocks, unsigned(warps), (long long)e[i].numel(), e[i].mutable_data_ptr(),
+                p[i].const_data_ptr(), weight.const_data_ptr(), is_finite.const_data_ptr());
+    e[i].unsafeGetTensorImpl()->bump_version();
+  }
+  return true;
+}
+
+}  // namespace
+
 // e := e + weight (p − e) for every pair of an average and a parameter, unless is_finite, a boolean, says no; then an average
 // stays, whatever the parameters are.
 MF_EXPORT(mf_ema_update,
           (const Handle* averages, const Handle* parameters, size_t count, const at::Tensor* weight,
-           const at::Tensor* is_finite),
+           const at::Tensor* is_finite, bool cuda_kernels),
           {
             auto e = list(averages, count), p = list(parameters, count);
             expect_like(e, p, "parameters");
@@ -138,10 +165,19 @@ MF_EXPORT(mf_ema_update,
               const double step = weight->scalar_type() == at::kDouble ? *weight->const_data_ptr<double>()
                                                                        : *weight->const_data_ptr<float>();
               if (*is_finite->const_data_ptr<bool>()) at::_foreach_lerp_(e, p, step);
-            } else {
+            } else if (!cuda_kernels || !updated_on_cuda(e, p, *weight, *is_finite)) {
               for (size_t i = 0; i < count; ++i) e[i].lerp_(at::where(*is_finite, p[i], e[i]), *weight);
             }
           })
+
+// The Euclidean norm of every tensor, in a few passes over all of them where the device has many processors.
+MF_EXPORT(mf_norms, (const Handle* out, const Handle* tensors, size_t count), {
+  const auto all = list(tensors, count);
+  for (const auto& tensor : all) TORCH_CHECK(tensor.defined(), "expected a tensor, got none");
+  if (count == 0) return;
+  auto norms = at::_foreach_norm(all, 2);
+  for (size_t i = 0; i < count; ++i) *out[i] = std::move(norms[i]);
+})
 
 // Moves the gradient of every parameter out of it; undefined where it has none.
 MF_EXPORT(mf_take_gradients, (const Handle* out, const Handle* parameters, size_t count), {

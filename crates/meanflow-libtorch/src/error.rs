@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// An error of this crate.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LibtorchError {
     /// A call into libtorch failed.

@@ -1,9 +1,12 @@
-//! Operations of our own on the CPU, the kernels of `cpp/kernels`. Tensors are on the CPU, in f32 or f64.
+//! Operations of our own: the kernels of `cpp/kernels` on the CPU, in f32 or f64, and some of them on CUDA devices, those of
+//! `cpp/cuda`, on states in f32 with products in f32 or bfloat16.
 
+use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
 
 use crate::LibtorchError;
@@ -26,6 +29,7 @@ unsafe extern "C" {
         shift: *const C_tensor,
         scale: *const C_tensor,
         epsilon: f64,
+        bf16: bool,
     ) -> *mut c_char;
     fn mf_norm_modulate_tangent(
         out: *mut C_tensor,
@@ -36,6 +40,16 @@ unsafe extern "C" {
         scale: *const C_tensor,
         means: *const C_tensor,
         rstds: *const C_tensor,
+        bf16: bool,
+    ) -> *mut c_char;
+    fn mf_cuda_kernels(device: i64, width: i64) -> *mut c_char;
+    fn mf_rounded_linear(
+        out: *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        rounded_weight: *const C_tensor,
+        rounded_bias: *const C_tensor,
     ) -> *mut c_char;
     fn mf_add_gated(
         out: *mut C_tensor,
@@ -85,6 +99,43 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(out)
 }
 
+/// An affine map of parameters in f32 that were rounded to bfloat16 for products on a CUDA device.
+#[derive(Debug)]
+pub struct RoundedLinear<'a> {
+    /// The parameter `[out, in]` in f32.
+    pub weight: &'a Tensor,
+    /// The parameter `[out]` in f32.
+    pub bias: &'a Tensor,
+    /// The weight in bfloat16.
+    pub rounded_weight: &'a Tensor,
+    /// The bias in bfloat16.
+    pub rounded_bias: &'a Tensor,
+}
+
+impl RoundedLinear<'_> {
+    /// `x Wᵀ + b` over the last dimension of `x` in bfloat16, on the tape: gradients reach the parameters in f32, without being
+    /// rounded on the way.
+    ///
+    /// # Errors
+    /// If the kinds, devices or sizes are others.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor, LibtorchError> {
+        let mut out = Tensor::new();
+        // SAFETY: the handles are live tensors for the duration of the call.
+        let message = unsafe {
+            mf_rounded_linear(
+                out.as_mut_ptr(),
+                x.as_ptr(),
+                self.weight.as_ptr(),
+                self.bias.as_ptr(),
+                self.rounded_weight.as_ptr(),
+                self.rounded_bias.as_ptr(),
+            )
+        };
+        check("multiply by rounded factors", message)?;
+        Ok(out)
+    }
+}
+
 /// GELU in its tanh form, on the tape.
 pub fn gelu(x: &Tensor) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
@@ -103,6 +154,45 @@ pub fn gelu_tangent(x: &Tensor, dx: &Tensor) -> Result<Tensor, LibtorchError> {
     Ok(out)
 }
 
+/// Makes ready the kernels of a CUDA device for rows of `width` numbers: [`norm_modulate`], [`add_gated`] and their tangents, on
+/// states in f32. With the width 0, those that work on any: [`RoundedLinear`], averages. It takes about two seconds the first
+/// time, and nothing from then on.
+///
+/// # Errors
+/// Why there are none: a width that is no multiple of 4 or above 4096, or CUDA's compiler is not found or refuses.
+pub fn prepare_cuda(device: usize, width: i64) -> Result<(), LibtorchError> {
+    static ASKED: Mutex<BTreeMap<(usize, i64), Result<(), LibtorchError>>> =
+        Mutex::new(BTreeMap::new());
+    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = asked.entry((device, width)).or_insert_with(|| {
+        if width % 4 != 0 || !(0..=4096).contains(&width) {
+            let problem =
+                format!("expected rows of a multiple of 4 numbers up to 4096, got {width}");
+            return Err(LibtorchError::call(PREPARE, problem));
+        }
+        // SAFETY: no memory is passed.
+        check(PREPARE, unsafe { mf_cuda_kernels(device as i64, width) })
+    });
+    answer.clone()
+}
+
+const PREPARE: &str = "compile kernels";
+
+/// Whether a result of this kind is bfloat16, for an input of another.
+fn is_bf16(kind: Kind, x: &Tensor) -> Result<bool, LibtorchError> {
+    match kind {
+        Kind::BFloat16 => Ok(true),
+        kind if kind == x.kind() => Ok(false),
+        _ => Err(LibtorchError::call(
+            "norm and modulation",
+            format!(
+                "expected a result of {:?} or bfloat16, asked for {kind:?}",
+                x.kind()
+            ),
+        )),
+    }
+}
+
 /// A normalised and modulated tensor with the statistics of its rows.
 #[derive(Debug)]
 pub struct Normalized {
@@ -114,12 +204,14 @@ pub struct Normalized {
     pub rstds: Tensor,
 }
 
-/// `norm(x) (1 + scale) + shift` on the tape; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.
+/// `norm(x) (1 + scale) + shift` on the tape; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`. The result is of this kind: that of
+/// `x`, or bfloat16 of a state in f32 on a CUDA device.
 pub fn norm_modulate(
     x: &Tensor,
     shift: &Tensor,
     scale: &Tensor,
     epsilon: f64,
+    kind: Kind,
 ) -> Result<Normalized, LibtorchError> {
     let [mut value, mut means, mut rstds] = [Tensor::new(), Tensor::new(), Tensor::new()];
     // SAFETY: the handles are live tensors for the duration of the call.
@@ -132,6 +224,7 @@ pub fn norm_modulate(
             shift.as_ptr(),
             scale.as_ptr(),
             epsilon,
+            is_bf16(kind, x)?,
         )
     };
     check("norm and modulation", message)?;
@@ -142,12 +235,13 @@ pub fn norm_modulate(
     })
 }
 
-/// The tangent of [`norm_modulate`] in the rows of `x [k, N, D]`; what does not move has none.
+/// The tangent of [`norm_modulate`], of the same kind, in the rows of `x [k, N, D]`; what does not move has none.
 pub fn norm_modulate_tangent(
     [dx, dshift, dscale]: [Option<&Tensor>; 3],
     x: &Tensor,
     scale: &Tensor,
     statistics: &Normalized,
+    kind: Kind,
 ) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call; a missing tangent is null.
@@ -161,13 +255,14 @@ pub fn norm_modulate_tangent(
             scale.as_ptr(),
             statistics.means.as_ptr(),
             statistics.rstds.as_ptr(),
+            is_bf16(kind, x)?,
         )
     };
     check("tangent of norm and modulation", message)?;
     Ok(out)
 }
 
-/// `x + gate y` on the tape; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
+/// `x + gate y` on the tape; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`. On a CUDA device `y` may be bfloat16.
 pub fn add_gated(x: &Tensor, gate: &Tensor, y: &Tensor) -> Result<Tensor, LibtorchError> {
     let mut out = Tensor::new();
     // SAFETY: the handles are live tensors for the duration of the call.
@@ -246,7 +341,7 @@ pub fn self_attention_tangent(
 mod tests {
     use super::*;
     use std::ffi::CStr;
-    use tch::{Device, Kind};
+    use tch::Device;
 
     unsafe extern "C" {
         fn mf_linear_by(
@@ -305,8 +400,14 @@ mod tests {
         ];
         let half = m.to_kind(Kind::Half);
         for wrong in wrong.iter().chain([&half, &m.to_kind(Kind::Double)]) {
-            assert!(norm_modulate(&x, wrong, &m, 1e-6).is_err(), "{wrong:?}");
-            assert!(norm_modulate(&x, &m, wrong, 1e-6).is_err(), "{wrong:?}");
+            assert!(
+                norm_modulate(&x, wrong, &m, 1e-6, Kind::Float).is_err(),
+                "{wrong:?}"
+            );
+            assert!(
+                norm_modulate(&x, &m, wrong, 1e-6, Kind::Float).is_err(),
+                "{wrong:?}"
+            );
             assert!(add_gated(&x, wrong, &x).is_err(), "{wrong:?}");
             assert!(add_gated(&x, &m, wrong).is_err(), "{wrong:?}");
             // A tensor that is none is a tangent that does not move.
@@ -318,11 +419,19 @@ mod tests {
             );
             assert!(gelu_tangent(wrong, &x).is_err(), "{wrong:?}");
         }
-        let mut normalized = norm_modulate(&x, &m, &m, 1e-6).unwrap();
-        assert!(norm_modulate_tangent([None; 3], &x, &Tensor::new(), &normalized).is_err());
-        assert!(norm_modulate_tangent([Some(&m), None, None], &x, &m, &normalized).is_err());
+        let mut normalized = norm_modulate(&x, &m, &m, 1e-6, Kind::Float).unwrap();
+        assert!(
+            norm_modulate_tangent([None; 3], &x, &Tensor::new(), &normalized, Kind::Float).is_err()
+        );
+        assert!(
+            norm_modulate_tangent([Some(&m), None, None], &x, &m, &normalized, Kind::Float)
+                .is_err()
+        );
         normalized.means = normalized.means.narrow(0, 0, 2);
-        assert!(norm_modulate_tangent([Some(&x), None, None], &x, &m, &normalized).is_err());
+        assert!(
+            norm_modulate_tangent([Some(&x), None, None], &x, &m, &normalized, Kind::Float)
+                .is_err()
+        );
         assert!(self_attention(&x, 3).is_err() && self_attention(&m.select(1, 0), 1).is_err());
         let packed = numbers(&[4, 3, 12]);
         let attended = self_attention(&packed, 2).unwrap();

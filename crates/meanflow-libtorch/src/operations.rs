@@ -3,11 +3,11 @@
 use std::ffi::c_char;
 use std::ptr;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
-use crate::LibtorchError;
 use crate::call::{check, handles};
+use crate::{LibtorchError, kernels};
 
 unsafe extern "C" {
     fn mf_layer_norm_backward(
@@ -47,6 +47,12 @@ unsafe extern "C" {
         count: usize,
         weight: *const C_tensor,
         is_finite: *const C_tensor,
+        cuda_kernels: bool,
+    ) -> *mut c_char;
+    fn mf_norms(
+        out: *const *mut C_tensor,
+        tensors: *const *const C_tensor,
+        count: usize,
     ) -> *mut c_char;
     fn mf_take_gradients(
         out: *const *mut C_tensor,
@@ -200,6 +206,10 @@ pub fn ema_update(
         parameters.len(),
         "as many averages as parameters"
     );
+    let cuda_kernels = match weight.device() {
+        Device::Cuda(device) => kernels::prepare_cuda(device, 0).is_ok(),
+        _ => false,
+    };
     let (averages, parameters) = (handles(averages), handles(parameters));
     // SAFETY: both lists have the same number of live handles; weight and flag are live.
     check("update a moving average", unsafe {
@@ -209,8 +219,24 @@ pub fn ema_update(
             averages.len(),
             weight.as_ptr(),
             is_finite.as_ptr(),
+            cuda_kernels,
         )
     })
+}
+
+/// The Euclidean norm of every tensor, scalars on their device.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn norms(tensors: &[&Tensor]) -> Result<Vec<Tensor>, LibtorchError> {
+    let mut norms: Vec<Tensor> = tensors.iter().map(|_| Tensor::new()).collect();
+    let out: Vec<*mut C_tensor> = norms.iter_mut().map(Tensor::as_mut_ptr).collect();
+    let tensors = handles(tensors);
+    // SAFETY: both lists have the same number of live handles, and those of `out` are not used otherwise.
+    check("take norms", unsafe {
+        mf_norms(out.as_ptr(), tensors.as_ptr(), tensors.len())
+    })?;
+    Ok(norms)
 }
 
 /// The gradients that these parameters carry, which carry none afterwards; undefined for a parameter that had none.
@@ -231,7 +257,7 @@ pub fn take_gradients(parameters: &[&Tensor]) -> Result<Vec<Tensor>, LibtorchErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     /// libtorch's kernels for the CPU take sizes for granted: the border does not.
     #[test]

@@ -73,6 +73,11 @@ impl Factor {
         self.kind
     }
 
+    /// The parameter itself.
+    pub(crate) fn parameter(&self) -> &Tensor {
+        &self.parameter
+    }
+
     /// The parameter's shape.
     pub(crate) fn size(&self) -> Vec<i64> {
         self.parameter.size()

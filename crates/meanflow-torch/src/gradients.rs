@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use meanflow_libtorch::operations;
+use meanflow_libtorch::{done, operations};
 use tch::{Tensor, no_grad};
 
 use crate::workers::lock;
@@ -42,7 +42,8 @@ impl Gradients {
 
     /// The Euclidean norm of the gradient of every parameter that has one, scalars on their device.
     pub(crate) fn norms(&self) -> Vec<Tensor> {
-        self.defined().map(Tensor::norm).collect()
+        let tensors: Vec<&Tensor> = self.defined().collect();
+        done(no_grad(|| operations::norms(&tensors)))
     }
 
     /// The Euclidean norm over all parameters, a scalar on their device; 0 where no parameter has a gradient.

@@ -1,4 +1,4 @@
-//! Operations with kernels of our own on the CPU, each beside the libtorch operations that it stands for.
+//! Operations with kernels of our own, each beside the libtorch operations that it stands for.
 //!
 //! A kernel does in one pass over memory what would be several operations with a result each. None has a forward mode or
 //! a second derivative: where one is taken, [`with_primitives_only`] leaves libtorch's own operations alone.
@@ -40,6 +40,28 @@ pub(crate) fn serve(x: &Tensor) -> bool {
         && matches!(x.kind(), Kind::Float | Kind::Double)
         && x.numel() > 0
         && !primitives_only()
+}
+
+/// Whether norms with modulation and gated sums of these states `[B, N, D]` have a kernel, on the CPU or on a CUDA device.
+pub(crate) fn serve_states(x: &Tensor) -> bool {
+    let Device::Cuda(device) = x.device() else {
+        return serve(x);
+    };
+    let width = x.size().last().copied().unwrap_or(0);
+    x.kind() == Kind::Float
+        && x.numel() > 0
+        && !primitives_only()
+        && libtorch::prepare_cuda(device, width).is_ok()
+}
+
+/// Whether products with this factor, rounded to bfloat16, have gradients of our own: on CUDA devices.
+pub(crate) fn serve_rounded(factor: &Tensor) -> bool {
+    let Device::Cuda(device) = factor.device() else {
+        return false;
+    };
+    factor.kind() == Kind::BFloat16
+        && !primitives_only()
+        && libtorch::prepare_cuda(device, 0).is_ok()
 }
 
 /// The longest sequence whose attention is made head by head in the processor's cache.

@@ -1,6 +1,7 @@
 // The gated residual on the tape, and its tangent.
 #include "gate.h"
 
+#include "../cuda/fused.h"
 #include "operation.h"
 
 using mf::Modulation;
@@ -30,6 +31,8 @@ struct AddGated : Function<AddGated> {
     return value(x, gate, y);
   }
   static Tensor value(const Tensor& x, const Tensor& gate, const Tensor& y) {
+    TORCH_CHECK(x.dim() == 3, "expected rows of sequences of numbers");
+    if (x.is_cuda()) return mf::cuda::add_gated(x, gate, y);
     expect_sequences(x);
     expect(y, "what is gated", x.sizes());
     auto out = like(x);
@@ -49,6 +52,10 @@ struct AddGated : Function<AddGated> {
     const auto saved = context->get_saved_variables();
     const Tensor &gate = saved[0], &y = saved[1];
     const auto g = grads[0].contiguous();
+    if (g.is_cuda()) {
+      auto found = mf::cuda::add_gated_backward(g, gate, y);
+      return {g, found[0], found[1]};
+    }
     auto gy = at::empty_like(y), ggate = at::empty({y.size(0), 1, y.size(2)}, y.options());
     by_type(y, [&](auto zero) {
       using T = decltype(zero);
@@ -65,6 +72,7 @@ struct AddGated : Function<AddGated> {
 
 Tensor add_gated_tangent(const Tensor& dx, const Tensor& gate, const Tensor& dgate, const Tensor& branch,
                          const Tensor& dy) {
+  if (branch.is_cuda()) return mf::cuda::add_gated_tangent(dx, gate, dgate, branch, dy);
   expect_sequences(branch);
   const auto y = branch.contiguous();
   auto out = at::empty_like(y);

@@ -4,3 +4,4 @@
 #include "gelu.cpp"
 #include "linear.cpp"
 #include "norm.cpp"
+#include "rounded.cpp"

@@ -1,6 +1,7 @@
 // Norm and modulation on the tape, and their tangent.
 #include "norm.h"
 
+#include "../cuda/fused.h"
 #include "operation.h"
 
 using mf::Modulation;
@@ -28,17 +29,20 @@ MF_KERNELS(double)
 
 struct NormModulate : Function<NormModulate> {
   static variable_list forward(AutogradContext* context, const Tensor& input, const Tensor& shift, const Tensor& scale,
-                               double epsilon) {
+                               double epsilon, at::ScalarType kind) {
     const auto x = input.contiguous();
-    auto results = value(x, shift, scale, epsilon);
+    auto results = value(x, shift, scale, epsilon, kind);
     context->save_for_backward({x, scale, results[1], results[2]});
     context->mark_non_differentiable({results[1], results[2]});
     context->set_materialize_grads(false);
     return results;
   }
   // Values, means and reciprocal deviations.
-  static variable_list value(const Tensor& x, const Tensor& shift, const Tensor& scale, double epsilon) {
+  static variable_list value(const Tensor& x, const Tensor& shift, const Tensor& scale, double epsilon,
+                             at::ScalarType kind) {
+    if (x.is_cuda()) return mf::cuda::norm_modulate(x, shift, scale, epsilon, kind);
     expect_sequences(x);
+    expect_kind(x, kind);
     auto y = like(x), means = at::empty({x.size(0), x.size(1)}, x.options()), rstds = like(means);
     by_type(x, [&](auto zero) {
       using T = decltype(zero);
@@ -56,6 +60,10 @@ struct NormModulate : Function<NormModulate> {
     once("norm and modulation");
     const auto saved = context->get_saved_variables();
     const Tensor &x = saved[0], &scale = saved[1], &means = saved[2], &rstds = saved[3];
+    if (x.is_cuda()) {
+      auto found = mf::cuda::norm_modulate_backward(grads[0], x, scale, means, rstds);
+      return {found[0], found[1], found[2], Tensor(), Tensor()};
+    }
     const auto g = grads[0].contiguous();
     auto gx = at::empty_like(x);
     auto gshift = at::empty({x.size(0), 1, x.size(2)}, x.options()), gscale = at::empty_like(gshift);
@@ -70,13 +78,16 @@ struct NormModulate : Function<NormModulate> {
         norm_modulate_backward_range(s, up, from, a, m, r, to, tb, ta, begin, end);
       });
     });
-    return {gx, gshift, gscale, Tensor()};
+    return {gx, gshift, gscale, Tensor(), Tensor()};
   }
 };
 
 Tensor norm_modulate_tangent(const Tensor& dx, const Tensor& input, const Tensor& dshift, const Tensor& dscale,
-                             const Tensor& scale, const Tensor& means, const Tensor& rstds) {
+                             const Tensor& scale, const Tensor& means, const Tensor& rstds, at::ScalarType kind) {
+  TORCH_CHECK(input.defined() && input.dim() == 3, "expected rows of sequences of numbers");
+  if (input.is_cuda()) return mf::cuda::norm_modulate_tangent(dx, input, dshift, dscale, scale, means, rstds, kind);
   expect_sequences(input);
+  expect_kind(input, kind);
   const auto x = input.contiguous();
   for (const auto* statistic : {&means, &rstds}) {
     expect_rows(*statistic, "a statistic of the norm", x.size(0), {x.size(1)});
@@ -98,12 +109,18 @@ Tensor norm_modulate_tangent(const Tensor& dx, const Tensor& input, const Tensor
   return dy;
 }
 
+// The kind of number of the result: bf16, which only CUDA devices give, or that of the input.
+at::ScalarType kind_of(bool bf16, Handle x) { return bf16 ? at::kBFloat16 : x->scalar_type(); }
+
 }  // namespace
 
 MF_EXPORT(mf_norm_modulate,
-          (Handle out, Handle means, Handle rstds, Handle x, Handle shift, Handle scale, double epsilon), {
-            auto result = recorded(*x, *shift, *scale) ? NormModulate::apply(*x, *shift, *scale, epsilon)
-                                                       : NormModulate::value(x->contiguous(), *shift, *scale, epsilon);
+          (Handle out, Handle means, Handle rstds, Handle x, Handle shift, Handle scale, double epsilon, bool bf16), {
+            TORCH_CHECK(x->defined() && x->dim() == 3, "expected rows of sequences of numbers");
+            const auto kind = kind_of(bf16, x);
+            auto result = recorded(*x, *shift, *scale)
+                              ? NormModulate::apply(*x, *shift, *scale, epsilon, kind)
+                              : NormModulate::value(x->contiguous(), *shift, *scale, epsilon, kind);
             *out = result[0];
             *means = result[1];
             *rstds = result[2];
@@ -111,7 +128,11 @@ MF_EXPORT(mf_norm_modulate,
 
 // The tangent in the rows of `x`; what does not move is null.
 MF_EXPORT(mf_norm_modulate_tangent,
-          (Handle out, Handle dx, Handle x, Handle dshift, Handle dscale, Handle scale, Handle means, Handle rstds), {
+          (Handle out, Handle dx, Handle x, Handle dshift, Handle dscale, Handle scale, Handle means, Handle rstds, bool bf16),
+          {
             *out = norm_modulate_tangent(contiguous_or_none(dx), *x, or_none(dshift), or_none(dscale), *scale, *means,
-                                         *rstds);
+                                         *rstds, kind_of(bf16, x));
           })
+
+// Compiles the kernels of a CUDA device for rows of so many numbers, or with 0 those for any, where that was not done before.
+MF_EXPORT(mf_cuda_kernels, (int64_t device, int64_t width), { mf::cuda::program(device, width); })

@@ -45,6 +45,10 @@ inline void expect_sequences(const Tensor& x) {
   TORCH_CHECK(x.defined() && x.is_cpu() && x.dim() == 3, "expected rows of sequences of numbers on the CPU");
 }
 
+inline void expect_kind(const Tensor& x, at::ScalarType kind) {
+  TORCH_CHECK(x.scalar_type() == kind, "the CPU gives results of the input's kind, ", x.scalar_type(), ", asked for ", kind);
+}
+
 // The same for what may have more rows than are used.
 inline void expect_rows(const Tensor& x, const char* name, int64_t rows, at::IntArrayRef of_a_row) {
   TORCH_CHECK(x.defined() && x.is_cpu(), "expected ", name, " on the CPU");

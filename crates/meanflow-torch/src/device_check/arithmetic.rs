@@ -12,6 +12,8 @@ use crate::{Dual, TorchError, kernels};
 const F32: Tolerance = Tolerance::new(2e-6, f64::INFINITY);
 /// Value, tangent and gradients of one operation; a norm divides by a deviation, which multiplies roundings.
 const OPERATION: Tolerance = Tolerance::new(5e-6, f64::INFINITY);
+/// Where numbers are rounded to the 8 bits of bfloat16 on their way: at most 2⁻⁹ each, twice.
+const ROUNDED: Tolerance = Tolerance::new(4e-3, f64::INFINITY);
 
 pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
     let mut checks: Vec<(String, Work<'static>)> = vec![(
@@ -50,44 +52,68 @@ struct Operation {
     name: &'static str,
     shapes: &'static [&'static [i64]],
     moving: &'static [bool],
+    tolerance: Tolerance,
     apply: fn(&[Dual]) -> Dual,
 }
 
-const OPERATIONS: [Operation; 6] = [
+const OPERATIONS: [Operation; 8] = [
     Operation {
         name: "linear",
         shapes: &[&[6, 10, 48], &[80, 48], &[80]],
         moving: &[true, false, false],
+        tolerance: OPERATION,
         apply: |x| x[0].linear(x[1].primal(), Some(x[2].primal())),
     },
     Operation {
         name: "gelu",
         shapes: &[&[6, 70]],
         moving: &[true],
+        tolerance: OPERATION,
         apply: |x| x[0].gelu(),
     },
     Operation {
         name: "norm and modulation",
         shapes: &[&[6, 10, 64], &[6, 1, 64], &[6, 1, 64]],
         moving: &[true, true, true],
-        apply: |x| x[0].norm_modulate(&x[1], &x[2], 1e-6),
+        tolerance: OPERATION,
+        apply: |x| x[0].norm_modulate(&x[1], &x[2], 1e-6, x[0].kind()),
+    },
+    Operation {
+        name: "norm and modulation, rounded to bf16",
+        shapes: &[&[6, 10, 64], &[6, 1, 64], &[6, 1, 64]],
+        moving: &[true, true, true],
+        tolerance: ROUNDED,
+        apply: |x| {
+            x[0].norm_modulate(&x[1], &x[2], 1e-6, Kind::BFloat16)
+                .to_kind(x[0].kind())
+        },
     },
     Operation {
         name: "gated sum",
         shapes: &[&[6, 10, 64], &[6, 1, 64], &[6, 10, 64]],
         moving: &[true, true, true],
+        tolerance: OPERATION,
         apply: |x| x[0].add_gated(&x[1], &x[2]),
+    },
+    Operation {
+        name: "gated sum of bf16",
+        shapes: &[&[6, 10, 64], &[6, 1, 64], &[6, 10, 64]],
+        moving: &[true, true, true],
+        tolerance: ROUNDED,
+        apply: |x| x[0].add_gated(&x[1], &x[2].to_kind(Kind::BFloat16)),
     },
     Operation {
         name: "self-attention",
         shapes: &[&[4, 40, 144]],
         moving: &[true],
+        tolerance: OPERATION,
         apply: |x| x[0].self_attention(2),
     },
     Operation {
         name: "group norm",
         shapes: &[&[4, 16, 6, 6], &[16], &[16]],
         moving: &[true, false, false],
+        tolerance: OPERATION,
         apply: |x| x[0].group_norm(4, x[1].primal(), x[2].primal(), 1e-6),
     },
 ];
@@ -98,7 +124,9 @@ impl Operation {
         let reference = kernels::with_primitives_only(|| self.run(Device::Cpu, Kind::Double))?;
         let pairs = ours.iter().zip(&reference);
         Ok(pairs
-            .map(|((name, ours), (_, reference))| Comparison::new(name, ours, reference, OPERATION))
+            .map(|((name, ours), (_, reference))| {
+                Comparison::new(name, ours, reference, self.tolerance)
+            })
             .collect())
     }
 

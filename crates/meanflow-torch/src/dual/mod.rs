@@ -11,6 +11,7 @@ mod transformer;
 
 use std::borrow::Borrow;
 
+use meanflow_libtorch::kernels::RoundedLinear;
 use meanflow_libtorch::{done, operations};
 use tch::{Kind, Tensor, no_grad};
 
@@ -123,6 +124,14 @@ impl Dual {
         let x = self.to_kind(weight.kind());
         x.with_rule(kernels::linear(&x.primal, weight, bias), |dx, _| {
             kernels::linear(dx, weight, None)
+        })
+    }
+
+    /// [`Dual::linear`] on a CUDA device by factors that were rounded to bfloat16, whose gradients are not.
+    pub(crate) fn rounded_linear(&self, map: &RoundedLinear<'_>) -> Self {
+        let x = self.to_kind(Kind::BFloat16);
+        x.with_rule(done(map.apply(&x.primal)), |dx, _| {
+            dx.linear(map.rounded_weight, None::<&Tensor>)
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a transformer block with adaLN-zero is made of: modulation, gated residual, attention.
 
 use meanflow_libtorch::done;
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use super::{Dual, head};
 use crate::attention;
@@ -27,37 +27,37 @@ impl Dual {
         }
     }
 
-    /// [`Dual::layer_norm`], then [`Dual::modulate`].
-    pub fn norm_modulate(&self, shift: &Self, scale: &Self, epsilon: f64) -> Self {
-        if !kernels::serve(&self.primal) {
-            return self.layer_norm(epsilon).modulate(shift, scale);
-        }
+    /// [`Dual::layer_norm`], then [`Dual::modulate`], in the kind of number of the product that takes it.
+    pub fn norm_modulate(&self, shift: &Self, scale: &Self, epsilon: f64, kind: Kind) -> Self {
         let x = &self.primal;
-        let result = done(kernels::norm_modulate(
-            x,
-            &shift.primal,
-            &scale.primal,
-            epsilon,
-        ));
-        let tangent = joint_tangent([self, shift, scale], |moving, like| {
-            let (x, scale) = (head(x, like), head(&scale.primal, like));
-            done(kernels::norm_modulate_tangent(moving, &x, &scale, &result))
-        });
-        Self {
-            primal: result.value,
-            tangent,
+        if !kernels::serve_states(x) {
+            return self
+                .layer_norm(epsilon)
+                .modulate(shift, scale)
+                .to_kind(kind);
         }
+        let made = if x.device().is_cuda() { kind } else { x.kind() };
+        let (b, a) = (&shift.primal, &scale.primal);
+        let result = done(kernels::norm_modulate(x, b, a, epsilon, made));
+        let tangent = joint_tangent([self, shift, scale], |moving, like| {
+            let (x, scale) = (head(x, like), head(a, like));
+            done(kernels::norm_modulate_tangent(
+                moving, &x, &scale, &result, made,
+            ))
+        });
+        let primal = result.value;
+        Self { primal, tangent }.to_kind(kind)
     }
 
-    /// `x + gate · y`, a gated residual; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
+    /// `x + gate · y`, a gated residual in the kind of number of `x`; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
     pub fn add_gated(&self, gate: &Self, y: &Self) -> Self {
-        if kernels::serve(&self.primal) {
-            let tangent = joint_tangent([self, gate, y], |moving, like| {
-                let (gate, y) = (head(&gate.primal, like), head(&y.primal, like));
-                done(kernels::add_gated_tangent(moving, &gate, &y))
-            });
-            let primal = done(kernels::add_gated(&self.primal, &gate.primal, &y.primal));
-            return Self { primal, tangent };
+        let serves = kernels::serve_states(&self.primal);
+        if serves && self.primal.device().is_cuda() {
+            return self.add_gated_by_kernel(gate, y);
+        }
+        let y = &y.to_kind(self.kind());
+        if serves {
+            return self.add_gated_by_kernel(gate, y);
         }
         let primal = self.primal.addcmul(&gate.primal, &y.primal);
         let products = [
@@ -72,6 +72,15 @@ impl Dual {
             primal,
             tangent: sum_of_products(products, self.tangent.as_ref()),
         }
+    }
+
+    fn add_gated_by_kernel(&self, gate: &Self, y: &Self) -> Self {
+        let tangent = joint_tangent([self, gate, y], |moving, like| {
+            let (gate, y) = (head(&gate.primal, like), head(&y.primal, like));
+            done(kernels::add_gated_tangent(moving, &gate, &y))
+        });
+        let primal = done(kernels::add_gated(&self.primal, &gate.primal, &y.primal));
+        Self { primal, tangent }
     }
 
     /// Softmax attention `softmax(q kᵀ / √d) v`; all `[B, heads, N, d]`.

@@ -51,6 +51,11 @@ impl Tolerance {
     pub const fn new(relative: f64, max: f64) -> Self {
         Self { relative, max }
     }
+
+    /// With more relative error.
+    pub(super) fn widened(self, relative: f64) -> Self {
+        Self::new(self.relative + relative, self.max)
+    }
 }
 
 /// One tensor of ours beside the official one.

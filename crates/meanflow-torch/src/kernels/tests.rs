@@ -125,7 +125,7 @@ proptest! {
             // Derivatives of a norm grow as one over the deviation of a token, which is small by chance where there are few numbers,
             // and so do their roundings.
             let deviation = case.primals[0].std_dim(-1, false, false).min().double_value(&[]);
-            case.check_within((1.0 / deviation).max(1.0), |x| x[0].norm_modulate(&x[1], &x[2], 1e-6));
+            case.check_within((1.0 / deviation).max(1.0), |x| x[0].norm_modulate(&x[1], &x[2], 1e-6, x[0].kind()));
         }
     }
 
@@ -157,7 +157,8 @@ fn strided_modulations() {
             let [shift, scale, gate] = x[1]
                 .split(1)
                 .map(|part| part.map_linear(|part| part.unsqueeze(1)));
-            x[0].add_gated(&gate, &x[0].norm_modulate(&shift, &scale, 1e-6))
+            let normal = x[0].norm_modulate(&shift, &scale, 1e-6, kind);
+            x[0].add_gated(&gate, &normal)
         });
     }
 }
@@ -186,7 +187,7 @@ fn gelu_of_large_numbers() {
 fn all_kernels(x: &Tensor) -> Result<Vec<Tensor>, LibtorchError> {
     let matrix = Tensor::linspace(-1.0, 1.0, 24 * 24, (x.kind(), x.device())).reshape([24, 24]);
     let modulation = x.narrow(1, 0, 1);
-    let normalized = super::norm_modulate(x, &modulation, &modulation, 1e-6)?;
+    let normalized = super::norm_modulate(x, &modulation, &modulation, 1e-6, x.kind())?;
     let attended = super::self_attention(x, 2)?;
     Ok(vec![
         libtorch::linear(x, &matrix, None)?,

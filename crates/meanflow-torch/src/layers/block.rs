@@ -64,18 +64,16 @@ impl Block {
     pub fn forward(&self, x: &Dual, condition: &Dual) -> Dual {
         let [shift, scale, gate, shift_mlp, scale_mlp, gate_mlp] =
             modulation(&self.modulation, condition);
-        let attended = self.attention(&x.norm_modulate(&shift, &scale, EPSILON));
-        let x = x.add_gated(&gate, &attended);
-        let hidden = self
-            .expand
-            .forward(&x.norm_modulate(&shift_mlp, &scale_mlp, EPSILON))
-            .gelu();
-        x.add_gated(&gate_mlp, &self.contract.forward(&hidden).to_kind(x.kind()))
+        let normal = x.norm_modulate(&shift, &scale, EPSILON, self.query_key_value.kind());
+        let x = x.add_gated(&gate, &self.attention(&normal));
+        let normal = x.norm_modulate(&shift_mlp, &scale_mlp, EPSILON, self.expand.kind());
+        let hidden = self.expand.forward(&normal).gelu();
+        x.add_gated(&gate_mlp, &self.contract.forward(&hidden))
     }
 
     fn attention(&self, x: &Dual) -> Dual {
         let attended = self.query_key_value.forward(x).self_attention(self.heads);
-        self.projection.forward(&attended).to_kind(x.kind())
+        self.projection.forward(&attended)
     }
 }
 

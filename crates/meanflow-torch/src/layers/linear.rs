@@ -1,9 +1,12 @@
 //! The affine map.
 
+use meanflow_libtorch::kernels::RoundedLinear;
+use tch::Kind;
+
 use super::PatchGrid;
 use crate::compute::Factor;
 use crate::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work};
+use crate::{Dual, Work, kernels};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Clone, Debug)]
@@ -56,6 +59,11 @@ impl Linear {
         self.weight.size()[0]
     }
 
+    /// The kind of number of the product.
+    pub(crate) fn kind(&self) -> Kind {
+        self.weight.kind()
+    }
+
     /// Of `rows` vectors, which it keeps.
     pub(crate) fn work(&self, rows: i64) -> Work {
         let weights = self.weight.size().iter().product::<i64>();
@@ -67,9 +75,15 @@ impl Linear {
 
     /// `[B, …, inputs]` to `[B, …, outputs]`, in the kind of the product.
     pub fn forward(&self, x: &Dual) -> Dual {
-        x.linear(
-            &self.weight.value().flatten(1, -1),
-            Some(&self.bias.value()),
-        )
+        let (weight, bias) = (self.weight.value().flatten(1, -1), self.bias.value());
+        if !kernels::serve_rounded(&weight) {
+            return x.linear(&weight, Some(&bias));
+        }
+        x.rounded_linear(&RoundedLinear {
+            weight: &self.weight.parameter().flatten(1, -1),
+            bias: self.bias.parameter(),
+            rounded_weight: &weight.detach(),
+            rounded_bias: &bias.detach(),
+        })
     }
 }

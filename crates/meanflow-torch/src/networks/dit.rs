@@ -180,8 +180,8 @@ impl Network for Dit {
             };
         }
         let [shift, scale] = modulation(&self.last_modulation, &condition);
-        self.grid
-            .join(&self.last.forward(&x.norm_modulate(&shift, &scale, EPSILON)))
+        let normal = x.norm_modulate(&shift, &scale, EPSILON, self.last.kind());
+        self.grid.join(&self.last.forward(&normal))
     }
 
     fn work(&self) -> Work {
