@@ -102,6 +102,11 @@ impl Guidance {
         if dropped || !self.interval.contains(t) {
             return Coefficients::PLAIN;
         }
+        self.acting()
+    }
+
+    /// The weights where guidance acts.
+    pub(crate) fn acting(&self) -> Coefficients {
         Coefficients {
             velocity: self.omega,
             class: self.kappa,

@@ -52,4 +52,20 @@ impl GuidancePlan {
             null_forward,
         }
     }
+
+    /// The same with a forward for every row that `guidance` could ask one for, so that the forwards are as many in every batch with as
+    /// many MeanFlow rows. A row that needs none keeps its weight 0.
+    #[must_use]
+    pub fn padded(mut self, guidance: &Guidance, jumps: usize) -> Self {
+        let rows = self.coefficients.len();
+        let acting = guidance.acting();
+        if acting.class != 0.0 {
+            self.class_forward = (0..jumps).collect();
+            self.class_reuse = (jumps..rows).collect();
+        }
+        if acting.null != 0.0 {
+            self.null_forward = (0..rows).collect();
+        }
+        self
+    }
 }

@@ -89,7 +89,7 @@ pub enum MaskOrder {
 pub struct TimeDraw {
     /// One interval per row, the MeanFlow rows first.
     pub intervals: Vec<Interval>,
-    /// Number of rows with `r < t`: exactly `intervals[..jumps]`.
+    /// Number of MeanFlow rows, which come first: all rows with `r < t`, and those that [`TimeDraw::padded`] counts beside them.
     pub jumps: usize,
 }
 
@@ -167,6 +167,18 @@ impl MeanFlowRatio {
         ratio
     }
 
+    /// The most MeanFlow rows that a batch of `rows` samples can have.
+    pub fn most(&self, rows: usize) -> usize {
+        match *self {
+            // 10 · (1 − 0.9) is 0.99…98 in f64: an integer missed by rounding counts as reached.
+            Self::Count(ratio) => {
+                rows - ((rows as f64 * (1.0 - ratio) + 1e-9).floor() as usize).min(rows)
+            }
+            Self::Bernoulli(ratio) if ratio == 0.0 => 0,
+            Self::Bernoulli(_) => rows,
+        }
+    }
+
     /// # Errors
     /// Unless the ratio is in [0, 1].
     pub fn validate(&self) -> Result<(), CoreError> {
@@ -182,10 +194,9 @@ impl MeanFlowRatio {
     /// For every row whether it is to be a MeanFlow row.
     fn mask(&self, rows: usize, stream: &mut Stream) -> Vec<bool> {
         match *self {
-            Self::Count(ratio) => {
-                // 10 · (1 − 0.9) is 0.99…98 in f64: an integer missed by rounding counts as reached.
-                let flow = (rows as f64 * (1.0 - ratio) + 1e-9).floor() as usize;
-                (0..rows).map(|row| row < rows - flow.min(rows)).collect()
+            Self::Count(_) => {
+                let jumps = self.most(rows);
+                (0..rows).map(|row| row < jumps).collect()
             }
             Self::Bernoulli(ratio) => (0..rows).map(|_| stream.uniform() < ratio).collect(),
         }
@@ -200,6 +211,15 @@ impl TimeDraw {
         let jumps = intervals.len();
         intervals.extend(flow);
         Self { intervals, jumps }
+    }
+
+    /// Counts flow-matching rows as MeanFlow rows until there are `jumps`, or no more rows: the number is then the same in every batch.
+    ///
+    /// With `r = t` their target (M13) is the velocity all the same.
+    #[must_use]
+    pub fn padded(mut self, jumps: usize) -> Self {
+        self.jumps = self.jumps.max(jumps.min(self.intervals.len()));
+        self
     }
 
     /// Every `t`, `[B]`.

@@ -46,12 +46,34 @@ impl StepInputs {
     /// # Errors
     /// If the parts of the batch differ in their number of rows.
     pub fn new(objective: &Objective, model: &Model, batch: &Batch) -> Result<Self, TorchError> {
+        Self::with_plan(objective, model, batch, |plan| plan)
+    }
+
+    /// The same with a forward for every row that guidance could ask one for: batches with as many MeanFlow rows are the same work,
+    /// whichever labels are dropped and whichever times are guided. The loss is the same but for the roundings of products with
+    /// more rows.
+    ///
+    /// # Errors
+    /// As [`StepInputs::new`].
+    pub fn padded(objective: &Objective, model: &Model, batch: &Batch) -> Result<Self, TorchError> {
+        Self::with_plan(objective, model, batch, |plan| {
+            plan.padded(&objective.guidance, batch.times.jumps)
+        })
+    }
+
+    fn with_plan(
+        objective: &Objective,
+        model: &Model,
+        batch: &Batch,
+        padded: impl FnOnce(GuidancePlan) -> GuidancePlan,
+    ) -> Result<Self, TorchError> {
         batch.check()?;
         let classes = model.config().classes;
         let (kind, device) = (batch.data.kind(), batch.data.device());
         let labels = batch.training_labels(classes);
         let labels = labels.unwrap_or_else(|| vec![classes; batch.rows()]);
-        let mut plan = GuidancePlan::new(&objective.guidance, &batch.times, &batch.without_class());
+        let plan = GuidancePlan::new(&objective.guidance, &batch.times, &batch.without_class());
+        let mut plan = padded(plan);
         let dropout = batch.dropout_of(model);
         if dropout.is_some() {
             // The main forward has dropped units, which the velocity of guidance has not: no row of it can be reused.

@@ -363,6 +363,11 @@ impl Batches {
         let Draft { examples, noise } = self.drafts.take(step)?;
         let times = config.times.draw(rows, &mut stream(Purpose::Times));
         let dropped = config.dropped(times.jumps, step);
+        let times = if config.compute.cuda_graph {
+            times.padded(config.times.mean_flow_ratio.most(rows))
+        } else {
+            times
+        };
         let told = |labels: Vec<f32>| host::upload(&labels, self.device).reshape([rows as i64, -1]);
         Ok(Batch {
             data: self.tensor(&examples.values),

@@ -25,6 +25,8 @@ pub(crate) struct TrainState {
     ema_every: u64,
     /// Rows of a step's batch.
     batch: usize,
+    /// Whether every step has to be the same work, as a graph of it is.
+    is_fixed_work: bool,
 }
 
 impl TrainState {
@@ -59,6 +61,7 @@ impl TrainState {
             max_grad_norm: config.training.max_grad_norm,
             ema_every: config.ema.every.get(),
             batch: config.training.batch_size.get(),
+            is_fixed_work: config.compute.cuda_graph,
             model,
         })
     }
@@ -75,7 +78,10 @@ impl TrainState {
     /// # Errors
     /// Those of libtorch.
     pub(crate) fn inputs(&self, microbatches: &[Batch]) -> Result<Vec<StepInputs>, TorchError> {
-        let inputs = |one| StepInputs::new(&self.objective, &self.model, one);
+        let inputs = |one| match self.is_fixed_work {
+            true => StepInputs::padded(&self.objective, &self.model, one),
+            false => StepInputs::new(&self.objective, &self.model, one),
+        };
         microbatches.iter().map(inputs).collect()
     }
 

@@ -38,6 +38,16 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
     ] {
         train.args(["--set", &format!("training.{key}={value}")]);
     }
+    if !kit.is_cpu() {
+        // The way for a device: microbatches are for threads, and a small step would wait for its launches.
+        for setting in [
+            "training.microbatches=1",
+            "compute.async_metrics=true",
+            "compute.cuda_graph=true",
+        ] {
+            train.args(["--set", setting]);
+        }
+    }
     let start = Instant::now();
     let status = session.rows_of(train)?;
     if status != Status::Done {

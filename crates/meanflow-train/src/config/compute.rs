@@ -1,7 +1,6 @@
 //! `[compute]`: how a step is computed, apart from what it computes.
 
-use meanflow_cfg::{DropoutRows, Guidance, GuidanceInterval};
-use meanflow_core::{MaskOrder, MeanFlowRatio};
+use meanflow_core::MeanFlowRatio;
 use meanflow_torch::{Compute, Dtype, JvpMethod};
 use serde::{Deserialize, Serialize};
 
@@ -51,27 +50,11 @@ impl TrainConfig {
 
     /// What has to be otherwise for every step to be the same work.
     fn varies(&self) -> Option<&'static str> {
-        let guidance = self.guidance.filter(|guidance| *guidance != Guidance::NONE);
-        let by_chance = self
-            .class_dropout
-            .is_some_and(|drop| drop.rows() != DropoutRows::Count);
         let varying = [
             (!self.compute.async_metrics, "compute.async_metrics = true"),
             (
                 !matches!(self.times.mean_flow_ratio, MeanFlowRatio::Count(_)),
                 "times.mean_flow_ratio of kind \"count\"",
-            ),
-            (
-                self.times.r.is_some() && self.times.order == MaskOrder::BeforeOrdering,
-                "times.order = \"after-ordering\" where r has a law of its own",
-            ),
-            (
-                guidance.is_some_and(|guidance| guidance.interval() != GuidanceInterval::ALL),
-                "a guidance.interval from 0 to 1",
-            ),
-            (
-                guidance.is_some() && by_chance,
-                "class_dropout.rows = \"count\" with guidance",
             ),
             (self.network.has_dropout(), "a network.dropout of 0"),
         ];

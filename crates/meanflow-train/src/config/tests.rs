@@ -230,13 +230,13 @@ fn compute_is_plain_unless_it_is_written() {
 
 #[test]
 fn a_recording_is_refused_where_steps_are_not_the_same_work() {
+    // What varies from batch to batch is padded: the interval of guidance, which labels are dropped, and r by a law of its own.
     let fit = [
         "compute.cuda_graph=true",
         "compute.async_metrics=true",
-        "guidance.interval=[0.0, 1.0]",
-        "class_dropout.rows=\"count\"",
-        "times.mean_flow_ratio = { count = 0.25 }",
-        "times.order=after-ordering",
+        "times={ t = { kind = \"uniform\" }, r = { kind = \"uniform\" }, mean_flow_ratio = { count = 0.5 }, order = \"before-ordering\" }",
+        "guidance.interval=[0.2, 1.0]",
+        "class_dropout.rows=\"flow-matching\"",
     ];
     assert!(parse(RECIPE, &fit).unwrap().compute.cuda_graph);
     for (position, unfit, named) in [
@@ -245,21 +245,10 @@ fn a_recording_is_refused_where_steps_are_not_the_same_work() {
             "compute.async_metrics=false",
             "compute.async_metrics = true",
         ),
-        (2, "guidance.interval=[0.2, 1.0]", "guidance.interval"),
         (
-            3,
-            "class_dropout.rows=\"flow-matching\"",
-            "class_dropout.rows = \"count\"",
-        ),
-        (
-            4,
+            2,
             "times.mean_flow_ratio = { bernoulli = 0.25 }",
             "times.mean_flow_ratio",
-        ),
-        (
-            5,
-            "times={ t = { kind = \"uniform\" }, r = { kind = \"uniform\" }, mean_flow_ratio = { count = 0.5 }, order = \"before-ordering\" }",
-            "times.order",
         ),
     ] {
         let mut overrides = fit;
