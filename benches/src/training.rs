@@ -122,8 +122,11 @@ impl Training {
             })?;
         self.optimizer.set_rate(1e-4);
         let is_finite = done.grad_norm.isfinite();
-        self.threads
-            .update(&mut self.optimizer, None, &is_finite, true)
+        // Nobody asks how large the weights are.
+        let _ = self
+            .threads
+            .update(&mut self.optimizer, None, &is_finite, true)?;
+        Ok(())
     }
 
     /// The loss of a batch: adaptive weight of power 1 over the sum of squares.

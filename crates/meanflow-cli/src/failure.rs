@@ -94,6 +94,7 @@ fn code_of_train(error: &TrainError) -> Option<u8> {
         TrainError::NoneWhole { .. } | TrainError::Newer { .. } => Some(WEIGHTS),
         TrainError::NotFinite { .. }
         | TrainError::OftenNotFinite { .. }
+        | TrainError::WeightsNotFinite { .. }
         | TrainError::SamplesNotFinite { .. } => Some(NOT_FINITE),
         _ => None,
     }
@@ -178,7 +179,9 @@ fn hint_of_train(error: &TrainError) -> Option<&'static str> {
         TrainError::NoneWhole { .. } => {
             "put an intact copy of a checkpoint back, or begin another run with --out DIR"
         }
-        TrainError::NotFinite { .. } | TrainError::OftenNotFinite { .. } => {
+        TrainError::NotFinite { .. }
+        | TrainError::OftenNotFinite { .. }
+        | TrainError::WeightsNotFinite { .. } => {
             "lower lr.peak or set training.max_grad_norm with --allow-changes KEY, and go on from an earlier checkpoint with --resume PATH"
         }
         _ => return None,

@@ -57,6 +57,8 @@ struct Shard {
     /// Scales the gradient, where there is a limit to its norm.
     clip: Option<Tensor>,
     is_finite: Tensor,
+    /// The largest magnitude among the parameters after the last update.
+    largest: Tensor,
 }
 
 impl DataParallel {
@@ -133,6 +135,9 @@ impl DataParallel {
     /// Moves the parameters along the gradient that was computed last, scaled by `clip`, and then, where `averages_are_due`, the
     /// averages. Nothing changes where `is_finite`, a boolean on the device, is false.
     ///
+    /// Returns the largest magnitude among the parameters afterwards, a scalar on the device. It is not finite where the
+    /// update has left the range of f32, which it can along a finite gradient; averages do not follow such parameters.
+    ///
     /// `adam` is that of [`DataParallel::new`].
     ///
     /// # Errors
@@ -143,7 +148,7 @@ impl DataParallel {
         clip: Option<&Tensor>,
         is_finite: &Tensor,
         averages_are_due: bool,
-    ) -> Result<(), TorchError> {
+    ) -> Result<Tensor, TorchError> {
         adam.count(is_finite);
         for shard in &mut self.shards {
             shard.clip = clip.map(Tensor::shallow_clone);
@@ -155,7 +160,9 @@ impl DataParallel {
                 shard.update_averages()?;
             }
             Ok(())
-        })
+        })?;
+        let largest = self.shards.iter().map(|shard| &shard.largest);
+        Ok(Tensor::stack(&largest.collect::<Vec<_>>(), 0).amax([0], false))
     }
 
     /// Moves the averages alone, where `is_finite` is true.
@@ -184,6 +191,7 @@ impl Shard {
             norms: Vec::new(),
             clip: None,
             is_finite: Tensor::from(true),
+            largest: Tensor::from(0.0_f32),
             range,
         }
     }
@@ -206,7 +214,10 @@ impl Shard {
         if let Some(factor) = &self.clip {
             gradients.scale(factor);
         }
-        self.adam.update(&gradients, &self.is_finite)
+        self.adam.update(&gradients, &self.is_finite)?;
+        self.largest = self.current.largest_magnitude();
+        self.is_finite = self.is_finite.logical_and(&self.largest.isfinite());
+        Ok(())
     }
 
     fn update_averages(&self) -> Result<(), TorchError> {

@@ -165,6 +165,8 @@ impl PairwiseSum {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
 
     fn one(x: f32) -> Gradients {
@@ -224,5 +226,18 @@ mod tests {
             tensors: vec![Tensor::new()],
         };
         assert_eq!(none.norm().double_value(&[]), 0.0);
+    }
+
+    /// Its square would make Adam's second moment infinite, for ever.
+    #[test]
+    fn a_gradient_whose_square_overflows_is_not_finite() {
+        for (x, finite) in [(1e18, 1), (1e30, 0), (f32::NAN, 0)] {
+            for length in [1, 100_000] {
+                let mut tensors = vec![Tensor::full([length], 1e-3, (Kind::Float, Device::Cpu))];
+                let _ = tensors[0].get(length / 2).fill_(f64::from(x));
+                tensors.push(Tensor::from_slice(&[1.0_f32]));
+                assert_eq!(Gradients { tensors }.is_finite().int64_value(&[]), finite);
+            }
+        }
     }
 }

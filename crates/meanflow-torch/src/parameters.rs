@@ -49,6 +49,22 @@ impl Parameters {
         self.entries.iter().map(|(_, tensor)| tensor.numel()).sum()
     }
 
+    /// The largest magnitude among all numbers, a scalar on their device: NaN where one of them is, 0 without any. Nothing
+    /// waits for the device.
+    pub fn largest_magnitude(&self) -> Tensor {
+        let tensors = self.entries.iter().map(|(_, tensor)| tensor.detach());
+        let (least, greatest): (Vec<_>, Vec<_>) = tensors
+            .filter(|tensor| tensor.numel() > 0)
+            .map(|tensor| tensor.aminmax(None, false))
+            .unzip();
+        if least.is_empty() {
+            return Tensor::from(0.0_f32);
+        }
+        let least = Tensor::stack(&least, 0).amin([0], false);
+        let greatest = Tensor::stack(&greatest, 0).amax([0], false);
+        greatest.maximum(&-least)
+    }
+
     /// Forgets the gradients.
     pub fn zero_grad(&self) {
         for (_, tensor) in &self.entries {
@@ -332,4 +348,36 @@ fn draw(stream: &mut Stream, shape: &[i64], init: Initializer) -> Tensor {
         }
     }
     Tensor::from_slice(&values).reshape(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(tensors: Vec<Tensor>) -> Parameters {
+        let name = |(index, tensor): (usize, Tensor)| (index.to_string(), tensor);
+        Parameters {
+            entries: tensors.into_iter().enumerate().map(name).collect(),
+        }
+    }
+
+    /// Wherever it stands: libtorch reduces long tensors in vectors and by several threads.
+    #[test]
+    fn the_largest_magnitude_is_exact_and_never_loses_what_is_not_finite() {
+        for length in [1, 7, 100_003] {
+            for place in [0, length / 2, length - 1] {
+                for value in [-3e38, 2.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                    let long = Tensor::full([length], -1.0, (Kind::Float, Device::Cpu));
+                    let _ = long.get(place).fill_(value);
+                    let short = Tensor::from_slice(&[0.5_f32]);
+                    let all = parameters(vec![Tensor::from_slice::<f32>(&[]), long, short]);
+                    let got = all.largest_magnitude().double_value(&[]);
+                    let expected = f64::from(value.abs() as f32);
+                    assert!(got == expected || got.is_nan() && value.is_nan(), "{got}");
+                }
+            }
+        }
+        let none = parameters(Vec::new()).largest_magnitude();
+        assert_eq!(none.double_value(&[]), 0.0);
+    }
 }

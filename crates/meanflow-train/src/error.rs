@@ -141,6 +141,12 @@ pub enum TrainError {
         /// How many there were.
         skipped: u32,
     },
+    /// The update of a step left the range of f32, although loss and gradient were finite.
+    #[error("the weights were not finite after the update of step {step}")]
+    WeightsNotFinite {
+        /// The step.
+        step: u64,
+    },
     /// Loss or gradient were not finite, over and over.
     #[error(
         "the loss or its gradient was not finite in {skipped} steps in a row, the last of them step {step}"

@@ -76,7 +76,7 @@ pub enum Event<'a> {
     },
     /// Too many steps were not finite: the run goes on from a checkpoint before them, with other data.
     RolledBack {
-        /// The last step that was done.
+        /// The step that was one too many.
         from: u64,
         /// The step of the checkpoint.
         to: u64,

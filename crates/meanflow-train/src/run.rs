@@ -236,9 +236,8 @@ impl Run {
                 let saved = self.collect(observer);
                 self.tolerate(saved, observer)?;
             }
-            match self.advance(steps, observer) {
-                Err(error) if is_divergence(&error) => self.roll_back(error, observer)?,
-                result => result?,
+            if let Err(error) = self.advance(steps, observer) {
+                self.recover(error, observer)?;
             }
         }
         observer.notice(Event::Ended {
@@ -265,15 +264,19 @@ impl Run {
         self.write_what_is_due(steps, observer)
     }
 
-    /// Goes back to the newest checkpoint that is no part of a row of steps left out, and on from there with other data.
+    /// Goes back where training went astray, to the newest checkpoint that is no part of a row of steps left out, and on from
+    /// there with other data.
     ///
     /// # Errors
-    /// With `error`, where there is no such checkpoint or that was done too often.
-    fn roll_back(
+    /// With `error`, where it is another one, there is no such checkpoint, or that was done too often.
+    fn recover(
         &mut self,
         error: TrainError,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
+        let Some(from) = diverged_at(&error) else {
+            return Err(error);
+        };
         self.collect(observer)?;
         let mut good = None;
         for step in self.checkpoints.steps()? {
@@ -288,7 +291,6 @@ impl Run {
         let Some(Checkpoint { path, state }) = good.filter(|_| self.guard.roll_back()) else {
             return Err(error);
         };
-        let from = self.trainer.steps_done();
         self.trainer.read(&path, state.step, 0)?;
         self.trainer.set_data_offset(self.guard.data_offset());
         self.checkpoints.supersede(state.step)?;
@@ -320,12 +322,16 @@ impl Run {
     }
 
     fn tell_all(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let reports = self.trainer.metrics()?;
-        self.clock.read(reports.len());
-        for report in &reports {
-            self.tell_one(report, observer)?;
+        loop {
+            let reports = self.trainer.metrics()?;
+            if reports.is_empty() {
+                return Ok(());
+            }
+            self.clock.read(reports.len());
+            for report in &reports {
+                self.tell_one(report, observer)?;
+            }
         }
-        Ok(())
     }
 
     fn tell_one(
@@ -484,12 +490,14 @@ fn is_due(step: u64, every: u64) -> bool {
     step.is_multiple_of(every)
 }
 
-/// Whether training went astray: then data of other steps may help.
-fn is_divergence(error: &TrainError) -> bool {
-    matches!(
-        error,
-        TrainError::NotFinite { .. } | TrainError::OftenNotFinite { .. }
-    )
+/// The step at which training went astray, if that is the error: then data of other steps may help.
+fn diverged_at(error: &TrainError) -> Option<u64> {
+    match error {
+        TrainError::NotFinite { step, .. }
+        | TrainError::OftenNotFinite { step, .. }
+        | TrainError::WeightsNotFinite { step } => Some(*step),
+        _ => None,
+    }
 }
 
 /// Whether a preview could not be drawn, which no result of the run depends on.

@@ -22,6 +22,8 @@ pub struct StepMetrics {
     pub lr: f64,
     /// Whether loss and gradient were finite; if not, the step has changed no weight.
     pub is_finite: bool,
+    /// The largest magnitude among the weights after the step, not finite where the update itself has overflowed.
+    pub largest_weight: f64,
     /// Steps left out in a row until now, this one included.
     pub skipped_in_row: u32,
 }
@@ -43,8 +45,10 @@ pub(crate) struct DeviceMetrics {
     pub(crate) grad_norm: Tensor,
     /// `‖u − v_t‖²` of the rows, microbatch after microbatch, `[B]`.
     v_loss: Tensor,
-    /// Whether losses and norm are finite, a boolean, `[]`.
+    /// Whether losses and norm are finite and, once the weights were moved, these as well: a boolean, `[]`.
     pub(crate) is_finite: Tensor,
+    /// The largest magnitude among the weights after the step, `[]`.
+    largest_weight: Tensor,
 }
 
 impl DeviceMetrics {
@@ -55,6 +59,7 @@ impl DeviceMetrics {
         let losses = Tensor::stack(&losses, 0);
         let is_finite = losses.isfinite().all().logical_and(&grad_norm.isfinite());
         Self {
+            largest_weight: grad_norm.zeros_like(),
             losses,
             grad_norm,
             v_loss: Tensor::cat(&v_loss, 0),
@@ -62,15 +67,21 @@ impl DeviceMetrics {
         }
     }
 
+    /// Takes note of the largest magnitude among the weights that the step has left: averages must not follow where it is
+    /// not finite.
+    pub(crate) fn moved(&mut self, largest_weight: Tensor) {
+        self.is_finite = self.is_finite.logical_and(&largest_weight.isfinite());
+        self.largest_weight = largest_weight;
+    }
+
     /// The same in memory of its own.
     pub(crate) fn copy(&self) -> Self {
-        let [losses, grad_norm, v_loss, is_finite] =
-            [&self.losses, &self.grad_norm, &self.v_loss, &self.is_finite].map(Tensor::copy);
         Self {
-            losses,
-            grad_norm,
-            v_loss,
-            is_finite,
+            losses: self.losses.copy(),
+            grad_norm: self.grad_norm.copy(),
+            v_loss: self.v_loss.copy(),
+            is_finite: self.is_finite.copy(),
+            largest_weight: self.largest_weight.copy(),
         }
     }
 
@@ -86,8 +97,9 @@ impl DeviceMetrics {
             return Ok(Vec::new());
         }
         let of_step = |one: &Self| {
-            let norm = one.grad_norm.reshape([1]);
-            Tensor::cat(&[&one.losses, &norm, &one.v_loss], 0)
+            let [norm, largest] =
+                [&one.grad_norm, &one.largest_weight].map(|number| number.reshape([1]));
+            Tensor::cat(&[&one.losses, &norm, &largest, &one.v_loss], 0)
         };
         let all: Vec<Tensor> = steps.iter().map(|(_, one)| of_step(one)).collect();
         let numbers = host::read(&Tensor::cat(&all, 0))?;
@@ -102,10 +114,12 @@ impl DeviceMetrics {
 }
 
 impl StepPlan {
-    /// The metrics of the step with these numbers: the losses of the microbatches, the norm, `‖u − v_t‖²` of the rows.
+    /// The metrics of the step with these numbers: the losses of the microbatches, the norm, the largest weight,
+    /// `‖u − v_t‖²` of the rows.
     fn metrics(&self, numbers: &[f64], microbatches: usize) -> StepMetrics {
         let (losses, rest) = numbers.split_at(microbatches);
-        let (norm, rows) = rest.split_first().expect("a step has a gradient");
+        let (norm, rest) = rest.split_first().expect("a step has a gradient");
+        let (largest_weight, rows) = rest.split_first().expect("a model has weights");
         let rows = in_batch_order(rows, microbatches);
         let loss = losses.iter().sum::<f64>();
         StepMetrics {
@@ -116,6 +130,7 @@ impl StepPlan {
             grad_norm: *norm,
             lr: self.lr,
             is_finite: loss.is_finite() && norm.is_finite(),
+            largest_weight: *largest_weight,
             skipped_in_row: 0,
         }
     }

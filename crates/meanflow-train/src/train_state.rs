@@ -113,12 +113,14 @@ impl TrainState {
         let differentiated = self.threads.differentiate(microbatches, |model, inputs| {
             objective.loss_along(direction, model, inputs)
         })?;
-        let metrics = DeviceMetrics::new(differentiated);
+        let mut metrics = DeviceMetrics::new(differentiated);
         let clip = self.max_grad_norm.map(Positive::get);
         let clip = clip.map(|limit| metrics.clip_factor(limit));
         let (adam, is_finite) = (&mut self.optimizer, &metrics.is_finite);
-        self.threads
+        let largest_weight = self
+            .threads
             .update(adam, clip.as_ref(), is_finite, emas_are_due)?;
+        metrics.moved(largest_weight);
         Ok(metrics)
     }
 

@@ -137,7 +137,8 @@ impl Trainer {
     /// The metrics of earlier steps that were not asked for yet stay for [`Trainer::metrics`].
     ///
     /// # Errors
-    /// [`TrainError::NotFinite`] when that happened ten times in a row; those of libtorch.
+    /// [`TrainError::NotFinite`] when that happened ten times in a row, [`TrainError::WeightsNotFinite`] at the first
+    /// update that overflows; those of libtorch.
     pub fn step(&mut self) -> Result<StepMetrics, TrainError> {
         self.step_along(Tangent::TRAJECTORY)
     }
@@ -149,8 +150,10 @@ impl Trainer {
     pub fn step_along(&mut self, direction: Tangent) -> Result<StepMetrics, TrainError> {
         self.advance_along(direction)?;
         self.read_metrics()?;
-        self.check_finite()?;
-        Ok(self.read.pop().expect("a step was done"))
+        match self.read.iter().position(ends_training) {
+            Some(index) => Err(self.end(index)),
+            None => Ok(self.read.pop().expect("a step was done")),
+        }
     }
 
     /// Does the next step as [`Trainer::step`] does, and leaves its metrics for [`Trainer::metrics`].
@@ -163,14 +166,18 @@ impl Trainer {
         self.advance_along(Tangent::TRAJECTORY)
     }
 
-    /// The metrics of all steps since the last call, oldest first, read in one transfer.
+    /// The metrics of all steps since the last call, oldest first, read in one transfer. They end before a step that ends
+    /// training, for which the next call fails: whoever needs to know that all steps were sound calls until none is left.
     ///
     /// # Errors
     /// As [`Trainer::step`].
     pub fn metrics(&mut self) -> Result<Vec<StepMetrics>, TrainError> {
         self.read_metrics()?;
-        self.check_finite()?;
-        Ok(std::mem::take(&mut self.read))
+        match self.read.iter().position(ends_training) {
+            Some(0) => Err(self.end(0)),
+            Some(sound) => Ok(self.read.drain(..sound).collect()),
+            None => Ok(std::mem::take(&mut self.read)),
+        }
     }
 
     fn advance_along(&mut self, direction: Tangent) -> Result<(), TrainError> {
@@ -228,18 +235,19 @@ impl Trainer {
         Ok(())
     }
 
-    /// Gives up at the first step that was one too many to be left out.
-    fn check_finite(&mut self) -> Result<(), TrainError> {
-        let too_many = |metrics: &StepMetrics| metrics.skipped_in_row >= PATIENCE;
-        let Some(index) = self.read.iter().position(too_many) else {
-            return Ok(());
-        };
+    /// Gives up at the step of this index, which ends training.
+    fn end(&mut self, index: usize) -> TrainError {
         let StepMetrics {
             step,
             skipped_in_row: skipped,
+            largest_weight,
             ..
         } = self.read.remove(index);
-        Err(TrainError::NotFinite { step, skipped })
+        if largest_weight.is_finite() {
+            TrainError::NotFinite { step, skipped }
+        } else {
+            TrainError::WeightsNotFinite { step }
+        }
     }
 
     /// How the threads of the CPU share a step.
@@ -343,6 +351,11 @@ impl Trainer {
 
 fn json_of<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("names and facts are representable in JSON")
+}
+
+/// Whether nothing can go on after a step: it was one too many to be left out, or its update has overflowed.
+fn ends_training(metrics: &StepMetrics) -> bool {
+    metrics.skipped_in_row >= PATIENCE || !metrics.largest_weight.is_finite()
 }
 
 const OPTIMIZER: &str = "optimizer.safetensors";

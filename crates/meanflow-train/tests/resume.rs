@@ -3,52 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use meanflow_torch::{Device, Tensor};
+use meanflow_torch::Device;
 use meanflow_train::{
-    Event, Observer, Outcome, Resume, RunOptions, Silent, TrainConfig, TrainError, Trainer,
-    fingerprint, metrics, train, train_with,
+    Event, Observer, Outcome, Resume, RunOptions, Silent, TrainError, Trainer, fingerprint,
+    metrics, train, train_with,
 };
 
-const RECIPE: &str = r#"
-seed = 3
-data = { kind = "checkerboard", size = 500 }
-network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
-path = { kind = "linear" }
-optimizer = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.01 }
-lr = { schedule = "cosine", peak = 1e-2, warmup_steps = 3, final_ratio = 0.1 }
-loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
-ema = { decays = [0.9, 0.5] }
-training = { batch_size = 32, steps = 20, checkpoint_every = 6, sample_every = 10, log_every = 1, max_grad_norm = 1.0 }
-sampling = { grid = [4, 4], nfe = [1, 2] }
+mod common;
 
-[times]
-t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-mean_flow_ratio = { count = 0.5 }
-order = "after-ordering"
-"#;
-
-fn recipe(overrides: &[&str]) -> TrainConfig {
-    // Such a network is not worth a second thread, which would wait for a core beside other tests.
-    tch::set_num_threads(1);
-    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-    TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap()
-}
-
-/// Asks to stop after a step.
-struct StopAt<'a> {
-    step: u64,
-    stop: &'a AtomicBool,
-}
-
-impl Observer for StopAt<'_> {
-    fn notice(&mut self, event: Event<'_>) {
-        if let Event::Stepped(record) = event {
-            self.stop.store(record.step >= self.step, Ordering::Relaxed);
-        }
-    }
-}
+use common::{StopAt, recipe};
 
 fn run(root: &Path) -> Result<Outcome, TrainError> {
     train(
@@ -312,44 +277,6 @@ fn a_save_that_fails_ends_the_run_or_warns_as_asked() {
     }
 }
 
-/// Notes how often a run went back, and to where.
-#[derive(Default)]
-struct Rollbacks(Vec<(u64, u32)>);
-
-impl Observer for Rollbacks {
-    fn notice(&mut self, event: Event<'_>) {
-        if let Event::RolledBack { to, rollbacks, .. } = event {
-            self.0.push((to, rollbacks));
-        }
-    }
-}
-
-/// After a sound checkpoint the rate is so high that the loss is no number: the run goes back three times, then it ends.
-#[test]
-fn a_run_that_diverges_goes_back_before_it_gives_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
-    let stop = AtomicBool::new(false);
-    let mut until = StopAt {
-        step: 12,
-        stop: &stop,
-    };
-    let sound = recipe(&["training.steps=60"]);
-    train(sound, root, Device::Cpu, &stop, &mut until).unwrap();
-    let config = recipe(&["training.steps=60", "lr.peak=1e30"]);
-    let options = RunOptions {
-        allow_changes: vec!["lr.peak".into()],
-        ..RunOptions::default()
-    };
-    let (stop, mut rollbacks) = (AtomicBool::new(false), Rollbacks::default());
-    let ended = train_with(config, root, Device::Cpu, &options, &stop, &mut rollbacks);
-    let error = ended.unwrap_err();
-    assert!(matches!(error, TrainError::NotFinite { .. }), "{error}");
-    assert_eq!(rollbacks.0, [(12, 1), (12, 2), (12, 3)]);
-    let steps = meanflow_train::Checkpoints::new(root.join("checkpoints")).steps();
-    assert_eq!(steps.unwrap()[0], 12);
-}
-
 #[test]
 fn the_loss_falls() {
     let config = recipe(&[
@@ -366,47 +293,4 @@ fn the_loss_falls() {
     // begins; the means over thirty batches of 256 have a standard error of 0.01 of it.
     let (begin, end) = (mean(&losses[..30]), mean(&losses[270..]));
     assert!(end < 0.95 * begin, "{begin} to {end}");
-}
-
-#[test]
-fn a_loss_that_is_not_finite_reaches_no_weight_and_ends_the_run() {
-    for metrics in ["compute.async_metrics=false", "compute.async_metrics=true"] {
-        not_finite(recipe(&[metrics]));
-    }
-}
-
-fn not_finite(config: TrainConfig) {
-    let data = config.data.load(config.seed).unwrap();
-    let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
-    trainer.step().unwrap();
-    let poisoned = trainer.model().parameters().tensors()[0].shallow_clone();
-    let kept = poisoned.detach().copy();
-    let _ = tch::no_grad(|| poisoned.shallow_clone().fill_(f64::NAN));
-    let others = |trainer: &Trainer| -> Vec<Tensor> {
-        let tensors = trainer.model().parameters().tensors();
-        let average = trainer.average().0.parameters().tensors();
-        tensors[1..]
-            .iter()
-            .chain(&average)
-            .map(|tensor| tensor.detach().copy())
-            .collect()
-    };
-    let before = others(&trainer);
-    for skipped in 1..10 {
-        assert!(!trainer.step().unwrap().is_finite);
-        assert_eq!(trainer.skipped_in_row(), skipped);
-    }
-    assert!(matches!(
-        trainer.step(),
-        Err(TrainError::NotFinite { skipped: 10, .. })
-    ));
-    assert!(
-        others(&trainer)
-            .iter()
-            .zip(&before)
-            .all(|(one, other)| one == other)
-    );
-    tch::no_grad(|| poisoned.shallow_clone().copy_(&kept));
-    assert!(trainer.step().unwrap().is_finite);
-    assert_eq!(trainer.skipped_in_row(), 0);
 }

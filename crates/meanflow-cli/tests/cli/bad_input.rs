@@ -305,15 +305,14 @@ fn names(scene: &Scene, folder: &str) -> Vec<String> {
 #[test]
 fn a_loss_that_is_not_finite_has_its_own_code() {
     let scene = Scene::new();
-    let arguments = [
-        "train",
-        &scene.recipe(),
-        "--set",
-        "lr.peak=1e300",
-        "--out",
-        "run",
-    ];
-    assert!(scene.fails(7, &arguments).contains("10 steps in a row"));
+    let recipe = scene.recipe();
+    for (rate, reason) in [
+        ("lr.peak=1e30", "10 steps in a row"),
+        ("lr.peak=1e300", "not finite after the update of step 1"),
+    ] {
+        let error = scene.fails(7, &["train", &recipe, "--set", rate, "--out", "run"]);
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]
