@@ -74,7 +74,9 @@ pub(crate) struct New {
 #[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
 meanflow train configs/digits.toml --set training.steps=100 --set lr.peak=5e-4 --out runs/short\n  \
 meanflow train --preset pictures --set data.path=PICTURES --fast-dev-run\n  \
-meanflow train configs/digits.toml --dry-run")]
+meanflow train configs/digits.toml --dry-run\n  \
+meanflow train --replay runs/digits/crash-1.json")]
+#[command(mut_arg("config", |config| config.required_unless_present("replay")))]
 pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) recipe: Recipe,
@@ -104,6 +106,10 @@ pub(crate) struct Train {
     /// Try everything once, three steps, samples and a checkpoint, and keep nothing of it
     #[arg(long, conflicts_with_all = ["out", "resume", "max_time", "dry_run"])]
     pub(crate) fast_dev_run: bool,
+    /// Do the steps until a divergence again, as crash-N.json of a run directory tells them, and show the last one
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["config", "preset", "overrides", "out", "resume", "init_from",
+        "allow_changes", "max_time", "dry_run", "fast_dev_run"])]
+    pub(crate) replay: Option<PathBuf>,
 }
 
 /// Draw samples from trained weights.

@@ -91,7 +91,9 @@ fn code_of_train(error: &TrainError) -> Option<u8> {
         | TrainError::NotNew { .. }
         | TrainError::NoWeights { .. }
         | TrainError::NoCheckpoint { .. } => Some(USAGE),
-        TrainError::NoneWhole { .. } | TrainError::Newer { .. } => Some(WEIGHTS),
+        TrainError::NoneWhole { .. } | TrainError::Newer { .. } | TrainError::Bundle { .. } => {
+            Some(WEIGHTS)
+        }
         TrainError::NotFinite { .. }
         | TrainError::OftenNotFinite { .. }
         | TrainError::WeightsNotFinite { .. }

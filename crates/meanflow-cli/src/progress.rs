@@ -222,6 +222,10 @@ fn warning_of(event: &Event<'_>) -> Option<String> {
         Event::Skipped { step, in_row } => {
             format!("step {step} left out, its loss or gradient is not finite ({in_row} in a row)")
         }
+        Event::Crashed(path) => format!(
+            "the step is described in {0}; `meanflow train --replay {0}` does it again",
+            path.display()
+        ),
         Event::RolledBack {
             from,
             to,

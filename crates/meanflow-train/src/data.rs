@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::times::TimeDraw;
 use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
 use meanflow_data::latents::Latents;
@@ -278,6 +279,13 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
+    /// The times of a step's batch, counted from 0.
+    pub(crate) fn times_at(&self, step: u64) -> TimeDraw {
+        let rows = self.training.batch_size.get();
+        let mut stream = Stream::new(self.seed, Purpose::Times, step);
+        self.times.draw(rows, &mut stream)
+    }
+
     /// Which rows of a step's batch, whose first `jumps` rows have `r < t`, are trained without their label.
     pub(crate) fn dropped(&self, jumps: usize, step: u64) -> Vec<bool> {
         let rows = self.training.batch_size.get();
@@ -297,14 +305,19 @@ struct Draft {
     noise: Vec<f32>,
 }
 
+/// The order in which steps see so many samples.
+fn order(config: &TrainConfig, len: usize) -> EpochOrder {
+    let len = NonZeroUsize::new(len).expect("a data set is never empty");
+    EpochOrder::new(len, config.training.batch_size, config.seed)
+}
+
 /// What makes the draft of a step, in whatever thread.
 fn drafting(
     config: &TrainConfig,
     data: Arc<dyn Source>,
 ) -> impl Fn(u64) -> Result<Draft, DataError> + Send + Sync + use<> {
-    let len = NonZeroUsize::new(data.len()).expect("a data set is never empty");
     let seed = config.seed;
-    let order = Mutex::new(EpochOrder::new(len, config.training.batch_size, seed));
+    let order = Mutex::new(order(config, data.len()));
     move |step| {
         let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
         let indices = order.batch_at(step);
@@ -361,7 +374,7 @@ impl Batches {
         let rows = config.training.batch_size.get();
         let stream = |purpose| Stream::new(config.seed, purpose, step);
         let Draft { examples, noise } = self.drafts.take(step)?;
-        let times = config.times.draw(rows, &mut stream(Purpose::Times));
+        let times = config.times_at(step);
         let dropped = config.dropped(times.jumps, step);
         let times = if config.compute.cuda_graph {
             times.padded(config.times.mean_flow_ratio.most(rows))
@@ -378,6 +391,16 @@ impl Batches {
             augment: examples.augment.map(told),
             dropout: Some(stream(Purpose::Dropout).below(u64::MAX)),
         })
+    }
+
+    /// Which samples the batch of a step has, counted from 0 both, with their classes where they have any.
+    pub(crate) fn samples(&self, config: &TrainConfig, step: u64) -> Vec<(usize, Option<i64>)> {
+        let labels = self.data.labels();
+        let mut order = order(config, self.data.len());
+        let samples = order.batch_at(step).into_iter();
+        samples
+            .map(|sample| (sample, labels.get(sample).copied()))
+            .collect()
     }
 
     /// How long steps have waited for their samples, all together.

@@ -141,6 +141,14 @@ pub enum TrainError {
         /// How many there were.
         skipped: u32,
     },
+    /// A file is no crash bundle of this version.
+    #[error("{}: no crash bundle: {problem}", path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The update of a step left the range of f32, although loss and gradient were finite.
     #[error("the weights were not finite after the update of step {step}")]
     WeightsNotFinite {

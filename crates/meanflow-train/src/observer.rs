@@ -74,6 +74,8 @@ pub enum Event<'a> {
         /// How many there were in a row until now.
         in_row: u32,
     },
+    /// What is known of the step that ended training was written down; [`replay`](crate::replay()) does it again.
+    Crashed(&'a Path),
     /// Too many steps were not finite: the run goes on from a checkpoint before them, with other data.
     RolledBack {
         /// The step that was one too many.

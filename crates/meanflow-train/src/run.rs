@@ -1,7 +1,6 @@
 //! A whole run: begun or gone on with, logged, drawn, saved, and left when asked to.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,22 +8,23 @@ use std::time::{Duration, Instant};
 use meanflow_data::{DataError, write_bytes};
 use meanflow_torch::{Device, TorchError};
 
-use crate::changes::differing;
-use crate::checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
+use crate::checkpoint::{Checkpoint, Checkpoints, RecipeChange, State};
 use crate::clock::Clock;
 use crate::config::{OnSaveError, TrainConfig};
+use crate::crash::{CrashBundle, CrashStart, LastSteps};
 use crate::files::{create_folder, free_space};
 use crate::guard::Guard;
 use crate::metrics::MetricsLog;
 use crate::observer::{Event, Observer};
-use crate::options::{Resume, RunOptions};
+use crate::options::RunOptions;
 use crate::record::{self, DataRecord};
 use crate::run_dir::{RunDir, publish};
 use crate::samples::comparison;
 use crate::saver::{Save, Saver};
+use crate::start::{Start, accepted_changes, begin, check_data, crash_start, open_metrics};
 use crate::tensorboard::Board;
 use crate::trainer::Trainer;
-use crate::{StepMetrics, TrainError, manifest};
+use crate::{StepMetrics, TrainError};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,9 @@ struct Run {
     /// The damaged samples that the observer was told of.
     listed: BTreeSet<PathBuf>,
     told_of_the_graph: bool,
+    last_steps: LastSteps,
+    /// What the run goes on from.
+    start: CrashStart,
 }
 
 impl Run {
@@ -167,6 +170,8 @@ impl Run {
             data: record.fingerprint,
             listed: BTreeSet::new(),
             told_of_the_graph: false,
+            last_steps: LastSteps::default(),
+            start: crash_start(found, options),
         };
         if let Some(checkpoint) = found.checkpoint.as_ref().filter(|_| is_own) {
             run.restore(&checkpoint.path, observer)?;
@@ -278,16 +283,8 @@ impl Run {
             return Err(error);
         };
         self.collect(observer)?;
-        let mut good = None;
-        for step in self.checkpoints.steps()? {
-            let checkpoint = Checkpoint::read(&self.checkpoints.path(step));
-            good = checkpoint
-                .ok()
-                .filter(|checkpoint| checkpoint.state.skipped_in_row == 0);
-            if good.is_some() {
-                break;
-            }
-        }
+        let good = self.last_good()?;
+        self.keep_crash(from, &error, good.as_ref(), observer);
         let Some(Checkpoint { path, state }) = good.filter(|_| self.guard.roll_back()) else {
             return Err(error);
         };
@@ -302,6 +299,49 @@ impl Run {
             reason: &error.to_string(),
         });
         Ok(())
+    }
+
+    /// The newest checkpoint of the run that is whole and no part of a row of steps left out.
+    fn last_good(&self) -> Result<Option<Checkpoint>, TrainError> {
+        let steps = self.checkpoints.steps()?.into_iter();
+        let whole = steps.filter_map(|step| Checkpoint::read(&self.checkpoints.path(step)).ok());
+        Ok(whole
+            .into_iter()
+            .find(|checkpoint| checkpoint.state.skipped_in_row == 0))
+    }
+
+    /// Writes down what is known of the step that ended training; a failure to do so is told and changes nothing.
+    fn keep_crash(
+        &mut self,
+        step: u64,
+        error: &TrainError,
+        good: Option<&Checkpoint>,
+        observer: &mut dyn Observer,
+    ) {
+        if let Some(metrics) = self.trainer.ended_by() {
+            self.last_steps.push(metrics);
+        }
+        let (steps, v_loss_by_row) = self.last_steps.take();
+        let start = good.map_or_else(|| self.start.clone(), |good| CrashStart::at(&good.path));
+        let bundle = CrashBundle {
+            format_version: CrashBundle::FORMAT,
+            reason: error.to_string(),
+            step,
+            seed: self.config.seed,
+            data_offset: self.guard.data_offset(),
+            start: start.within(self.folder.root()),
+            data: self.data.clone(),
+            rows: self.trainer.rows(step, &v_loss_by_row),
+            steps,
+            recipe: self.config.to_toml(),
+        };
+        match bundle.write(self.folder.root(), self.guard.rollbacks + 1) {
+            Ok(path) => observer.notice(Event::Crashed(&path)),
+            Err(error) => observer.notice(Event::SaveFailed {
+                step,
+                reason: &error.to_string(),
+            }),
+        }
     }
 
     /// Tells what is known of the steps, where waiting for it costs nothing or something is due.
@@ -340,6 +380,7 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let step = report.step;
+        self.last_steps.push(report);
         let too_many = self.guard.count(report.is_finite);
         if !report.is_finite {
             observer.notice(Event::Skipped {
@@ -514,166 +555,4 @@ fn is_of_writing(error: &TrainError) -> bool {
             | TrainError::Data(DataError::Write { .. })
             | TrainError::Torch(TorchError::Io { .. })
     )
-}
-
-/// What a run goes on from.
-struct Start {
-    found: Found,
-    /// Whether the checkpoint is one of the run directory itself.
-    is_own: bool,
-}
-
-impl Start {
-    /// Removes what is damaged in the run directory and what lies after the step that it goes on from. A checkpoint of
-    /// another folder is left as it is.
-    fn tidy(&self, checkpoints: &Checkpoints) -> Result<(), TrainError> {
-        if !self.is_own {
-            return checkpoints.tidy(&[]);
-        }
-        checkpoints.tidy(&self.found.rejected)?;
-        match &self.found.checkpoint {
-            Some(checkpoint) => checkpoints.supersede(checkpoint.state.step),
-            None => Ok(()),
-        }
-    }
-
-    fn find(checkpoints: &Checkpoints, root: &Path, resume: &Resume) -> Result<Self, TrainError> {
-        let steps = checkpoints.steps()?;
-        let own = |found| Self {
-            found,
-            is_own: true,
-        };
-        match resume {
-            Resume::Never if !steps.is_empty() => Err(TrainError::NotNew {
-                path: root.to_owned(),
-                steps,
-            }),
-            Resume::Auto | Resume::Never => Ok(own(checkpoints.newest()?)),
-            Resume::From(path) => {
-                let is_own = is_within(path, root);
-                // The same command again goes on with what it has begun.
-                if !is_own && !steps.is_empty() {
-                    return Ok(own(checkpoints.newest()?));
-                }
-                let found = found_at(path)?;
-                Ok(Self { found, is_own })
-            }
-        }
-    }
-}
-
-/// The checkpoint that a folder is, or the newest one of the run that it is.
-fn found_at(path: &Path) -> Result<Found, TrainError> {
-    if manifest::is_in(path) {
-        return Ok(Found {
-            checkpoint: Some(Checkpoint::read(path)?),
-            rejected: Vec::new(),
-        });
-    }
-    let found = Checkpoints::new(path.join("checkpoints")).newest()?;
-    match found.checkpoint {
-        Some(_) => Ok(found),
-        None => Err(TrainError::NoCheckpoint {
-            path: path.to_owned(),
-        }),
-    }
-}
-
-fn is_within(path: &Path, root: &Path) -> bool {
-    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    whole(path).starts_with(whole(root))
-}
-
-/// Sets the weights that a run begins with, where it begins and is given any.
-fn begin(
-    trainer: &mut Trainer,
-    folder: &RunDir,
-    found: &Found,
-    options: &RunOptions,
-    observer: &mut dyn Observer,
-) -> Result<(), TrainError> {
-    let Some(init) = &options.init_from else {
-        return Ok(());
-    };
-    if found.checkpoint.is_some() {
-        let path = init.path.display();
-        let remark = format!("the run goes on from its checkpoint, and {path} is not looked at");
-        observer.notice(Event::Remark(&remark));
-        return Ok(());
-    }
-    let report = trainer.init_from(init)?;
-    observer.notice(Event::Initialized(&report));
-    report.write(folder.root())
-}
-
-/// Refuses data other than those of the checkpoint, unless that is allowed.
-fn check_data(
-    record: &DataRecord,
-    checkpoint: &Path,
-    state: &State,
-    options: &RunOptions,
-) -> Result<(), TrainError> {
-    if options.allows("data") {
-        return Ok(());
-    }
-    record.refuse_other(checkpoint, state.data.as_deref())
-}
-
-/// The metrics of a run, cut to this length, with a word to the observer of what could not be kept.
-fn open_metrics(
-    path: &Path,
-    bytes: u64,
-    observer: &mut dyn Observer,
-) -> Result<MetricsLog, TrainError> {
-    let (log, losses) = MetricsLog::open(path, bytes)?;
-    if !losses.is_empty() {
-        let what = losses.to_string();
-        observer.notice(Event::MetricsLost { path, what: &what });
-    }
-    Ok(log)
-}
-
-/// The changes of the recipe until now, those of today included.
-fn accepted_changes(
-    config: &TrainConfig,
-    path: &Path,
-    state: &State,
-    options: &RunOptions,
-    observer: &mut dyn Observer,
-) -> Result<Vec<RecipeChange>, TrainError> {
-    let mut changes = state.changes.clone();
-    let (accepted, refused): (Vec<_>, Vec<_>) = differing(&state.recipe, config)
-        .into_iter()
-        .partition(|difference| options.allows(&difference.key));
-    if !refused.is_empty() {
-        return Err(TrainError::Changed {
-            path: path.to_owned(),
-            differences: refused.into_iter().map(|one| one.line).collect(),
-        });
-    }
-    if accepted.is_empty() {
-        return Ok(changes);
-    }
-    let mut differences: Vec<String> = accepted.into_iter().map(|one| one.line).collect();
-    differences.extend(rate_jump(config, state));
-    observer.notice(Event::Changed {
-        after_step: state.step,
-        differences: &differences,
-    });
-    changes.push(RecipeChange {
-        after_step: state.step,
-        differences,
-    });
-    Ok(changes)
-}
-
-/// What the changes do to the learning rate of the next step, in words.
-fn rate_jump(config: &TrainConfig, state: &State) -> Option<String> {
-    let origin = Path::new("the recipe of the checkpoint");
-    let before = TrainConfig::parse(origin, &state.recipe, &[]).ok()?;
-    let rate = |config: &TrainConfig| config.lr.at(state.step, config.training.steps.get());
-    let (before, now) = (rate(&before), rate(config));
-    (before != now).then(|| {
-        format!("  the learning rate of the next step: would have been {before:e}, is {now:e}")
-    })
 }

@@ -6,7 +6,7 @@ use meanflow_torch::{Differentiated, Kind, Tensor, host, in_batch_order};
 use crate::{Bins, TrainError};
 
 /// The metrics of a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepMetrics {
     /// Steps done, this one included.
     pub step: u64,
@@ -14,7 +14,9 @@ pub struct StepMetrics {
     pub loss: f64,
     /// The mean of `‖u − v_t‖²` over the batch.
     pub v_loss: f64,
-    /// The same by quarters of t and r.
+    /// The same of each row.
+    pub v_loss_by_row: Vec<f64>,
+    /// The mean by quarters of t and r.
     pub v_loss_by_tr: Bins,
     /// The norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -127,6 +129,7 @@ impl StepPlan {
             loss,
             v_loss: rows.iter().sum::<f64>() / rows.len() as f64,
             v_loss_by_tr: Bins::new(&self.times, &rows),
+            v_loss_by_row: rows,
             grad_norm: *norm,
             lr: self.lr,
             is_finite: loss.is_finite() && norm.is_finite(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::TrainError;
 use crate::config::TrainConfig;
+use crate::crash::CrashRow;
 use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
 use crate::init_from::{self, InitFrom, InitReport};
@@ -43,6 +44,8 @@ pub struct Trainer {
     unread: Vec<(StepPlan, DeviceMetrics)>,
     /// Steps whose metrics have been read and are still to be given to the caller, oldest first.
     read: Vec<StepMetrics>,
+    /// Those of the step that training could not go on after.
+    ended_by: Option<StepMetrics>,
 }
 
 impl Trainer {
@@ -72,6 +75,7 @@ impl Trainer {
             data_offset: 0,
             unread: Vec::new(),
             read: Vec::new(),
+            ended_by: None,
         })
     }
 
@@ -166,6 +170,31 @@ impl Trainer {
         self.advance_along(Tangent::TRAJECTORY)
     }
 
+    /// The metrics of the step that a call failed for because training could not go on after it.
+    pub fn ended_by(&self) -> Option<&StepMetrics> {
+        self.ended_by.as_ref()
+    }
+
+    /// The rows of a step that was done, counted from 1, with `‖u − v_t‖²` of each.
+    pub(crate) fn rows(&self, step: u64, v_loss_by_row: &[f64]) -> Vec<CrashRow> {
+        let drawn = step - 1 + self.data_offset;
+        let samples = self.batches.samples(&self.config, drawn).into_iter();
+        let times = self.config.times_at(drawn);
+        let dropped = self.config.dropped(times.jumps, drawn);
+        let rows = samples.zip(times.intervals).zip(dropped).zip(v_loss_by_row);
+        rows.map(
+            |((((sample, label), interval), dropped), v_loss)| CrashRow {
+                sample,
+                label,
+                dropped,
+                r: interval.r(),
+                t: interval.t(),
+                v_loss: *v_loss,
+            },
+        )
+        .collect()
+    }
+
     /// The metrics of all steps since the last call, oldest first, read in one transfer. They end before a step that ends
     /// training, for which the next call fails: whoever needs to know that all steps were sound calls until none is left.
     ///
@@ -237,12 +266,13 @@ impl Trainer {
 
     /// Gives up at the step of this index, which ends training.
     fn end(&mut self, index: usize) -> TrainError {
+        let metrics = self.ended_by.insert(self.read.remove(index));
         let StepMetrics {
             step,
             skipped_in_row: skipped,
             largest_weight,
             ..
-        } = self.read.remove(index);
+        } = *metrics;
         if largest_weight.is_finite() {
             TrainError::NotFinite { step, skipped }
         } else {
@@ -308,6 +338,7 @@ impl Trainer {
         (self.step, self.skipped_in_row) = (step, skipped_in_row);
         self.unread.clear();
         self.read.clear();
+        self.ended_by = None;
         Ok(())
     }
 

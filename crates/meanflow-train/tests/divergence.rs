@@ -1,12 +1,13 @@
 //! What is not finite reaches no weight, no average and no file, and a run that diverges goes back before it ends.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use meanflow_torch::{Device, Model, Tensor};
 use meanflow_train::{
-    Checkpoints, Event, Observer, RunOptions, TrainConfig, TrainError, Trainer, metrics, train,
-    train_with,
+    Checkpoints, Event, Observer, RunOptions, TrainConfig, TrainError, Trainer, metrics, replay,
+    train, train_with,
 };
 
 mod common;
@@ -64,6 +65,46 @@ fn a_run_that_diverges_goes_back_before_it_gives_up() {
     assert_eq!(back, [(12, 1), (12, 2), (12, 3)]);
     let steps = Checkpoints::new(folder.path().join("checkpoints")).steps();
     assert_eq!(steps.unwrap()[0], 12);
+}
+
+/// Bit for bit, also where the step itself left no finite weights.
+#[test]
+fn a_divergence_can_be_done_again() {
+    for (rate, last) in [("lr.peak=1e30", 23), ("lr.peak=1e300", 13)] {
+        for option in ["compute.async_metrics=false", "compute.async_metrics=true"] {
+            let folder = tempfile::tempdir().unwrap();
+            let (error, _) = diverged(folder.path(), option, rate);
+            for number in 1..=4 {
+                let bundle = folder.path().join(format!("crash-{number}.json"));
+                let replay = replay(&bundle, Device::Cpu).unwrap();
+                assert_eq!(replay.differs_at, None, "{replay:?}");
+                assert_eq!(replay.rows.len(), 32);
+                assert_eq!(replay.bundle.data_offset, (number - 1) << 32);
+                let again: Vec<u64> = replay.steps.iter().map(|one| one.step).collect();
+                assert_eq!(again, (13..=last).collect::<Vec<_>>());
+                assert_eq!(replay.broken.is_empty(), last == 23);
+                assert_eq!(replay.bundle.reason, error.to_string());
+            }
+            assert!(!folder.path().join("crash-5.json").exists());
+        }
+    }
+}
+
+#[test]
+fn other_numbers_than_those_of_the_run_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    diverged(folder.path(), "seed=3", "lr.peak=1e300");
+    let bundle = folder.path().join("crash-1.json");
+    let text = fs::read_to_string(&bundle).unwrap();
+    for (from, to) in [
+        ("norm_eps = 0.01", "norm_eps = 0.02"),
+        ("\"dropped\": false", "\"dropped\": true"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        fs::write(&bundle, text.replacen(from, to, 1)).unwrap();
+        let replay = replay(&bundle, Device::Cpu).unwrap();
+        assert_eq!(replay.differs_at, Some(13), "{to}");
+    }
 }
 
 /// The rate is infinite in f32: the first update overflows, along a gradient that is finite. Whether the metrics of a

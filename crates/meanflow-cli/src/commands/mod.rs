@@ -14,6 +14,7 @@ pub(crate) mod metrics;
 pub(crate) mod named_data;
 mod new;
 pub(crate) mod pictures;
+mod replay;
 mod sample;
 mod samples;
 pub(crate) mod show;

@@ -9,7 +9,7 @@ use meanflow_train::config::RecipeSource;
 use meanflow_train::{InitFrom, Origin, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
 
 use crate::args::Train;
-use crate::commands::open_device;
+use crate::commands::{open_device, replay};
 use crate::output::{note, say};
 use crate::progress::Progress;
 use crate::signals::Interruption;
@@ -24,6 +24,9 @@ const TRIAL: [&str; 5] = [
 ];
 
 pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
+    if let Some(bundle) = &args.replay {
+        return replay::run(bundle, &args.compute);
+    }
     let more = if args.fast_dev_run { &TRIAL[..] } else { &[] };
     let source = args.recipe.source(more)?;
     let config = source.parse()?;

@@ -13,6 +13,34 @@ use crate::support::{RECIPE, Scene};
 use meanflow_torch::{Model, Tensor, weights};
 use tch::{Device, Kind, no_grad};
 
+#[test]
+fn a_divergence_is_written_down_and_done_again() {
+    let scene = Scene::new();
+    let recipe = scene.recipe();
+    let rate = ["train", &recipe, "--set", "lr.peak=1e300", "--out", "run"];
+    let error = scene.fails(7, &rate);
+    assert!(
+        error.contains("meanflow train --replay run/crash-1.json"),
+        "{error}"
+    );
+    let said = scene.succeeds(&["train", "--replay", "run/crash-1.json"]);
+    for part in [
+        "from the beginning to step 1",
+        "bit for bit",
+        "NaN or infinity after it",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    fs::write(scene.path("no.json"), "{}").unwrap();
+    assert!(
+        scene
+            .fails(5, &["train", "--replay", "no.json"])
+            .contains("no crash bundle")
+    );
+    scene.fails(2, &["train", &recipe, "--replay", "run/crash-1.json"]);
+    scene.fails(2, &["train"]);
+}
+
 /// A recipe whose steps never end, as far as a test is concerned.
 const ENDLESS: [&str; 8] = [
     "--set",
