@@ -29,7 +29,7 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         .files(UNITS.map(|name| format!("cpp/{name}.cpp")));
     refuse_old_gcc(&build.get_compiler());
-    for name in ["quad", "fused", "columns"] {
+    for name in ["quad", "fused", "columns", "attention"] {
         build.include(quoted(&format!("cpp/cuda/{name}.cu")));
     }
     build.compile("meanflow_libtorch");

@@ -135,7 +135,7 @@ bool updated_on_cuda(const std::vector<at::Tensor>& e, const std::vector<at::Ten
     if (!fits(e[i]) || !fits(p[i]) || !e[i].is_contiguous() || !p[i].is_contiguous()) return false;
   }
   constexpr int64_t warps = 8, of_block = 32 * warps * 4, most = 2112;
-  auto& program = mf::cuda::program(weight.device().index(), 0);
+  auto& program = mf::cuda::program(weight.device().index(), mf::cuda::Subject::matrices);
   for (size_t i = 0; i < e.size(); ++i) {
     const int64_t blocks = std::min((e[i].numel() + of_block - 1) / of_block, most);
     program.run("ema_update", weight.device(), blocks, unsigned(warps), (long long)e[i].numel(), e[i].mutable_data_ptr(),

@@ -2,7 +2,7 @@
 //! `cpp/cuda`, on states in f32 with products in f32 or bfloat16.
 
 use std::collections::BTreeMap;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
@@ -42,7 +42,13 @@ unsafe extern "C" {
         rstds: *const C_tensor,
         bf16: bool,
     ) -> *mut c_char;
-    fn mf_cuda_kernels(device: i64, width: i64) -> *mut c_char;
+    fn mf_cuda_kernels(device: i64, subject: c_int, size: i64) -> *mut c_char;
+    fn mf_short_attention_tangent(
+        out: *mut C_tensor,
+        packed: *const C_tensor,
+        dpacked: *const C_tensor,
+        heads: i64,
+    ) -> *mut c_char;
     fn mf_rounded_linear(
         out: *mut C_tensor,
         x: *const C_tensor,
@@ -154,29 +160,70 @@ pub fn gelu_tangent(x: &Tensor, dx: &Tensor) -> Result<Tensor, LibtorchError> {
     Ok(out)
 }
 
-/// Makes ready the kernels of a CUDA device for rows of `width` numbers: [`norm_modulate`], [`add_gated`] and their tangents, on
-/// states in f32. With the width 0, those that work on any: [`RoundedLinear`], averages. It takes about two seconds the first
-/// time, and nothing from then on.
-///
-/// # Errors
-/// Why there are none: a width that is no multiple of 4 or above 4096, or CUDA's compiler is not found or refuses.
-pub fn prepare_cuda(device: usize, width: i64) -> Result<(), LibtorchError> {
-    static ASKED: Mutex<BTreeMap<(usize, i64), Result<(), LibtorchError>>> =
-        Mutex::new(BTreeMap::new());
-    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
-    let answer = asked.entry((device, width)).or_insert_with(|| {
-        if width % 4 != 0 || !(0..=4096).contains(&width) {
-            let problem =
-                format!("expected rows of a multiple of 4 numbers up to 4096, got {width}");
-            return Err(LibtorchError::call(PREPARE, problem));
-        }
-        // SAFETY: no memory is passed.
-        check(PREPARE, unsafe { mf_cuda_kernels(device as i64, width) })
-    });
-    answer.clone()
+/// Kernels of CUDA devices, compiled together when first used.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum CudaKernels {
+    /// [`norm_modulate`], [`add_gated`] and their tangents on states in f32, whose rows have this many numbers.
+    States(i64),
+    /// [`RoundedLinear`], and averages of parameters in f32.
+    Matrices,
+    /// [`short_attention_tangent`] with heads of this many numbers.
+    ShortAttention(i64),
 }
 
-const PREPARE: &str = "compile kernels";
+impl CudaKernels {
+    /// Compiles them for a device. It takes about two seconds the first time, and nothing from then on.
+    ///
+    /// # Errors
+    /// Why there are none: a size that they are not written for, or CUDA's compiler is not found or refuses.
+    pub fn prepare(self, device: usize) -> Result<(), LibtorchError> {
+        static ASKED: Mutex<BTreeMap<(usize, CudaKernels), Result<(), LibtorchError>>> =
+            Mutex::new(BTreeMap::new());
+        let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = asked
+            .entry((device, self))
+            .or_insert_with(|| self.compile(device));
+        answer.clone()
+    }
+
+    fn compile(self, device: usize) -> Result<(), LibtorchError> {
+        const OPERATION: &str = "compile kernels";
+        // In the order of cpp/cuda/programs.h.
+        let (subject, size, fits) = match self {
+            Self::States(width) => (0, width, width % 4 == 0 && (4..=4096).contains(&width)),
+            Self::Matrices => (1, 0, true),
+            Self::ShortAttention(head) => (2, head, head % 2 == 0 && (2..=80).contains(&head)),
+        };
+        if !fits {
+            let problem = format!(
+                "expected rows of a multiple of 4 numbers up to 4096, or heads of an even number up to 80, got {self:?}"
+            );
+            return Err(LibtorchError::call(OPERATION, problem));
+        }
+        // SAFETY: no memory is passed.
+        check(OPERATION, unsafe {
+            mf_cuda_kernels(device as i64, subject, size)
+        })
+    }
+}
+
+/// The most tokens of [`short_attention_tangent`].
+pub const SHORT_ATTENTION: i64 = 64;
+
+/// The tangent of softmax attention of packed queries, keys and values `[B, N, 3 D]` in bfloat16 on a CUDA device, along `dpacked` of
+/// their shape; `N` is at most [`SHORT_ATTENTION`].
+pub fn short_attention_tangent(
+    packed: &Tensor,
+    dpacked: &Tensor,
+    heads: i64,
+) -> Result<Tensor, LibtorchError> {
+    let mut out = Tensor::new();
+    // SAFETY: the handles are live tensors for the duration of the call.
+    check("tangent of attention", unsafe {
+        mf_short_attention_tangent(out.as_mut_ptr(), packed.as_ptr(), dpacked.as_ptr(), heads)
+    })?;
+    Ok(out)
+}
 
 /// Whether a result of this kind is bfloat16, for an input of another.
 fn is_bf16(kind: Kind, x: &Tensor) -> Result<bool, LibtorchError> {

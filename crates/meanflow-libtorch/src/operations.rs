@@ -6,8 +6,9 @@ use std::ptr;
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
+use crate::LibtorchError;
 use crate::call::{check, handles};
-use crate::{LibtorchError, kernels};
+use crate::kernels::CudaKernels;
 
 unsafe extern "C" {
     fn mf_layer_norm_backward(
@@ -207,7 +208,7 @@ pub fn ema_update(
         "as many averages as parameters"
     );
     let cuda_kernels = match weight.device() {
-        Device::Cuda(device) => kernels::prepare_cuda(device, 0).is_ok(),
+        Device::Cuda(device) => CudaKernels::Matrices.prepare(device).is_ok(),
         _ => false,
     };
     let (averages, parameters) = (handles(averages), handles(parameters));

@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Rows that fill every lane, rows that do not, and the shortest.
+/// Rows that fill every lane, rows that do not, and the shortest; heads of the networks here.
 #[test]
 fn device_code_keeps_its_formulas() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
-    for width in [4, 100, 128] {
+    for (width, head) in [(4, 24), (100, 64), (128, 72)] {
         let program = folder.path().join(format!("laws{width}"));
         let mut compile = Command::new(&compiler);
         compile.args(["-std=c++20", "-O1", "-pthread", "-x", "c++"]);
-        compile.arg(format!("-DWIDTH={width}"));
+        compile.args([format!("-DWIDTH={width}"), format!("-DHEAD={head}")]);
         compile.arg("-I").arg(here.join("cpp/cuda"));
         compile.arg("-o").arg(&program);
         compile.arg(here.join("tests/device_code/laws.cpp"));
@@ -24,7 +24,7 @@ fn device_code_keeps_its_formulas() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success() && text.is_empty(),
-            "width {width}: {text}"
+            "width {width}, heads of {head}: {text}"
         );
     }
 }

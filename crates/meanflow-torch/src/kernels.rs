@@ -5,9 +5,10 @@
 
 use std::cell::Cell;
 
+use meanflow_libtorch::kernels::CudaKernels;
 pub(crate) use meanflow_libtorch::kernels::{
     add_gated, add_gated_tangent, gelu, gelu_tangent, norm_modulate, norm_modulate_tangent,
-    self_attention, self_attention_tangent,
+    self_attention, self_attention_tangent, short_attention_tangent,
 };
 use meanflow_libtorch::{done, kernels as libtorch};
 use tch::{Device, Kind, Tensor};
@@ -51,7 +52,7 @@ pub(crate) fn serve_states(x: &Tensor) -> bool {
     x.kind() == Kind::Float
         && x.numel() > 0
         && !primitives_only()
-        && libtorch::prepare_cuda(device, width).is_ok()
+        && CudaKernels::States(width).prepare(device).is_ok()
 }
 
 /// Whether products with this factor, rounded to bfloat16, have gradients of our own: on CUDA devices.
@@ -61,7 +62,7 @@ pub(crate) fn serve_rounded(factor: &Tensor) -> bool {
     };
     factor.kind() == Kind::BFloat16
         && !primitives_only()
-        && libtorch::prepare_cuda(device, 0).is_ok()
+        && CudaKernels::Matrices.prepare(device).is_ok()
 }
 
 /// The longest sequence whose attention is made head by head in the processor's cache.
@@ -70,6 +71,20 @@ const SHORT: i64 = 256;
 /// Whether the attention of these packed projections `[B, N, 3 D]` has a kernel.
 pub(crate) fn serve_attention(packed: &Tensor) -> bool {
     serve(packed) && packed.size()[1] <= SHORT
+}
+
+/// Whether the tangent of the attention of these packed projections `[B, N, 3 D]` has a kernel on a CUDA device.
+pub(crate) fn serve_attention_tangent(packed: &Tensor, heads: i64) -> bool {
+    let Device::Cuda(device) = packed.device() else {
+        return false;
+    };
+    let size = packed.size();
+    packed.kind() == Kind::BFloat16
+        && size[1] <= libtorch::SHORT_ATTENTION
+        && !primitives_only()
+        && CudaKernels::ShortAttention(size[2] / (3 * heads))
+            .prepare(device)
+            .is_ok()
 }
 
 /// `x Wᵀ + b` over the last dimension.

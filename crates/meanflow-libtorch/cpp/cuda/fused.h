@@ -52,7 +52,7 @@ struct Sequences {
  private:
   template <typename... Arguments>
   void run(const std::string& name, at::ScalarType low, int64_t blocks, unsigned warps, Arguments... arguments) const {
-    program(device.index(), width).run(name + (low == at::kFloat ? "_f32" : "_bf16"), device, blocks, warps, arguments...);
+    program(device.index(), Subject::sequences, width).run(name + (low == at::kFloat ? "_f32" : "_bf16"), device, blocks, warps, arguments...);
   }
 };
 

@@ -134,5 +134,7 @@ MF_EXPORT(mf_norm_modulate_tangent,
                                          *rstds, kind_of(bf16, x));
           })
 
-// Compiles the kernels of a CUDA device for rows of so many numbers, or with 0 those for any, where that was not done before.
-MF_EXPORT(mf_cuda_kernels, (int64_t device, int64_t width), { mf::cuda::program(device, width); })
+// Compiles the kernels of a CUDA device for one of the subjects, and a size, where that was not done before.
+MF_EXPORT(mf_cuda_kernels, (int64_t device, int subject, int64_t size), {
+  mf::cuda::program(device, static_cast<mf::cuda::Subject>(subject), size);
+})

@@ -1,4 +1,4 @@
-// The affine map of factors that were rounded to bf16, on a CUDA device.
+// Products of numbers that were rounded to bf16, on a CUDA device: the affine map, and the tangent of attention over short sequences.
 //
 // Products are of bf16 and add up in f32. Gradients reach the parameters, which are f32, as the products made them: unlike those of
 // libtorch's own map they are not rounded to bf16 on the way, nor copied.
@@ -19,7 +19,7 @@ Tensor column_sums(const Tensor& x) {
   const int64_t most = std::max<int64_t>(1, rows / (warps * rows_of_warp));
   const int64_t parts = std::clamp<int64_t>(enough / across, 1, most);
   auto sums = at::empty({parts, columns}, x.options().dtype(at::kFloat));
-  mf::cuda::program(x.device().index(), 0)
+  mf::cuda::program(x.device().index(), mf::cuda::Subject::matrices)
       .run("column_sums_bf16", x.device(), across * parts, unsigned(warps), (long long)rows, int(columns), int(parts),
            x.const_data_ptr(), sums.mutable_data_ptr());
   return parts == 1 ? sums.squeeze(0) : sums.sum(0);
@@ -58,3 +58,20 @@ MF_EXPORT(mf_rounded_linear,
             *out = recorded(*x, *weight, *bias) ? RoundedLinear::apply(*x, *weight, *bias, *rounded_weight, *rounded_bias)
                                                 : at::linear(*x, *rounded_weight, *rounded_bias);
           })
+
+// The tangent of softmax attention over packed and dpacked [B, N, 3 D] of at most 64 tokens, in bf16.
+MF_EXPORT(mf_short_attention_tangent, (Handle out, Handle packed, Handle dpacked, int64_t heads), {
+  TORCH_CHECK(packed->is_cuda() && packed->scalar_type() == at::kBFloat16 && packed->dim() == 3 && heads > 0 &&
+                  packed->size(1) <= 64 && packed->size(2) % (3 * heads) == 0,
+              "expected packed projections [B, at most 64, 3 D] of bf16 on a CUDA device, D of ", heads, " heads");
+  TORCH_CHECK(dpacked->sizes() == packed->sizes() && dpacked->scalar_type() == at::kBFloat16 &&
+                  dpacked->device() == packed->device(),
+              "expected a tangent ", packed->sizes(), " of bf16, got ", dpacked->sizes());
+  const auto x = packed->contiguous(), dx = dpacked->contiguous();
+  const int64_t samples = x.size(0), tokens = x.size(1), width = x.size(2) / 3, head = width / heads;
+  auto result = at::empty({samples, tokens, width}, x.options());
+  mf::cuda::program(x.device().index(), mf::cuda::Subject::heads, head)
+      .run("attention_tangent_bf16", x.device(), samples * heads, 8, int(heads), int(tokens),
+           float(1 / std::sqrt(double(head))), x.const_data_ptr(), dx.const_data_ptr(), result.mutable_data_ptr());
+  *out = result;
+})

@@ -3,6 +3,7 @@
 
 #include "quad.cu"
 
+#include "attention.cu"
 #include "columns.cu"
 #include "fused.cu"
 
@@ -205,6 +206,47 @@ void averages() {
   }
 }
 
+// Probabilities and their changes are rounded to bf16 before they meet the values.
+void attention(int tokens) {
+  constexpr int heads = 2, samples = 2, width = heads * HEAD;
+  const double scale = 1 / std::sqrt(double(HEAD));
+  const size_t count = size_t(samples) * tokens * 3 * width;
+  std::vector<bf16> packed(count), dpacked(count), out(count / 3);
+  for (auto* numbers : {&packed, &dpacked}) {
+    const Numbers drawn = normal(count);
+    for (size_t i = 0; i < count; ++i) (*numbers)[i] = rounded(drawn[i]);
+  }
+  Exact exact(count / 3);
+  const auto at = [&](const std::vector<bf16>& from, int sample, int token, int part, int head, int i) {
+    return double(widened(from[((size_t(sample) * tokens + token) * 3 + part) * width + head * HEAD + i]));
+  };
+  for (int sample = 0; sample < samples; ++sample)
+    for (int head = 0; head < heads; ++head)
+      for (int row = 0; row < tokens; ++row) {
+        Exact p(tokens), dp(tokens);
+        double sum = 0, mean = 0;
+        for (int column = 0; column < tokens; ++column) {
+          for (int i = 0; i < HEAD; ++i) {
+            const double q = at(packed, sample, row, 0, head, i), k = at(packed, sample, column, 1, head, i);
+            p[column] += scale * q * k;
+            dp[column] += scale * (at(dpacked, sample, row, 0, head, i) * k + q * at(dpacked, sample, column, 1, head, i));
+          }
+          sum += p[column] = std::exp(p[column]);
+        }
+        for (int column = 0; column < tokens; ++column) mean += (p[column] /= sum) * dp[column];
+        for (int i = 0; i < HEAD; ++i)
+          for (int column = 0; column < tokens; ++column) {
+            exact[(size_t(sample) * tokens + row) * width + head * HEAD + i] +=
+                p[column] * at(dpacked, sample, column, 2, head, i) +
+                p[column] * (dp[column] - mean) * at(packed, sample, column, 2, head, i);
+          }
+      }
+  launch(samples * heads, 8, [&] {
+    attention_tangent_bf16(heads, tokens, float(scale), packed.data(), dpacked.data(), out.data());
+  });
+  compare("tangent of attention", exact, out, BF16);
+}
+
 int main() {
   Case c;
   values<float>(c, "norm", F32, norm_modulate_f32, norm_modulate_tangent_f32);
@@ -214,5 +256,6 @@ int main() {
   rounding();
   columns();
   averages();
+  for (int tokens : {1, 5, 64}) attention(tokens);
   return failures == 0 ? 0 : 1;
 }

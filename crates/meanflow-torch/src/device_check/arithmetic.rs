@@ -14,6 +14,8 @@ const F32: Tolerance = Tolerance::new(2e-6, f64::INFINITY);
 const OPERATION: Tolerance = Tolerance::new(5e-6, f64::INFINITY);
 /// Where numbers are rounded to the 8 bits of bfloat16 on their way: at most 2⁻⁹ each, twice.
 const ROUNDED: Tolerance = Tolerance::new(4e-3, f64::INFINITY);
+/// The same through probabilities, whose changes are small differences of larger numbers.
+const ATTENTION_ROUNDED: Tolerance = Tolerance::new(1.6e-2, f64::INFINITY);
 
 pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
     let mut checks: Vec<(String, Work<'static>)> = vec![(
@@ -56,7 +58,7 @@ struct Operation {
     apply: fn(&[Dual]) -> Dual,
 }
 
-const OPERATIONS: [Operation; 8] = [
+const OPERATIONS: [Operation; 9] = [
     Operation {
         name: "linear",
         shapes: &[&[6, 10, 48], &[80, 48], &[80]],
@@ -108,6 +110,16 @@ const OPERATIONS: [Operation; 8] = [
         moving: &[true],
         tolerance: OPERATION,
         apply: |x| x[0].self_attention(2),
+    },
+    Operation {
+        name: "self-attention of bf16",
+        shapes: &[&[4, 40, 144]],
+        moving: &[true],
+        tolerance: ATTENTION_ROUNDED,
+        apply: |x| {
+            let rounded = x[0].to_kind(Kind::BFloat16);
+            rounded.self_attention(2).to_kind(x[0].kind())
+        },
     },
     Operation {
         name: "group norm",

@@ -107,6 +107,17 @@ impl Dual {
                 done(kernels::self_attention_tangent(packed, &logs, dx))
             });
         }
+        if self.tangent.is_some() && kernels::serve_attention_tangent(&self.primal, heads) {
+            let value = Self::from(self.primal.shallow_clone()).attention_of_heads(heads);
+            return self.with_rule(value.primal, |dx, packed| {
+                done(kernels::short_attention_tangent(packed, dx, heads))
+            });
+        }
+        self.attention_of_heads(heads)
+    }
+
+    /// [`Dual::self_attention`] by [`Dual::attention`].
+    fn attention_of_heads(&self, heads: i64) -> Self {
         let [q, k, v] = self.split(2).map(|part| {
             part.map_linear(|x| {
                 let (rows, tokens, width) = x.size3().expect("[B, N, D]");
