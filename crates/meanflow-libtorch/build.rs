@@ -1,9 +1,9 @@
 //! Compiles the C++ side against the libtorch that torch-sys was built with, and tells dependants where that is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The C++ units, under `cpp`; each includes the others.
+/// The C++ units, under `cpp`; each includes the others but `group`.
 const UNITS: [&str; 2] = ["border", "kernels/kernels"];
 
 /// The oldest GCC that has what the kernels are written with: `__builtin_shufflevector`, and clones for x86-64-v4.
@@ -33,6 +33,7 @@ fn main() {
         build.include(quoted(&format!("cpp/cuda/{name}.cu")));
     }
     build.compile("meanflow_libtorch");
+    groups(&include).compile("meanflow_group");
     println!("cargo::rerun-if-changed=cpp");
     println!("cargo::metadata=lib={}", lib.display());
     println!("cargo::rustc-env=MEANFLOW_LIBTORCH_LIB={}", lib.display());
@@ -51,6 +52,22 @@ fn quoted(path: &str) -> PathBuf {
     std::fs::write(&inc, format!("R\"cuda({text})cuda\""))
         .unwrap_or_else(|error| panic!("{}: {error}", inc.display()));
     folder
+}
+
+/// The unit of process groups, whose switch and headers of Gloo are not for the others.
+fn groups(include: &Path) -> cc::Build {
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .opt_level(2)
+        .define("USE_C10D_GLOO", "1")
+        .include("cpp/gloo")
+        .include(include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("cpp/group.cpp");
+    build
 }
 
 /// Ends with advice where the compiler is a GCC that would fail in the middle of a kernel.

@@ -6,23 +6,18 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <dlfcn.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
 
+#include "exported.h"
 #include "guarded.h"
 
 namespace {
 
-template <typename F>
-F* exported(const char* name) {
-  void* symbol = dlsym(RTLD_DEFAULT, name);
-  TORCH_CHECK(symbol, "libtorch's CUDA part has no ", name);
-  return reinterpret_cast<F*>(symbol);
-}
+using mf::exported;
 
 // at::cuda::CUDAGraph, which has 104 bytes in libtorch 2.11; Recorder's caller has made sure that no other is loaded.
 class CudaGraph {

@@ -95,7 +95,7 @@ fn automatic() -> Opened {
 }
 
 fn cuda(name: &str, index: usize) -> Result<Device, LibtorchError> {
-    load_cuda().map_err(|reasons| refused(name, reasons))?;
+    require_cuda(name)?;
     match Cuda::device_count() {
         0 => Err(refused(name, none_there())),
         count if index as i64 >= count => {
@@ -103,6 +103,11 @@ fn cuda(name: &str, index: usize) -> Result<Device, LibtorchError> {
         }
         _ => Ok(Device::Cuda(index)),
     }
+}
+
+/// Loads libtorch's CUDA part, which a device of this name needs.
+pub(crate) fn require_cuda(name: &str) -> Result<(), LibtorchError> {
+    load_cuda().map_err(|reasons| refused(name, reasons))
 }
 
 /// What is said where CUDA's libraries are loaded and there is no device: libtorch's own reason, a driver that is missing or

@@ -14,6 +14,18 @@ pub enum LibtorchError {
         /// Its own words.
         message: String,
     },
+    /// A group of processes did not do something together: one of them was lost, late, or asked for something else.
+    #[error("rank {rank} of a group of {size} could not {operation}: {message}")]
+    Group {
+        /// What was asked of the group.
+        operation: &'static str,
+        /// Which of the group says so, from 0.
+        rank: usize,
+        /// How many are in the group.
+        size: usize,
+        /// libtorch's own words.
+        message: String,
+    },
     /// A device that is not there.
     #[error("device {device}: {problem}")]
     Device {

@@ -10,6 +10,7 @@
 //! * [`profile`]: what libtorch did during a piece of work, and how long each part took.
 //! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
 //! * [`CudaGraph`]: work that a CUDA device captures once and replays with one call.
+//! * [`ProcessGroup`]: processes that compute together, which find each other in a [`Store`].
 //!
 //! ```
 //! use meanflow_libtorch::{device, host};
@@ -27,12 +28,15 @@ pub mod device;
 mod error;
 mod forward_mode;
 mod graph;
+mod group;
 pub mod host;
 pub mod kernels;
 pub mod memory;
 pub mod operations;
+mod pairwise;
 pub mod profile;
 mod recover;
+mod store;
 mod transfer;
 mod version;
 
@@ -41,6 +45,8 @@ pub use cuda_graph::CudaGraph;
 pub use error::LibtorchError;
 pub use forward_mode::ForwardLevel;
 pub use graph::changed;
+pub use group::ProcessGroup;
 pub use recover::recover;
+pub use store::Store;
 pub use transfer::read_into;
 pub use version::loaded_version;

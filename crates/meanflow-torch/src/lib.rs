@@ -62,7 +62,8 @@ pub use gradients::{Gradients, PairwiseSum};
 pub use inputs::StepInputs;
 pub use jvp::jvp;
 pub use meanflow_libtorch::{
-    CudaGraph, LibtorchError, device, host, loaded_version, memory, profile, recover,
+    CudaGraph, LibtorchError, ProcessGroup, Store, device, host, loaded_version, memory, profile,
+    recover,
 };
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use objective::{Objective, StepLoss};

@@ -5,6 +5,7 @@
 mod child;
 mod correctness;
 mod digits;
+mod group;
 mod machine;
 mod page;
 mod profile;
@@ -265,9 +266,7 @@ fn perform(kit: &Kit, phase: Phase, limit: Duration, report: &mut Report) -> Res
         Phase::Rivals => rivals::run(&mut session),
         Phase::Sampling => sampling::run(&mut session),
         Phase::Profile => profile::run(&mut session),
-        Phase::Group => Ok(Status::Skipped(
-            "not in this build: it has no groups of processes".to_owned(),
-        )),
+        Phase::Group => group::run(&mut session),
     };
     let status = status.unwrap_or_else(|error| {
         // Whatever still waits for a program at the deadline gets the error that it did not answer.

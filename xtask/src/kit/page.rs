@@ -64,6 +64,14 @@ const PROFILE: &[Column] = &[
     ("share", "share of the step"),
 ];
 
+const GROUP: &[Column] = &[
+    ("what", ""),
+    ("mode", "mode"),
+    ("verdict", "verdict"),
+    ("ms", "ms"),
+    ("detail", "reason"),
+];
+
 /// The whole page.
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!(
@@ -115,7 +123,7 @@ fn chapter(section: &Section) -> String {
         Phase::Rivals => RIVALS,
         Phase::Sampling => SAMPLING,
         Phase::Profile => PROFILE,
-        Phase::Group => &[],
+        Phase::Group => GROUP,
     };
     let used = |(key, _): &&Column| {
         let value = |row: &Value| row.get(key).is_some_and(|value| !value.is_null());

@@ -1,8 +1,9 @@
-//! The measurements of the GPU kit that need libtorch: the step table, the accuracy of a run on the digits, a profile.
+//! The measurements of the GPU kit that need libtorch: the step table, the accuracy of a run on the digits, a profile, a group.
 //!
 //! Every result is a line of JSON on standard output as soon as it is known, so that a program that is stopped loses nothing.
 
 mod digits;
+mod group;
 mod profile;
 mod steps;
 
@@ -10,6 +11,7 @@ use std::error::Error;
 use std::io::{Write, stdout};
 
 use clap::Parser;
+use meanflow_torch::Device;
 use serde_json::Value;
 
 /// Measures one thing; every result is a line of JSON.
@@ -21,13 +23,28 @@ enum Question {
     Digits(digits::Args),
     /// Where does the time of a guided step go?
     Profile(profile::Args),
+    /// Does a group of one rank do what it says?
+    Group(group::Args),
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    match Question::parse() {
+fn main() {
+    let result = match Question::parse() {
         Question::Steps(args) => steps::run(&args),
         Question::Digits(args) => digits::run(&args),
         Question::Profile(args) => profile::run(&args),
+        Question::Group(args) => group::run(&args),
+    };
+    if let Err(error) = &result {
+        eprintln!("{error}");
+    }
+    // At once: destructors of libtorch's static objects must not run under threads of NCCL.
+    signal_hook::low_level::exit(i32::from(result.is_err()));
+}
+
+/// Waits until the device has done what it was told.
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
     }
 }
 

@@ -8,7 +8,7 @@ use meanflow_torch::profile::{self, Cost, Profile};
 use meanflow_torch::{Device, device, recover};
 use serde_json::json;
 
-use crate::tell;
+use crate::{synchronize, tell};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -139,12 +139,6 @@ impl Step {
 
 fn milliseconds(time: Duration) -> f64 {
     1e3 * time.as_secs_f64()
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
-    }
 }
 
 /// Calls and time of every kind of work, the most expensive first.

@@ -1,0 +1,2 @@
+// libtorch's header of its Gloo groups asks for this file and uses nothing of it.
+#pragma once
