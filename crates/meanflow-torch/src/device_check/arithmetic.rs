@@ -81,7 +81,7 @@ const OPERATIONS: [Operation; 9] = [
         apply: |x| x[0].norm_modulate(&x[1], &x[2], 1e-6, x[0].kind()),
     },
     Operation {
-        name: "norm and modulation, rounded to bf16",
+        name: "norm and modulation to bf16",
         shapes: &[&[6, 10, 64], &[6, 1, 64], &[6, 1, 64]],
         moving: &[true, true, true],
         tolerance: ROUNDED,
