@@ -1,6 +1,7 @@
 //! The mathematics of MeanFlow: paths, times, the identity, solvers and closed forms.
 //!
-//! Nothing here knows a tensor library, reads a file, prints, or owns a global random generator. A formula is
+//! Nothing here knows a tensor library, reads a file, prints, or owns a global random generator; what is global is the
+//! list of schedulers that a program adds ([`scheduler::register`]). A formula is
 //! written once, over [`State`], and holds for a number, an [`ndarray`] batch, or a tensor of another crate.
 //! Equation numbers such as (M11) are those of the project's numbered derivation.
 //!
@@ -41,7 +42,9 @@ pub mod interval;
 pub mod inversion;
 pub mod oracle;
 pub mod random;
+mod registry;
 pub mod schedule;
+pub mod scheduler;
 pub mod solver;
 pub mod state;
 pub mod times;
@@ -53,7 +56,9 @@ pub use identity::{Leg, consistency_residual, displacement, identity_residual, j
 pub use interval::{Interval, IntervalError};
 pub use inversion::{FixedPoint, Inverse, invert_jump};
 pub use random::{Purpose, Stream};
+pub use registry::{Registry, RegistryError};
 pub use schedule::{PathPoint, Scalar, Schedule};
+pub use scheduler::Scheduler;
 pub use solver::{Solution, SolverError, Tableau, Tolerance, integrate, integrate_adaptive};
 pub use state::{Norm, State};
 pub use times::{MaskOrder, MeanFlowRatio, TimeDistribution, TimeDraw, TimeSampler};

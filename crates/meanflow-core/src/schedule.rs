@@ -6,6 +6,7 @@ use num_dual::{Dual64, DualNum};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CoreError, check};
+use crate::scheduler::CustomSchedule;
 use crate::state::State;
 
 /// A number over f64 that may carry derivatives: f64 itself, or the dual numbers of [`num_dual`].
@@ -45,6 +46,11 @@ pub enum Schedule {
         /// The rate at noise, usually 20.
         beta_max: f64,
     },
+    /// A [`Scheduler`](crate::scheduler::Scheduler) that this program has registered.
+    Custom {
+        /// Which one.
+        name: CustomSchedule,
+    },
 }
 
 /// The derivatives of [`Schedule::VariancePreserving`] are taken at this time for all earlier ones.
@@ -73,6 +79,7 @@ impl Schedule {
             Self::Polynomial { degree } => one::<D>() - power(t, degree),
             Self::Cosine => (t * FRAC_PI_2).cos(),
             Self::VariancePreserving { .. } => (self.decay(t) * -0.5).exp(),
+            Self::Custom { name } => name.a(t),
         }
     }
 
@@ -83,6 +90,7 @@ impl Schedule {
             Self::Polynomial { degree } => power(t, degree),
             Self::Cosine => (t * FRAC_PI_2).sin(),
             Self::VariancePreserving { .. } => self.noise_variance(t).sqrt(),
+            Self::Custom { name } => name.b(t),
         }
     }
 
@@ -108,9 +116,13 @@ impl Schedule {
         }
     }
 
-    /// Whether `a` and `b²` have a Taylor series at every `t` of [0, 1].
+    /// Whether `a` and `b²` are known to have a Taylor series at every `t` of [0, 1].
     pub(crate) fn is_analytic(&self) -> bool {
-        !matches!(self, Self::Polynomial { degree } if degree.fract() != 0.0)
+        match self {
+            Self::Polynomial { degree } => degree.fract() == 0.0,
+            Self::Custom { .. } => false,
+            Self::Linear | Self::Cosine | Self::VariancePreserving { .. } => true,
+        }
     }
 
     /// `a`, `b` and their derivatives at `t`; see [`VP_CLAMP`] for the one derivative that is clamped.
@@ -151,7 +163,8 @@ impl Schedule {
     /// Unless the degree is finite and at least 1 (below 1, `b'` is infinite at 0), and `0 < β_min ≤ β_max < ∞`.
     pub fn validate(&self) -> Result<(), CoreError> {
         match *self {
-            Self::Linear | Self::Cosine => Ok(()),
+            // Of a registered scheduler this was checked.
+            Self::Linear | Self::Cosine | Self::Custom { .. } => Ok(()),
             Self::Polynomial { degree } => check(
                 "schedule.degree",
                 "a finite number ≥ 1",
@@ -197,6 +210,7 @@ enum RawSchedule {
     Polynomial { degree: f64 },
     Cosine {},
     VariancePreserving { beta_min: f64, beta_max: f64 },
+    Custom { name: CustomSchedule },
 }
 
 impl TryFrom<RawSchedule> for Schedule {
@@ -210,6 +224,7 @@ impl TryFrom<RawSchedule> for Schedule {
             RawSchedule::VariancePreserving { beta_min, beta_max } => {
                 Self::VariancePreserving { beta_min, beta_max }
             }
+            RawSchedule::Custom { name } => Self::Custom { name },
         };
         schedule.validate().map(|()| schedule)
     }

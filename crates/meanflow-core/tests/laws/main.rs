@@ -8,6 +8,7 @@ mod inversion;
 mod mixture;
 mod random;
 mod schedule;
+mod scheduler;
 mod settings;
 mod solver;
 mod state;
