@@ -42,3 +42,8 @@ pub use error::GuidanceError;
 pub use guidance::{Coefficients, Guidance, guided_velocity};
 pub use interval::GuidanceInterval;
 pub use plan::GuidancePlan;
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -63,3 +63,8 @@ pub use solver::{Solution, SolverError, Tableau, Tolerance, integrate, integrate
 pub use state::{Norm, State};
 pub use times::{MaskOrder, MeanFlowRatio, TimeDistribution, TimeDraw, TimeSampler};
 pub use weighting::{AdaptiveWeight, Elementwise, Reduction};
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

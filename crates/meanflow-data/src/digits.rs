@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::{DataError, Dataset, idx};
 
-const IMAGES: &[u8] = include_bytes!("../../../data/digits/images-idx3-ubyte");
-const LABELS: &[u8] = include_bytes!("../../../data/digits/labels-idx1-ubyte");
+const IMAGES: &[u8] = include_bytes!("../digits/images-idx3-ubyte");
+const LABELS: &[u8] = include_bytes!("../digits/labels-idx1-ubyte");
 
 /// The digits, read through the same strict reader as a file of the user's.
 ///

@@ -50,3 +50,8 @@ pub use recover::recover;
 pub use store::Store;
 pub use transfer::read_into;
 pub use version::loaded_version;
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
