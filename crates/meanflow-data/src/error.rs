@@ -97,6 +97,9 @@ pub enum DataError {
         /// What the encoder said.
         source: image::ImageError,
     },
+    /// A data set that this program has not registered.
+    #[error(transparent)]
+    Registry(meanflow_core::RegistryError),
     /// Arrays handed to this crate do not fit each other.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {

@@ -33,6 +33,7 @@ pub mod augment;
 pub mod cifar;
 pub mod collection;
 pub mod color;
+pub mod custom;
 pub mod dataset;
 pub mod decode;
 pub mod density;
@@ -72,3 +73,8 @@ pub use picture::{Picture, Pictures};
 pub use picture_set::{BadPictures, ImageDataset};
 pub use prefetch::Prefetch;
 pub use source::Source;
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

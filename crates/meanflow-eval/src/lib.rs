@@ -73,3 +73,8 @@ pub use resize::Resize;
 pub use shard::Shard;
 pub use spread::Spread;
 pub use statistics::Statistics;
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

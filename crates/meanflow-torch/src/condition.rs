@@ -47,7 +47,7 @@ pub struct Dropout {
 impl Dropout {
     /// `0` for a dropped unit and `1 / (1 − rate)` for another, for the rows of `like [k, …]`; `layer` counts the layers
     /// that drop.
-    pub(crate) fn mask(self, layer: u64, rate: f64, like: &Tensor) -> Tensor {
+    pub fn mask(self, layer: u64, rate: f64, like: &Tensor) -> Tensor {
         let mut size = like.size();
         let rows = std::mem::replace(&mut size[0], self.rows);
         let seed = Stream::new(self.seed, Purpose::Dropout, layer).below(u64::MAX);

@@ -239,7 +239,7 @@ pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<Entr
 /// What the official PyTorch modules store beside their parameters.
 fn constants(config: &ModelConfig) -> Vec<(String, Tensor)> {
     match &config.network {
-        NetworkConfig::Mlp(_) => Vec::new(),
+        NetworkConfig::Mlp(_) | NetworkConfig::Custom(_) => Vec::new(),
         NetworkConfig::Dit(DitConfig { patch, width, .. }) => {
             let grid = PatchGrid {
                 channels: config.shape[0],

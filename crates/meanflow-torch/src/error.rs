@@ -31,6 +31,9 @@ pub enum TorchError {
         /// The value given.
         got: String,
     },
+    /// A network that this program has not registered.
+    #[error(transparent)]
+    Registry(#[from] meanflow_core::RegistryError),
     /// A weights file that does not fit the network, every difference listed.
     #[error("{}: does not fit the network:\n{}", path.display(), list(problems))]
     Weights {

@@ -74,3 +74,8 @@ pub use tch::{Device, Kind, Tensor};
 pub use tensor::Rows;
 pub use work::Work;
 pub use workers::{Sharing, Workers};
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

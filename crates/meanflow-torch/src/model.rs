@@ -68,7 +68,7 @@ impl ModelConfig {
                 got,
             });
         }
-        self.network.validate(&self.shape)
+        self.network.validate(&self.shape, self.classes)
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Work {
 
 impl Work {
     /// An affine map or a convolution that takes so many multiply-adds.
-    pub(crate) fn map(multiply_adds: i64) -> Self {
+    pub fn map(multiply_adds: i64) -> Self {
         Self {
             maps: multiply_adds as u64,
             ..Self::default()
@@ -32,7 +32,7 @@ impl Work {
     }
 
     /// Attention between `tokens` tokens, `width` wide in all heads together.
-    pub(crate) fn attention(tokens: i64, width: i64) -> Self {
+    pub fn attention(tokens: i64, width: i64) -> Self {
         Self {
             attention: (2 * tokens * tokens * width) as u64,
             ..Self::default()
@@ -40,7 +40,7 @@ impl Work {
     }
 
     /// So many numbers kept for the backward pass.
-    pub(crate) fn keep(numbers: i64) -> Self {
+    pub fn keep(numbers: i64) -> Self {
         Self {
             kept: numbers as u64,
             ..Self::default()
@@ -48,7 +48,7 @@ impl Work {
     }
 
     /// So many numbers in the gradients that a layer takes and gives.
-    pub(crate) fn pass(numbers: i64) -> Self {
+    pub fn pass(numbers: i64) -> Self {
         Self {
             passing: numbers as u64,
             ..Self::default()

@@ -280,7 +280,7 @@ fn sizes_that_are_no_network_are_refused() {
         let mut config = config(0.0);
         change(&mut config);
         let error = NetworkConfig::Unet(config)
-            .validate(shape)
+            .validate(shape, 0)
             .unwrap_err()
             .to_string();
         assert!(error.contains(key), "{error}");

@@ -10,6 +10,7 @@ use meanflow_core::random::{Purpose, Stream};
 use meanflow_core::times::TimeDraw;
 use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
+use meanflow_data::custom;
 use meanflow_data::latents::Latents;
 use meanflow_data::renumber::{Renumbered, empty_classes};
 use meanflow_data::{
@@ -52,6 +53,7 @@ impl DataConfig {
                 Box::new(config.set(pictures)?)
             }
             Self::Latents(config) => Box::new(latents(config)?),
+            Self::Custom { name, config, .. } => custom::load(name, config, seed)?,
             Self::Checkerboard { size } => Box::new(toy::checkerboard(size.get(), seed)?),
         };
         self.settle_classes(data)

@@ -73,3 +73,8 @@ pub use run_dir::{RunDir, weights_of, weights_within};
 pub use samples::{Samples, balanced, data_labels};
 pub use step_metrics::StepMetrics;
 pub use trainer::Trainer;
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod check;
 mod commands;
+mod custom_parts;
 mod data;
 mod eval;
 mod fine_tune;

@@ -41,7 +41,7 @@ impl Block {
     /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms and gates take, as the kernels of the CPU
     /// do (libtorch's own operations keep each normalised state too); attention keeps queries, keys and values, and its
     /// result as the input of the projection.
-    pub(crate) fn work(&self, tokens: i64) -> Work {
+    pub fn work(&self, tokens: i64) -> Work {
         let (width, hidden) = (self.projection.outputs(), self.expand.outputs());
         let maps = [
             &self.query_key_value,

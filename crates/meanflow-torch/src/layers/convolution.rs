@@ -31,7 +31,7 @@ impl Convolution {
     }
 
     /// Of a picture of so many pixels, without what it keeps: its input, which other layers may keep as well.
-    pub(crate) fn work(&self, pixels: i64) -> Work {
+    pub fn work(&self, pixels: i64) -> Work {
         let channels = self.weight.size()[0] + self.weight.size()[1];
         Work::map(pixels * self.weight.size().iter().product::<i64>())
             + Work::pass(pixels * channels)

@@ -89,7 +89,7 @@ impl TimestepEmbedder {
     }
 
     /// Of one time of each kind; the SiLU between two layers keeps its input.
-    pub(crate) fn work(&self) -> Work {
+    pub fn work(&self) -> Work {
         let tower = |[first, second]: &[Linear; 2]| {
             first.work(1) + Work::keep(first.outputs()) + second.work(1)
         };

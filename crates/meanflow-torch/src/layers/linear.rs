@@ -65,7 +65,7 @@ impl Linear {
     }
 
     /// Of `rows` vectors, which it keeps.
-    pub(crate) fn work(&self, rows: i64) -> Work {
+    pub fn work(&self, rows: i64) -> Work {
         let weights = self.weight.size().iter().product::<i64>();
         let inputs = weights / self.outputs();
         Work::map(rows * weights)

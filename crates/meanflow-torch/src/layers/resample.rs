@@ -61,7 +61,7 @@ impl Resample {
     }
 
     /// Of pictures of so many pixels before; it keeps them, though its filter is fixed.
-    pub(crate) fn work(&self, pixels: i64) -> Work {
+    pub fn work(&self, pixels: i64) -> Work {
         let Some(filter) = &self.filter else {
             return Work::default();
         };

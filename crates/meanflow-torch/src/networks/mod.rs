@@ -1,5 +1,6 @@
 //! The networks, each written once over [`Dual`]: plain in, plain out; dual in, dual out.
 
+mod custom;
 mod dit;
 mod mlp;
 mod unet;
@@ -9,6 +10,7 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
+pub use custom::{CustomNetwork, NetworkBuilder, register};
 pub use dit::{Dit, DitConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use unet::{Unet, UnetConfig};
@@ -19,6 +21,8 @@ use crate::parameters::VarBuilder;
 use crate::{Dual, TorchError, Work};
 
 /// A network for the average velocity `u(z, r, t | label)`.
+///
+/// A network of one's own implements it, and a [`NetworkBuilder`] describes it.
 pub trait Network: Debug + Send {
     /// `z [B, …]`, `r` and `t` `[B]`, to `u [B, …]`; what the network has no use for in the condition it ignores.
     ///
@@ -39,24 +43,28 @@ pub enum NetworkConfig {
     Dit(DitConfig),
     /// A convolutional network, for pictures.
     Unet(UnetConfig),
+    /// A network that this program has registered.
+    Custom(CustomNetwork),
 }
 
 impl NetworkConfig {
-    /// Checks the sizes against the shape of a sample.
+    /// Checks the sizes against the shape of a sample and the number of classes.
     ///
     /// # Errors
     /// With the first key that describes no network.
-    pub fn validate(&self, shape: &[i64]) -> Result<(), TorchError> {
+    pub fn validate(&self, shape: &[i64], classes: i64) -> Result<(), TorchError> {
         match self {
             Self::Mlp(config) => config.validate(shape),
             Self::Dit(config) => config.validate(shape),
             Self::Unet(config) => config.validate(shape),
+            Self::Custom(network) => network.builder().validate(shape, classes),
         }
     }
 
-    /// A length that some parameter of the network has in one of its dimensions.
+    /// A length that some parameter of the network has in one of its dimensions; 0 where none is known.
     pub(crate) fn width(&self) -> i64 {
         match self {
+            Self::Custom(_) => 0,
             Self::Mlp(config) => config.width,
             Self::Dit(config) => config.width,
             Self::Unet(config) => config.channels,
@@ -68,6 +76,7 @@ impl NetworkConfig {
         match self {
             Self::Unet(config) => config.dropout > 0.0,
             Self::Mlp(_) | Self::Dit(_) => false,
+            Self::Custom(network) => network.builder().has_dropout(),
         }
     }
 
@@ -82,6 +91,7 @@ impl NetworkConfig {
             Self::Mlp(config) => Box::new(Mlp::new(scope, config, shape, classes)),
             Self::Dit(config) => Box::new(Dit::new(scope, config, shape, classes)),
             Self::Unet(config) => Box::new(Unet::new(scope, config, shape, classes)),
+            Self::Custom(network) => network.builder().build(scope, shape, classes),
         }
     }
 }

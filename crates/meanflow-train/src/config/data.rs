@@ -3,10 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use meanflow_data::augment;
 use meanflow_data::decode::{Background, Channels, View};
+use meanflow_data::{augment, custom};
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::check::{Fault, fault};
 use super::numbers::Share;
@@ -49,6 +50,16 @@ pub enum DataConfig {
     Checkerboard {
         /// How many points are drawn.
         size: NonZeroUsize,
+    },
+    /// A data set that the program has registered ([`meanflow_data::custom`]).
+    Custom {
+        /// Which one.
+        name: String,
+        /// Whether the class is given to the network.
+        conditional: bool,
+        /// What describes it.
+        #[serde(default)]
+        config: Map<String, Value>,
     },
 }
 
@@ -211,7 +222,9 @@ impl DataConfig {
     /// Whether the network is given a class.
     pub fn is_conditional(&self) -> bool {
         match self {
-            Self::Digits { conditional } | Self::Idx { conditional, .. } => *conditional,
+            Self::Digits { conditional }
+            | Self::Idx { conditional, .. }
+            | Self::Custom { conditional, .. } => *conditional,
             Self::Cifar10(config) | Self::Cifar100(config) => config.conditional,
             Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => config.conditional,
             Self::Latents(config) => config.conditional,
@@ -219,10 +232,10 @@ impl DataConfig {
         }
     }
 
-    /// Where the files are; none for data that are inside of the program or made by it.
+    /// Where the files are; none for data that are inside of the program or made by it, or that only it can open.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Digits { .. } | Self::Checkerboard { .. } => None,
+            Self::Digits { .. } | Self::Checkerboard { .. } | Self::Custom { .. } => None,
             Self::Idx { path, .. } => Some(path),
             Self::Cifar10(config) | Self::Cifar100(config) => Some(&config.path),
             Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => Some(&config.path),
@@ -233,7 +246,7 @@ impl DataConfig {
     /// The same data elsewhere; nothing changes for those that are not in files.
     pub fn move_to(&mut self, place: PathBuf) {
         match self {
-            Self::Digits { .. } | Self::Checkerboard { .. } => {}
+            Self::Digits { .. } | Self::Checkerboard { .. } | Self::Custom { .. } => {}
             Self::Idx { path, .. } => *path = place,
             Self::Cifar10(config) | Self::Cifar100(config) => config.path = place,
             Self::Folder(config) | Self::Zip(config) | Self::Tar(config) => config.path = place,
@@ -273,7 +286,10 @@ impl DataConfig {
                 config.skip_damaged = None;
             }
             Self::Latents(config) => config.flip = false,
-            Self::Digits { .. } | Self::Idx { .. } | Self::Checkerboard { .. } => {}
+            Self::Digits { .. }
+            | Self::Idx { .. }
+            | Self::Checkerboard { .. }
+            | Self::Custom { .. } => {}
         }
         plain
     }
@@ -300,6 +316,12 @@ impl DataConfig {
                 "data.classes",
                 &"expected at least 1 for a network that is given the class, got 0",
             );
+        }
+        if let Self::Custom { name, .. } = self {
+            // Whether the network is for such samples shows when they are opened.
+            return custom::known(name)
+                .err()
+                .and_then(|error| fault("data.name", &error));
         }
         let points = matches!(self, Self::Checkerboard { .. });
         match network {

@@ -1,0 +1,43 @@
+//! The `meanflow` command: train a one-step generative model, draw samples from it, look into its files.
+//!
+//! The program `meanflow` is [`main`] and nothing else. A program of one's own that registers networks, schedulers and
+//! data sets and then calls it is the same command for them, too:
+//!
+//! ```no_run
+//! # use meanflow_core::scheduler::{Jet, Scheduler, register};
+//! # #[derive(Debug)]
+//! # struct Mine;
+//! # impl Scheduler for Mine {
+//! #     fn a(&self, t: Jet) -> Jet { -t + 1.0 }
+//! #     fn b(&self, t: Jet) -> Jet { t }
+//! # }
+//! register("mine", &Mine).expect("the first of this name");
+//! meanflow_cli::main()
+//! ```
+
+mod args;
+mod commands;
+mod effort;
+mod failure;
+mod output;
+mod progress;
+mod route;
+mod seeds;
+mod signals;
+
+use clap::Parser;
+
+/// Does what the arguments of the process say, and ends it with the code of the command.
+pub fn main() -> ! {
+    signals::block_file_size();
+    let code = match args::Args::try_parse() {
+        Ok(args) => commands::run(&args).unwrap_or_else(|error| failure::report(&error)),
+        Err(error) => output::help(&error),
+    };
+    output::leave(code)
+}
+
+/// The code in the README compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
