@@ -174,7 +174,7 @@ impl MeanFlowRatio {
             Self::Count(ratio) => {
                 rows - ((rows as f64 * (1.0 - ratio) + 1e-9).floor() as usize).min(rows)
             }
-            Self::Bernoulli(ratio) if ratio == 0.0 => 0,
+            Self::Bernoulli(0.0) => 0,
             Self::Bernoulli(_) => rows,
         }
     }
