@@ -18,62 +18,43 @@
 //! # Ok::<(), meanflow_torch::TorchError>(())
 //! ```
 
-mod attention;
-mod batch;
-mod checkpoint;
-mod compute;
-mod condition;
-mod content;
-pub mod convert;
-mod data_parallel;
 pub mod device_check;
 mod dual;
-pub mod ema;
-pub mod engine;
 mod error;
 pub mod golden;
-mod gradients;
-mod guided;
-pub mod init_from;
-mod inputs;
-mod jvp;
-mod kernels;
 pub mod layers;
 mod model;
 pub mod networks;
-mod objective;
-mod optimizer;
-mod parameters;
-mod passes;
 pub mod sampler;
 mod tensor;
+mod training;
 pub mod weights;
-mod work;
-mod workers;
 
-pub use batch::{Batch, in_batch_order};
-pub use compute::{Compute, Dtype, Factor};
-pub use condition::{Conditioning, Dropout};
-pub use data_parallel::{Average, DataParallel, Differentiated};
-pub use dual::Dual;
-pub use engine::JvpMethod;
+pub use dual::engine::JvpMethod;
+pub use dual::jvp::jvp;
+pub use dual::{Dual, engine};
 pub use error::TorchError;
-pub use gradients::{Gradients, PairwiseSum};
-pub use inputs::StepInputs;
-pub use jvp::jvp;
 pub use meanflow_libtorch::{
     CudaGraph, LibtorchError, ProcessGroup, Store, device, host, loaded_version, memory, profile,
     recover,
 };
+pub use model::compute::{Compute, Dtype, Factor};
+pub use model::condition::{Conditioning, Dropout};
+pub use model::parameters::{Initializer, Parameters, VarBuilder};
+pub use model::passes::ForwardCounts;
+pub use model::work::Work;
 pub use model::{MODEL_KEY, Model, ModelConfig};
-pub use objective::{Objective, StepLoss};
-pub use optimizer::{Adam, AdamConfig};
-pub use parameters::{Initializer, Parameters, VarBuilder};
-pub use passes::ForwardCounts;
 pub use tch::{Device, Kind, Tensor};
 pub use tensor::Rows;
-pub use work::Work;
-pub use workers::{Sharing, Workers};
+pub use training::batch::{Batch, in_batch_order};
+pub use training::data_parallel::{Average, DataParallel, Differentiated};
+pub use training::ema;
+pub use training::gradients::{Gradients, PairwiseSum};
+pub use training::inputs::StepInputs;
+pub use training::objective::{Objective, StepLoss};
+pub use training::optimizer::{Adam, AdamConfig};
+pub use training::workers::{Sharing, Workers};
+pub use weights::{convert, init_from};
 
 /// The code in the README compiles and runs.
 #[cfg(doctest)]

@@ -4,8 +4,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::subject::normal;
 use super::{Found, Work};
+use crate::dual::kernels;
 use crate::golden::{Comparison, Tolerance};
-use crate::{Dual, TorchError, kernels};
+use crate::{Dual, TorchError};
 
 /// Rounding in f32 of sums of up to 288 products, in the Euclidean norm: a few 1e-7. TF32, which keeps 10 bits of each
 /// factor, shows about 3e-4.

@@ -4,11 +4,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::subject::{self, Subject, objective};
 use super::{Found, Work};
-use crate::engine::Tangent;
+use crate::dual::engine::Tangent;
 use crate::golden::{Comparison, Tolerance};
+use crate::training::ema;
 use crate::{
     Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, Model, Objective,
-    StepInputs, TorchError, ema,
+    StepInputs, TorchError,
 };
 
 /// Three steps before the capture, the capture, and replays after it.

@@ -7,7 +7,8 @@ use tch::{Device, Kind, Tensor};
 use super::Work;
 use super::subject::{self, same, step};
 use crate::golden::{Comparison, Tolerance};
-use crate::{Adam, AdamConfig, Dropout, Gradients, Model, TorchError, ema, host, weights};
+use crate::training::ema;
+use crate::{Adam, AdamConfig, Dropout, Gradients, Model, TorchError, host, weights};
 
 pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
     let check = |name: &str, work: fn(Device) -> Result<Vec<Comparison>, TorchError>| {

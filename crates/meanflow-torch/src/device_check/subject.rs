@@ -9,7 +9,7 @@ use meanflow_core::{
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::engine::JvpInputs;
+use crate::dual::engine::JvpInputs;
 use crate::golden::{Comparison, Tolerance};
 use crate::layers::TimeEmbedding;
 use crate::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};

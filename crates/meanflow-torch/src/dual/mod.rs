@@ -6,7 +6,12 @@
 //!
 //! Shapes: `B` rows (samples), `k ≤ B` rows with a tangent, `…` any further dimensions.
 
+pub(crate) mod attention;
+pub(crate) mod checkpoint;
 mod convolution;
+pub mod engine;
+pub(crate) mod jvp;
+pub(crate) mod kernels;
 mod transformer;
 
 use std::borrow::Borrow;
@@ -16,11 +21,21 @@ use meanflow_libtorch::{done, operations};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::TorchError;
-use crate::kernels;
 
 /// A primal `[B, …]` on the tape and its tangent `[k, …]` off it.
 ///
 /// Without a tangent every operation costs what it costs on the plain tensor.
+///
+/// ```
+/// use meanflow_torch::{Dual, Tensor};
+///
+/// // SiLU at 0 along 1: value 0, derivative ½.
+/// let x = Dual::new(Tensor::from_slice(&[0.0]), Tensor::from_slice(&[1.0]))?;
+/// let y = x.silu();
+/// assert_eq!(y.primal().double_value(&[0]), 0.0);
+/// assert_eq!(y.tangent().map(|dy| dy.double_value(&[0])), Some(0.5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Dual {
     primal: Tensor,

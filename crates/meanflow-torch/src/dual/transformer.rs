@@ -4,8 +4,8 @@ use meanflow_libtorch::done;
 use tch::{Kind, Tensor, no_grad};
 
 use super::{Dual, head};
-use crate::attention;
-use crate::kernels;
+use crate::dual::attention;
+use crate::dual::kernels;
 
 impl Dual {
     /// `x (1 + scale) + shift`, the adaptive part of an adaLN block; `x [B, N, D]`, `shift` and `scale` `[B, 1, D]`.

@@ -6,10 +6,10 @@ use tch::Tensor;
 
 use super::file::{Computed, GoldenFile};
 use super::{Report, Setting, Tolerance};
-use crate::convert::Layout;
-use crate::engine::JvpInputs;
+use crate::dual::engine::JvpInputs;
 use crate::layers::TimeEmbedding;
 use crate::networks::{DitConfig, NetworkConfig};
+use crate::weights::convert::Layout;
 use crate::{Conditioning, Dual, Model, ModelConfig, TorchError};
 
 /// The transformer's configuration as the official code names it.

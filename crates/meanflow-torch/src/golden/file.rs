@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
 use super::{Comparison, Report, Setting, Tolerance};
-use crate::convert::{self, Layout};
+use crate::weights::convert::{self, Layout};
 use crate::{Model, TorchError, weights};
 
 /// The tensors of a golden, its name and its configuration.

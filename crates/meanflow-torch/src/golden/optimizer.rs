@@ -5,8 +5,9 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::file::{Computed, GoldenFile};
 use super::{Report, Setting, Tolerance};
-use crate::parameters::{Declaration, Initializer, Parameters};
-use crate::{Adam, AdamConfig, Gradients, TorchError, ema};
+use crate::model::parameters::{Declaration, Initializer, Parameters};
+use crate::training::ema;
+use crate::{Adam, AdamConfig, Gradients, TorchError};
 
 #[derive(Deserialize)]
 struct Config {

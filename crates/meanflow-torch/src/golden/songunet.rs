@@ -9,10 +9,10 @@ use super::dit::partials;
 use super::file::{Computed, GoldenFile};
 use super::step::{Regression, gradients, mean_flow_rows_first};
 use super::{Comparison, Report, Setting, Tolerance};
-use crate::convert::Layout;
-use crate::engine::JvpInputs;
+use crate::dual::engine::JvpInputs;
 use crate::layers::TimeEmbedding;
 use crate::networks::{NetworkConfig, UnetConfig};
+use crate::weights::convert::Layout;
 use crate::{Batch, Conditioning, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler};
 
 #[derive(Deserialize)]

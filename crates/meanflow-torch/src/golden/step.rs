@@ -10,9 +10,9 @@ use tch::{Tensor, no_grad};
 use super::dit::OfficialDit;
 use super::file::{Computed, GoldenFile};
 use super::{Comparison, Report, Setting, Tolerance};
-use crate::convert::Layout;
-use crate::engine::JvpInputs;
+use crate::dual::engine::JvpInputs;
 use crate::tensor::{PerRow, per_row, squared_norms};
+use crate::weights::convert::Layout;
 use crate::{Batch, Conditioning, Model, Objective, Rows, TorchError};
 
 #[derive(Deserialize)]

@@ -1,7 +1,7 @@
 //! The transformer block with adaptive layer norm (adaLN-zero; Peebles and Xie 2023).
 
 use super::Linear;
-use crate::parameters::{Initializer, VarBuilder};
+use crate::model::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// The ε of every layer norm.

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::compute::Factor;
-use crate::parameters::{Initializer, VarBuilder};
+use crate::model::compute::Factor;
+use crate::model::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// Convolution of stride 1 that keeps the size of the picture.

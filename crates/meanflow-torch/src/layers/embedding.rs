@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::Linear;
-use crate::parameters::{Initializer, VarBuilder};
+use crate::model::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// Which functions of (r, t) a network sees; `h = t − r` (Geng et al. 2025, Table 1c).

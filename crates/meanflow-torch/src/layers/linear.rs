@@ -4,9 +4,10 @@ use meanflow_libtorch::kernels::RoundedLinear;
 use tch::Kind;
 
 use super::PatchGrid;
-use crate::compute::Factor;
-use crate::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work, kernels};
+use crate::dual::kernels;
+use crate::model::compute::Factor;
+use crate::model::parameters::{Initializer, VarBuilder};
+use crate::{Dual, Work};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Clone, Debug)]

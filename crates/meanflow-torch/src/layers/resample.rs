@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::parameters::VarBuilder;
+use crate::model::parameters::VarBuilder;
 use crate::{Dual, Work};
 
 /// What happens to the size of a picture.

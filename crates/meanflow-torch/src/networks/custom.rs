@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Network;
-use crate::parameters::VarBuilder;
+use crate::model::parameters::VarBuilder;
 use crate::{TorchError, networks};
 
 /// What describes a network of one's own: its sizes, as recipes and weights files write them, and how it is built.

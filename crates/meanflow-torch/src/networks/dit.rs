@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Network, limits, multiple, within};
-use crate::checkpoint::checkpointed;
-use crate::condition::Conditioning;
+use crate::dual::checkpoint::checkpointed;
 use crate::layers::{
     Block, EPSILON, LabelEmbedder, Linear, PatchGrid, TimeEmbedding, TimestepEmbedder, modulation,
     modulation_work, positions,
 };
-use crate::parameters::{Initializer, VarBuilder};
+use crate::model::condition::Conditioning;
+use crate::model::parameters::{Initializer, VarBuilder};
 use crate::{Dual, TorchError, Work};
 
 /// The size of a [`Dit`].

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{Network, limits, within};
-use crate::checkpoint::checkpointed;
-use crate::condition::Conditioning;
+use crate::dual::checkpoint::checkpointed;
 use crate::layers::{LabelEmbedder, Linear, TimeEmbedding, TimestepEmbedder};
-use crate::parameters::VarBuilder;
+use crate::model::condition::Conditioning;
+use crate::model::parameters::VarBuilder;
 use crate::{Dual, TorchError, Work};
 
 /// The size of a [`Mlp`].

@@ -16,8 +16,8 @@ pub use mlp::{Mlp, MlpConfig};
 pub use unet::{Unet, UnetConfig};
 pub use vae::{Vae, VaeConfig, VaeFiles, VaeNetwork};
 
-use crate::condition::Conditioning;
-use crate::parameters::VarBuilder;
+use crate::model::condition::Conditioning;
+use crate::model::parameters::VarBuilder;
 use crate::{Dual, TorchError, Work};
 
 /// A network for the average velocity `u(z, r, t | label)`.

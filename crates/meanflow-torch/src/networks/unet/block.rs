@@ -1,9 +1,9 @@
 //! The residual block of the U-Net.
 
 use super::UnetConfig;
-use crate::condition::Dropout;
 use crate::layers::{Convolution, GroupNorm, Linear, Resample, Resize};
-use crate::parameters::VarBuilder;
+use crate::model::condition::Dropout;
+use crate::model::parameters::VarBuilder;
 use crate::{Dual, Work};
 
 /// Gain of the weights that end a residual branch: a fresh block is nearly its skip connection.

@@ -8,10 +8,10 @@ use tch::Tensor;
 use self::block::{Block, BlockShape};
 pub use self::config::UnetConfig;
 use super::Network;
-use crate::checkpoint::checkpointed;
-use crate::condition::Conditioning;
+use crate::dual::checkpoint::checkpointed;
 use crate::layers::{Convolution, GroupNorm, LabelEmbedder, Linear, Resize, TimeEmbedding};
-use crate::parameters::{Initializer, VarBuilder};
+use crate::model::condition::Conditioning;
+use crate::model::parameters::{Initializer, VarBuilder};
 use crate::{Dual, Work};
 
 /// Residual blocks at falling and then rising resolution; every block of the way down is seen again on the way up.

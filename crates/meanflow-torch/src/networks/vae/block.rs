@@ -5,7 +5,7 @@
 use super::VaeConfig;
 use crate::Dual;
 use crate::layers::{Convolution, GroupNorm, Linear};
-use crate::parameters::VarBuilder;
+use crate::model::parameters::VarBuilder;
 
 /// Two convolutions, each after a norm and SiLU, added to the input.
 #[derive(Debug)]

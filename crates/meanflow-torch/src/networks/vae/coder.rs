@@ -4,7 +4,7 @@ use super::VaeConfig;
 use super::block::{Middle, Residual};
 use crate::Dual;
 use crate::layers::{Convolution, GroupNorm, HalvingConvolution};
-use crate::parameters::VarBuilder;
+use crate::model::parameters::VarBuilder;
 
 /// Residual blocks of one resolution, then the way to the next, if there is one.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use self::coder::{Decoder, Encoder};
 pub use self::config::VaeConfig;
 use crate::layers::Convolution;
-use crate::parameters::{Declaration, Parameters, VarBuilder};
+use crate::model::parameters::{Declaration, Parameters, VarBuilder};
 use crate::{Dual, TorchError, weights};
 
 /// Encoder and decoder with their parameters.

@@ -3,7 +3,8 @@
 use meanflow_libtorch::{ForwardLevel, LibtorchError};
 use tch::Tensor;
 
-use crate::{TorchError, kernels};
+use crate::TorchError;
+use crate::dual::kernels;
 
 /// Value and directional derivative of `function` at `primals` along `tangents`.
 ///

@@ -6,7 +6,7 @@ use std::path::Path;
 use meanflow_core::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::compute::{Compute, Dtype, Factor};
+use crate::model::compute::{Compute, Dtype, Factor};
 use crate::{TorchError, host};
 
 /// An ordered list of named tensors.

@@ -1,5 +1,9 @@
 //! Weights in safetensors files: written whole or not at all, read strictly or not at all.
 
+pub(crate) mod content;
+pub mod convert;
+pub mod init_from;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,7 +15,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::TorchError;
-use crate::content::{self, ContentHash, UNKNOWN, with_hash};
+use content::{ContentHash, UNKNOWN, with_hash};
 
 /// A header beyond this is not one of ours: 100,000 tensors need less.
 const MAX_HEADER: u64 = 16 << 20;

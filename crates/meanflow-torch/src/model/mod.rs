@@ -1,5 +1,11 @@
 //! A network with its parameters and all that is needed to rebuild it and to sample from it.
 
+pub(crate) mod compute;
+pub(crate) mod condition;
+pub(crate) mod parameters;
+pub(crate) mod passes;
+pub(crate) mod work;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +14,11 @@ use meanflow_core::Schedule;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::compute::Compute;
-use crate::condition::Conditioning;
+use crate::model::compute::Compute;
+use crate::model::condition::Conditioning;
+use crate::model::parameters::{Declaration, Parameters};
+use crate::model::passes::{Counter, ForwardCounts};
 use crate::networks::{Network, NetworkConfig};
-use crate::parameters::{Declaration, Parameters};
-use crate::passes::{Counter, ForwardCounts};
 use crate::tensor::per_row;
 use crate::weights::{self, Verify};
 use crate::{Dual, TorchError, Work, host};

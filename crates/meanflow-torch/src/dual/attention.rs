@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::kernels;
+use crate::dual::kernels;
 
 /// `softmax(q kᵀ / √d) v`.
 pub(crate) fn attend(q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {

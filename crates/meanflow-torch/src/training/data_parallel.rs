@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use crate::gradients::total_norm;
+use crate::training::ema;
+use crate::training::gradients::total_norm;
 use crate::{
     Adam, Gradients, Model, PairwiseSum, Parameters, Sharing, StepInputs, StepLoss, TorchError,
-    Workers, ema,
+    Workers,
 };
 
 /// A moving average that follows a model: its parameters, and `1 − decay` as a scalar of their type on their device.

@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad, with_grad};
 
-use crate::condition::Conditioning;
-use crate::{Dual, Model, TorchError, jvp, kernels};
+use crate::dual::kernels;
+use crate::jvp;
+use crate::model::condition::Conditioning;
+use crate::{Dual, Model, TorchError};
 
 /// How `du/dt` is computed.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]

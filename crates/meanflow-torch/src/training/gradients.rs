@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use meanflow_libtorch::{done, operations};
 use tch::{Tensor, no_grad};
 
-use crate::workers::lock;
+use crate::training::workers::lock;
 use crate::{Parameters, TorchError};
 
 /// The gradient of a loss with respect to every parameter of a network, in the order of [`Parameters::tensors`].

@@ -19,10 +19,10 @@ use meanflow_core::schedule::Schedule;
 use meanflow_core::weighting::AdaptiveWeight;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::engine::{JvpInputs, JvpMethod, Tangent};
-use crate::guided::Guided;
-use crate::inputs::StepInputs;
+use crate::dual::engine::{JvpInputs, JvpMethod, Tangent};
 use crate::tensor::{PerRow, squared_norms};
+use crate::training::guided::Guided;
+use crate::training::inputs::StepInputs;
 use crate::{Batch, Model, TorchError};
 
 /// What is minimised.

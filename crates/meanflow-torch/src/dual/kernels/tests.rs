@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{libtorch, with_primitives_only};
-use crate::{Dual, LibtorchError, jvp};
+use crate::jvp;
+use crate::{Dual, LibtorchError};
 
 /// Rounding through one operation, relative to the largest number: a few units in the last place of sums of up to
 /// 40 · 40 terms.

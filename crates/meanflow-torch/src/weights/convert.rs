@@ -17,8 +17,8 @@ use std::path::Path;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::layers::{PatchGrid, outer, positions};
+use crate::model::parameters::Parameters;
 use crate::networks::{DitConfig, NetworkConfig};
-use crate::parameters::Parameters;
 use crate::{Model, ModelConfig, TorchError};
 
 /// How a framework names and stores parameters.

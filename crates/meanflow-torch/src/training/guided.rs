@@ -5,8 +5,8 @@ use std::ops::Range;
 use tch::Tensor;
 
 use crate::Model;
-use crate::inputs::{GuidanceInputs, StepInputs};
 use crate::tensor::combination;
+use crate::training::inputs::{GuidanceInputs, StepInputs};
 
 /// `v_t` and the predictions `u(z,t,t|c)` and `u(z,t,t|∅)` in the rows that weigh them, `[B, …]`, off the tape.
 pub(crate) struct Guided<'a> {
