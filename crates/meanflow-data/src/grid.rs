@@ -99,6 +99,37 @@ pub fn beside(pictures: &[Picture], gap: usize, background: u8) -> Result<Pictur
     canvas.finish()
 }
 
+/// Puts pictures of the same width and channels below each other, `gap` rows of `background` between them.
+///
+/// # Errors
+/// [`DataError::Shape`] when there is no picture or when they differ in width or channels.
+pub fn below(pictures: &[Picture], gap: usize, background: u8) -> Result<Picture, DataError> {
+    let Some([_, width, channels]) = pictures.first().map(Picture::shape) else {
+        return Err(DataError::shape(
+            "pictures below each other",
+            "one or more",
+            0,
+        ));
+    };
+    let mut height = gap * (pictures.len() - 1);
+    for picture in pictures {
+        let [other_height, other_width, other_channels] = picture.shape();
+        if (other_width, other_channels) != (width, channels) {
+            let expected = format!("width {width} and {channels} channels");
+            let got = format!("width {other_width} and {other_channels} channels");
+            return Err(DataError::shape("pictures below each other", expected, got));
+        }
+        height += other_height;
+    }
+    let mut canvas = Canvas::new([height, width, channels], background);
+    let mut top = 0;
+    for picture in pictures {
+        canvas.paste(picture, top, 0, 1);
+        top += picture.shape()[0] + gap;
+    }
+    canvas.finish()
+}
+
 /// A picture being put together.
 struct Canvas {
     shape: [usize; 3],

@@ -30,6 +30,7 @@
 
 mod atomic;
 pub mod augment;
+pub mod caption;
 pub mod cifar;
 pub mod collection;
 pub mod color;

@@ -260,6 +260,19 @@ fn pictures_side_by_side_must_be_of_one_height() {
 }
 
 #[test]
+fn pictures_below_each_other_must_be_of_one_width() {
+    let picture =
+        |height, width| Picture::new([height, width, 1], vec![9; height * width]).unwrap();
+    let both = grid::below(&[picture(1, 2), picture(2, 2)], 1, 0).unwrap();
+    assert_eq!(
+        (both.shape(), both.pixels()),
+        ([4, 2, 1], &[9, 9, 0, 0, 9, 9, 9, 9][..])
+    );
+    assert!(grid::below(&[picture(2, 1), picture(2, 2)], 1, 0).is_err());
+    assert!(grid::below(&[], 1, 0).is_err());
+}
+
+#[test]
 fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("precious");

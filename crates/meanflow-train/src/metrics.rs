@@ -157,7 +157,7 @@ impl MetricsLog {
         Ok(true)
     }
 
-    /// Both losses over the steps until now.
+    /// The `v_loss` over the steps until now.
     pub fn chart(&self, title: &str) -> LineChart {
         chart(title, &self.curve.records)
     }
@@ -282,27 +282,37 @@ fn lines(file: &File) -> std::io::Result<History> {
     }
 }
 
-/// Both losses over the steps.
+/// The `v_loss` over the steps: of all rows, and of those with both times in one quarter or as far apart as they can be.
 pub fn chart(title: &str, records: &[Record]) -> LineChart {
-    let series = |name: &str, value: fn(&Record) -> f64| Series {
-        name: name.to_owned(),
-        points: records
-            .iter()
-            .map(|record| (record.step as f64, value(record)))
-            .collect(),
-        smooth_over: records.len() / 40,
+    let series = |name: &str, value: &dyn Fn(&Record) -> Option<f64>| {
+        let point = |record: &Record| Some((record.step as f64, value(record)?));
+        let points: Vec<(f64, f64)> = records.iter().filter_map(point).collect();
+        Series {
+            name: name.to_owned(),
+            smooth_over: points.len() / 40,
+            points,
+        }
     };
+    let all = series("all rows", &|record| Some(record.v_loss));
+    let parts = PARTS.map(|(name, t, r)| series(name, &|record| record.v_loss_by_tr.get(t, r)));
+    let parts = parts.into_iter().filter(|part| !part.points.is_empty());
     LineChart {
         title: title.to_owned(),
         x_label: "step".to_owned(),
-        y_label: "loss".to_owned(),
+        y_label: "v_loss, ‖u − v‖²".to_owned(),
         y_scale: Scale::Logarithmic,
-        series: vec![
-            series("v_loss, ‖u − v‖²", |r| r.v_loss),
-            series("weighted loss", |r| r.loss),
-        ],
+        series: std::iter::once(all).chain(parts).collect(),
     }
 }
+
+/// Parts of (r, t) that a curve is drawn of: their names, and the quarters of t and r.
+const PARTS: [(&str, usize, usize); 5] = [
+    ("r, t < ¼", 0, 0),
+    ("r, t in ¼–½", 1, 1),
+    ("r, t in ½–¾", 2, 2),
+    ("r, t > ¾", 3, 3),
+    ("r < ¼, t > ¾", 3, 0),
+];
 
 #[cfg(test)]
 mod tests {
@@ -356,7 +366,7 @@ mod tests {
             (history.records, history.damaged_lines),
             (vec![record(1)], vec![])
         );
-        assert!(log.chart("x").to_svg().contains("weighted loss"));
+        assert!(log.chart("x").to_svg().contains("v_loss"));
     }
 
     #[test]
@@ -383,6 +393,25 @@ mod tests {
             (losses.missing_bytes, losses.damaged_lines),
             (7, vec![1, 3])
         );
+    }
+
+    #[test]
+    fn a_part_of_the_times_that_no_batch_had_has_no_curve() {
+        let by_tr: Bins = serde_json::from_str(
+            "[[null,null,null,null],[null,null,null,null],[null,null,null,null],[3.0,null,null,null]]",
+        )
+        .unwrap();
+        let with = Record {
+            v_loss_by_tr: by_tr,
+            ..record(2)
+        };
+        let chart = chart("x", &[record(1), with]);
+        let series = chart.series.iter();
+        let series: Vec<_> = series
+            .map(|one| (one.name.as_str(), &one.points[..]))
+            .collect();
+        assert_eq!(series[0], ("all rows", &[(1.0, 2.0), (2.0, 2.0)][..]));
+        assert_eq!(series[1..], [("r < ¼, t > ¾", &[(2.0, 3.0)][..])]);
     }
 
     #[test]

@@ -19,7 +19,6 @@ use crate::observer::{Event, Observer};
 use crate::options::RunOptions;
 use crate::record::{self, DataRecord};
 use crate::run_dir::{RunDir, publish};
-use crate::samples::comparison;
 use crate::saver::{Save, Saver};
 use crate::start::{Start, accepted_changes, begin, check_data, crash_start, open_metrics};
 use crate::tensorboard::Board;
@@ -458,8 +457,7 @@ impl Run {
     fn draw(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let path = self.folder.samples(self.trainer.steps_done());
         create_folder(path.parent().unwrap_or(self.folder.root()))?;
-        comparison(&self.trainer.samples()?, self.config.sampling.grid[1].get())?
-            .write_png(&path)?;
+        self.trainer.picture()?.write_png(&path)?;
         observer.notice(Event::Drawn(&path));
         Ok(())
     }

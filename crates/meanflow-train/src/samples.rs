@@ -1,8 +1,10 @@
 //! Samples drawn from a model, and the picture of them.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use meanflow_core::random::{Purpose, Stream};
+use meanflow_data::caption::{captioned, columns_named};
 use meanflow_data::density::{self, DensityStyle};
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::{DataError, Picture, Pictures};
@@ -56,6 +58,39 @@ impl Samples {
         Self::of(model, sampler::sample_by(model, &request, solver)?)
     }
 
+    /// As [`Samples::draw_by`], some seeds after the others; `progress` is told of how many samples were drawn.
+    ///
+    /// # Errors
+    /// As [`Samples::draw_by`].
+    pub fn draw_watched(
+        model: &Model,
+        seeds: &[u64],
+        labels: Option<&[i64]>,
+        (grid, solver): (&[f64], Solver),
+        mut progress: impl FnMut(usize),
+    ) -> Result<(Self, Vec<usize>), TrainError> {
+        let (mut all, mut evaluations) = (Self::none(model), Vec::new());
+        let block = micro_batch(model);
+        for start in (0..seeds.len()).step_by(block) {
+            let range = start..(start + block).min(seeds.len());
+            let labels = labels.and_then(|labels| labels.get(range.clone()));
+            let (samples, took) = Self::draw_by(model, &seeds[range], labels, grid, solver)?;
+            progress(samples.len());
+            all.values.extend(samples.values);
+            evaluations.extend(took);
+        }
+        Ok((all, evaluations))
+    }
+
+    /// No samples of the shape of a model's.
+    fn none(model: &Model) -> Self {
+        let shape = &model.config().shape;
+        Self {
+            values: Vec::new(),
+            shape: shape.iter().map(|&side| side as usize).collect(),
+        }
+    }
+
     /// `count` samples of one class from the sample of one seed to that of another, and how many evaluations each took.
     ///
     /// # Errors
@@ -78,7 +113,6 @@ impl Samples {
     }
 
     fn of(model: &Model, drawn: Drawn) -> Result<(Self, Vec<usize>), TrainError> {
-        let shape = &model.config().shape;
         let values = to_vec(&drawn.samples)?;
         let of = drawn.evaluations.len();
         let each = (values.len() / of.max(1)).max(1);
@@ -89,7 +123,7 @@ impl Samples {
         }
         let samples = Self {
             values,
-            shape: shape.iter().map(|&side| side as usize).collect(),
+            ..Self::none(model)
         };
         Ok((samples, drawn.evaluations))
     }
@@ -171,24 +205,60 @@ pub fn data_labels(seeds: &[u64], labels: &[i64]) -> Vec<i64> {
     seeds.iter().map(label).collect()
 }
 
-/// One picture for several numbers of steps: grids from top to bottom, densities from left to right.
-pub(crate) fn comparison(sets: &[Samples], columns: usize) -> Result<Picture, DataError> {
+/// What stands on a picture of samples.
+pub(crate) struct Captions<'a> {
+    /// Network evaluations of each set of samples.
+    pub(crate) nfe: &'a [NonZeroUsize],
+    /// The class of each sample of a set; none without classes.
+    pub(crate) labels: Option<&'a [i64]>,
+    /// The names of the classes, where they have any.
+    pub(crate) names: Option<&'a [String]>,
+}
+
+/// One picture for several numbers of steps, each with its caption: grids from top to bottom, densities from left to right.
+pub(crate) fn comparison(
+    sets: &[Samples],
+    columns: usize,
+    captions: &Captions<'_>,
+) -> Result<Picture, DataError> {
     let plane = sets.first().is_some_and(|samples| samples.shape == [2]);
+    let classes = captions.of_columns(columns);
+    let sheets = sets.iter().zip(captions.nfe).map(|(samples, nfe)| {
+        let mut sheet = samples.sheet(columns)?;
+        if let Some(classes) = classes.as_ref().filter(|_| !plane) {
+            sheet = columns_named(&sheet, classes)?;
+        }
+        let plural = if nfe.get() == 1 { "" } else { "s" };
+        captioned(
+            &sheet,
+            &format!("{nfe} network evaluation{plural} a sample"),
+        )
+    });
+    let sheets = sheets.collect::<Result<Vec<_>, _>>()?;
     if plane {
-        let sheets = sets
-            .iter()
-            .map(|samples| samples.sheet(columns))
-            .collect::<Result<Vec<_>, _>>()?;
-        return grid::beside(&sheets, 4, 128);
+        return grid::beside(&sheets, SEPARATOR, 128);
     }
-    let shape = sets
-        .first()
-        .map_or_else(Vec::new, |samples| samples.shape.clone());
-    let values = sets
-        .iter()
-        .flat_map(|samples| samples.values.iter().copied())
-        .collect();
-    Samples { values, shape }.sheet(columns)
+    grid::below(&sheets, SEPARATOR, 255)
+}
+
+/// Pixels between two sets of samples.
+const SEPARATOR: usize = 6;
+
+impl Captions<'_> {
+    /// The class of every column, where all samples of a column have one.
+    fn of_columns(&self, columns: usize) -> Option<Vec<String>> {
+        let labels = self.labels?;
+        let columns = columns.min(labels.len());
+        let is_one = |(place, label): (usize, &i64)| *label == labels[place % columns];
+        if !labels.iter().enumerate().all(is_one) {
+            return None;
+        }
+        let name = |label: &i64| {
+            let name = self.names.and_then(|names| names.get(*label as usize));
+            name.cloned().unwrap_or_else(|| label.to_string())
+        };
+        Some(labels[..columns].iter().map(name).collect())
+    }
 }
 
 /// The part of the plane that toy data lives in, each coordinate with mean 0 and variance 1; a density of 1/6 is
@@ -255,6 +325,25 @@ mod tests {
         assert_ne!(all, sorted);
         all.sort_unstable();
         assert_eq!(all, sorted);
+    }
+
+    #[test]
+    fn a_column_is_named_where_it_has_one_class() {
+        let nfe = [NonZeroUsize::MIN];
+        let names = ["cat".to_owned(), "dog".to_owned()];
+        let captions = Captions {
+            nfe: &nfe,
+            labels: Some(&[0, 1, 0, 1, 0, 1]),
+            names: Some(&names),
+        };
+        assert_eq!(captions.of_columns(2).unwrap(), ["cat", "dog"]);
+        assert_eq!(captions.of_columns(3), None);
+        let bare = Captions {
+            names: None,
+            ..captions
+        };
+        assert_eq!(bare.of_columns(4), None);
+        assert_eq!(bare.of_columns(6).unwrap(), ["0", "1", "0", "1", "0", "1"]);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use meanflow_data::Source;
 use meanflow_data::latents::Facts;
+use meanflow_data::{Picture, Source};
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::{Batch, Device, Model, Sharing, StepInputs, device, recover, weights};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
 use crate::init_from::{self, InitFrom, InitReport};
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
-use crate::samples::{Samples, balanced};
+use crate::samples::{Captions, Samples, balanced, comparison};
 use crate::saver::Snapshot;
 use crate::step_metrics::{DeviceMetrics, StepMetrics, StepPlan};
 use crate::train_state::TrainState;
@@ -283,6 +283,26 @@ impl Trainer {
     /// How the threads of the CPU share a step.
     pub fn sharing(&self) -> Sharing {
         self.state.sharing()
+    }
+
+    /// The picture of the recipe's samples, drawn with the average: a part for each number of steps, seeds 0, 1, 2, ….
+    ///
+    /// # Errors
+    /// As [`Trainer::samples`].
+    pub(crate) fn picture(&self) -> Result<Picture, TrainError> {
+        let wanted = &self.config.sampling;
+        let seeds: Vec<u64> = (0..wanted.count() as u64).collect();
+        let labels = balanced(&seeds, self.average().0.config().classes);
+        let captions = Captions {
+            nfe: &wanted.nfe,
+            labels: labels.as_deref(),
+            names: self.class_names.as_deref(),
+        };
+        Ok(comparison(
+            &self.samples()?,
+            wanted.grid[1].get(),
+            &captions,
+        )?)
     }
 
     /// Draws the recipe's samples with the average: one set for each number of steps, seeds 0, 1, 2, ….
