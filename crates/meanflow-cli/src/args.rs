@@ -18,6 +18,7 @@ use crate::commands::eval::Eval;
 use crate::commands::metrics::Metrics;
 use crate::commands::pictures::{Pack, Stats, Verify};
 use crate::commands::show::Show;
+use crate::log::LogFormat;
 use crate::route::Route;
 use crate::seeds::Seeds;
 
@@ -27,6 +28,16 @@ use crate::seeds::Seeds;
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// How remarks and progress on standard error look; RUST_LOG=warn leaves out all but warnings and errors
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "text|json",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: LogFormat,
 }
 
 /// The version, the revision of the source, and the libtorch that the program was built for.

@@ -19,11 +19,14 @@ mod args;
 mod commands;
 mod effort;
 mod failure;
+mod log;
+mod news;
 mod output;
 mod progress;
 mod route;
 mod seeds;
 mod signals;
+mod train_progress;
 
 use clap::Parser;
 
@@ -31,7 +34,10 @@ use clap::Parser;
 pub fn main() -> ! {
     signals::block_file_size();
     let code = match args::Args::try_parse() {
-        Ok(args) => commands::run(&args).unwrap_or_else(|error| failure::report(&error)),
+        Ok(args) => {
+            log::choose(args.log_format);
+            commands::run(&args).unwrap_or_else(|error| failure::report(&error))
+        }
         Err(error) => output::help(&error),
     };
     output::leave(code)

@@ -1,4 +1,6 @@
-//! Standard output and error, and how the process ends.
+//! Standard output, standard error and logs, and how the process ends.
+//!
+//! Standard error has the level of `RUST_LOG` (error, warn or info, which is the default) and the form of `--log-format`.
 //!
 //! A reader that goes away, such as `head`, ends no run: what it does not read is dropped. Any other failure to write
 //! to standard output is the failure of the command, whose result nobody got.
@@ -7,9 +9,12 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write, stderr, stdout};
 use std::sync::OnceLock;
 
+use serde_json::{Map, Value};
 use signal_hook::low_level;
 
 use crate::failure;
+use crate::log::{Level, LogFormat, format, line, log, most, time};
+use crate::progress::is_drawn;
 
 /// The first failure to write to standard output.
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
@@ -19,8 +24,32 @@ pub(crate) fn say(text: impl Display) {
     keep(writeln!(stdout(), "{text}"));
 }
 
-/// Progress, warnings and errors, on standard error.
+/// Remarks, warnings and errors, on standard error and in the log; their first word says which they are.
 pub(crate) fn note(text: impl Display) {
+    let text = text.to_string();
+    let level = Level::of(&text);
+    if level <= most() {
+        match format() {
+            LogFormat::Text => write_error(&text),
+            LogFormat::Json => write_error(&line(level, &text, Map::new())),
+        }
+    }
+    log(level, &text);
+}
+
+/// How far the work is, on standard error where no bar shows it, and in the log.
+pub(crate) fn progress(text: &str, fields: Map<String, Value>) {
+    if Level::Info <= most() {
+        match format() {
+            LogFormat::Json => write_error(&line(Level::Info, text, fields)),
+            LogFormat::Text if !is_drawn() => write_error(&format!("{} {text}", time())),
+            LogFormat::Text => {}
+        }
+    }
+    log(Level::Info, text);
+}
+
+fn write_error(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
 

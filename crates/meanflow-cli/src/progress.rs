@@ -1,287 +1,159 @@
-//! The progress of a run: a bar on a terminal, a line every two seconds elsewhere.
+//! How far a long piece of work is: a bar on a terminal, elsewhere a line with its time every half minute.
 
+use std::fs;
 use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use meanflow_torch::Sharing;
-use meanflow_torch::init_from::InitOutcome;
-use meanflow_train::metrics::Record;
-use meanflow_train::{Event, InitReport, Observer};
+use serde_json::{Map, Value, json};
 
-use crate::output::note;
+use crate::log::{self, LogFormat};
+use crate::output;
 
-/// Time between two lines where there is no terminal.
-const PERIOD: Duration = Duration::from_secs(2);
-/// How fast the shown losses follow: they are means over some fifty steps.
-const SMOOTHING: f64 = 0.02;
+/// Time between two lines.
+const PERIOD: Duration = Duration::from_secs(30);
+/// The part of the work that its speed is seen from.
+const RECENT: Duration = Duration::from_secs(20);
+/// Time between two marks in that part.
+const MARKS: Duration = Duration::from_millis(500);
 
-/// Shows a run on standard error.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    bar: ProgressBar,
-    is_terminal: bool,
-    steps: u64,
-    begun_at: u64,
-    begun: Instant,
+/// Whether there is a terminal that bars may be drawn on.
+pub(crate) fn is_drawn() -> bool {
+    stderr().is_terminal() && log::format() == LogFormat::Text
+}
+
+/// When the next line is due: the first at once, then one every half minute.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
     printed: Option<Instant>,
-    shown: Option<(f64, f64)>,
 }
 
-impl Progress {
-    pub(crate) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} · {eta} left · {msg}");
-        bar.set_style(style.expect("the template is valid"));
-        let is_terminal = stderr().is_terminal();
+impl Pace {
+    /// A pace whose first line is due in half a minute.
+    fn late() -> Self {
         Self {
-            bar,
-            is_terminal,
-            steps: 0,
-            begun_at: 0,
-            begun: Instant::now(),
-            printed: None,
-            shown: None,
+            printed: Some(Instant::now()),
         }
     }
 
-    /// Takes the bar off the terminal.
-    pub(crate) fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn say(&self, line: &str) {
-        if self.is_terminal {
-            self.bar.suspend(|| note(line));
-        } else {
-            note(line);
-        }
-    }
-
-    fn start(&mut self, step: u64, steps: u64) {
-        (self.begun_at, self.steps) = (step, steps);
-        self.bar.set_length(steps);
-        self.bar.set_position(step);
-        self.bar.reset_eta();
-        if self.is_terminal {
-            self.bar
-                .set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
-        }
-    }
-
-    fn step(&mut self, record: &Record) {
-        let (loss, v_loss) = self.shown.unwrap_or((record.loss, record.v_loss));
-        let follow = |shown: f64, value: f64| shown + SMOOTHING * (value - shown);
-        let (loss, v_loss) = (follow(loss, record.loss), follow(v_loss, record.v_loss));
-        self.shown = Some((loss, v_loss));
-        let numbers = format!(
-            "{:.0} samples/s · loss {loss:.4} · ‖u−v‖² {v_loss:.3}",
-            record.samples_per_second
-        );
-        if self.is_terminal {
-            self.bar.set_position(record.step);
-            self.bar.set_message(numbers);
-        } else if self
+    /// Whether a line is due now; if it is, the next one is later.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let is_due = self
             .printed
-            .is_none_or(|printed| printed.elapsed() >= PERIOD)
-            || record.step == self.steps
-        {
+            .is_none_or(|printed| printed.elapsed() >= PERIOD);
+        if is_due {
             self.printed = Some(Instant::now());
-            let left = HumanDuration(self.left(record.step));
-            self.say(&format!(
-                "step {}/{} · {left} left · {numbers}",
-                record.step, self.steps
-            ));
         }
-    }
-
-    fn left(&self, step: u64) -> Duration {
-        let done = step.saturating_sub(self.begun_at).max(1);
-        self.begun
-            .elapsed()
-            .mul_f64((self.steps - step) as f64 / done as f64)
+        is_due
     }
 }
 
-/// What threads do with the microbatches of a step, and what the digits of the results depend on.
-fn described(sharing: Sharing) -> String {
-    let Sharing {
-        workers,
-        threads_per_operation: threads,
-    } = sharing;
-    let digits = if threads == 1 {
-        "no digit depends on the number of threads"
+/// How fast things were done lately.
+#[derive(Debug)]
+pub(crate) struct Speed {
+    /// When how many were done, the oldest first.
+    marks: Vec<(Instant, u64)>,
+}
+
+impl Speed {
+    /// Nothing but what was done before.
+    pub(crate) fn new(done: u64) -> Self {
+        Self {
+            marks: vec![(Instant::now(), done)],
+        }
+    }
+
+    /// So many are done now.
+    pub(crate) fn note(&mut self, done: u64) {
+        if self
+            .marks
+            .last()
+            .is_none_or(|(time, _)| time.elapsed() >= MARKS)
+        {
+            self.marks.push((Instant::now(), done));
+        }
+        // One mark older than what counts is kept, so that slow work has a speed, too.
+        while self
+            .marks
+            .get(1)
+            .is_some_and(|(time, _)| time.elapsed() > RECENT)
+        {
+            self.marks.remove(0);
+        }
+    }
+
+    /// Things a second, and seconds until all are done; nothing before the first is done.
+    pub(crate) fn of(&self, done: u64, all: u64) -> Option<(f64, f64)> {
+        let (time, before) = self.marks.first()?;
+        let rate = done.saturating_sub(*before) as f64 / time.elapsed().as_secs_f64().max(1e-9);
+        (rate > 0.0).then(|| (rate, all.saturating_sub(done) as f64 / rate))
+    }
+}
+
+/// Seconds for a person.
+pub(crate) fn lasting(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    HumanDuration(Duration::from_secs(seconds.as_secs())).to_string()
+}
+
+/// Bytes of memory that the process holds, where the system says it.
+pub(crate) fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// A bar on the terminal, hidden where there is none.
+pub(crate) fn bar(template: &str, things: u64) -> ProgressBar {
+    let target = if is_drawn() {
+        ProgressDrawTarget::stderr_with_hz(5)
     } else {
-        "the last digits depend on the number of threads (with more training.microbatches they do not)"
+        ProgressDrawTarget::hidden()
     };
-    format!("CPU: {workers} microbatches at a time, threads an operation: {threads}; {digits}")
+    let bar = ProgressBar::with_draw_target(Some(things), target);
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid"))
 }
 
-impl Observer for Progress {
-    fn notice(&mut self, event: Event<'_>) {
-        match event {
-            Event::Started { step, steps, .. } => {
-                self.say(&line_of(&event).unwrap_or_default());
-                self.start(step, steps);
-            }
-            Event::Stepped(record) => self.step(record),
-            event => {
-                if let Some(line) = line_of(&event) {
-                    self.say(&line);
-                }
-            }
-        }
-    }
-}
-
-/// What a person reads of an event, one line or a few; nothing for one that only moves the bar.
-fn line_of(event: &Event<'_>) -> Option<String> {
-    Some(match event {
-        Event::Started { .. } => beginning_of(event)?,
-        Event::Initialized(report) => start_of(report),
-        Event::Remark(text) => format!("note: {text}"),
-        Event::Changed {
-            after_step,
-            differences,
-        } => {
-            let lines = differences.join("\n");
-            format!(
-                "the recipe differs after step {after_step}, as --allow-changes accepts:\n{lines}"
-            )
-        }
-        Event::AlreadyFinished { step, steps } => format!(
-            "already finished: {step} of {steps} steps are done; train longer with --set training.steps=N"
-        ),
-        Event::Restored(path) => format!("made again: {}", path.display()),
-        Event::Drawn(path) => format!("samples: {}", path.display()),
-        Event::Saved(path) => format!("checkpoint: {}", path.display()),
-        Event::Ended {
-            wait_share,
-            skipped,
-        } => {
-            let waited = format!(
-                "steps waited for data {:.1} % of the time",
-                100.0 * wait_share
-            );
-            match skipped {
-                0 => waited,
-                skipped => format!(
-                    "{waited}\nwarning: {skipped} steps were left out in all, as they were not finite"
-                ),
-            }
-        }
-        event => format!("warning: {}", warning_of(event)?),
-    })
-}
-
-/// What a run begins with: its size, where it goes on from, and how it is computed.
-fn beginning_of(event: &Event<'_>) -> Option<String> {
-    let Event::Started {
-        step,
-        steps,
-        parameters,
-        samples,
-        sharing,
-    } = *event
-    else {
-        return None;
-    };
-    let from = match step {
-        0 => String::new(),
-        step => format!(", going on after step {step}"),
-    };
-    let size = format!("{parameters} parameters, {samples} training samples, {steps} steps{from}");
-    Some(match sharing {
-        Some(sharing) => format!("{size}\n{}", described(sharing)),
-        None => size,
-    })
-}
-
-/// What a run begins with that takes other weights: how many tensors are taken, and every other one.
-fn start_of(report: &InitReport) -> String {
-    let (taken, of) = report.taken();
-    let path = report.weights.display();
-    let mut text = format!("begins with {path}: {taken} of {of} tensors taken");
-    let others = report.tensors.iter();
-    for entry in others.filter(|entry| entry.outcome != InitOutcome::Taken) {
-        text += &format!("\n  {entry}");
-    }
-    for note in &report.notes {
-        text += &format!("\nnote: {note}");
-    }
-    text
-}
-
-/// What is wrong, of the events that tell so.
-fn warning_of(event: &Event<'_>) -> Option<String> {
-    Some(match event {
-        Event::Rejected { path, reason } => {
-            format!("{} is damaged and passed over: {reason}", path.display())
-        }
-        Event::Skipped { step, in_row } => {
-            format!("step {step} left out, its loss or gradient is not finite ({in_row} in a row)")
-        }
-        Event::Crashed(path) => format!(
-            "the step is described in {0}; `meanflow train --replay {0}` does it again",
-            path.display()
-        ),
-        Event::RolledBack {
-            from,
-            to,
-            rollbacks,
-            reason,
-        } => format!(
-            "{reason}; back from step {from} to step {to}, and on with other data ({rollbacks} of 3 times)"
-        ),
-        Event::MetricsLost { path, what } => format!("{}: {what}", path.display()),
-        Event::SaveFailed { step, reason } => format!("not saved after step {step}: {reason}"),
-        Event::Replaced { reason, .. } => format!("left out, another taken for it: {reason}"),
-        _ => return None,
-    })
-}
-
-/// A number of equal things to do: a bar on a terminal; elsewhere a line every half minute, if they have a name.
+/// A number of equal things to do.
 #[derive(Debug)]
 pub(crate) struct Count {
+    name: String,
     bar: ProgressBar,
-    /// What the things are, and when a line about them was printed last.
-    line: Option<(String, Mutex<Instant>)>,
+    state: Mutex<(Pace, Speed)>,
 }
 
-/// Time between two lines about things with a name where there is no terminal.
-const LINES: Duration = Duration::from_secs(30);
-
 impl Count {
-    pub(crate) fn new(things: usize) -> Self {
-        let bar = ProgressBar::new(things as u64);
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} · {eta} left");
-        bar.set_style(style.expect("the template is valid"));
-        Self { bar, line: None }
-    }
-
     /// Things that the bar and the lines name.
     pub(crate) fn named(name: &str, things: usize) -> Self {
-        let bar = ProgressBar::new(things as u64);
-        let style = ProgressStyle::with_template(
-            "{prefix:.cyan} {bar:20} {pos}/{len} · {eta} left {wide_msg}",
-        );
-        bar.set_style(style.expect("the template is valid"));
+        let template = "{prefix:.cyan} {wide_bar} {pos}/{len} · {eta} left {msg}";
+        let bar = bar(template, things as u64);
         bar.set_prefix(name.to_owned());
-        let line = (!stderr().is_terminal()).then(|| (name.to_owned(), Mutex::new(Instant::now())));
-        Self { bar, line }
+        Self {
+            name: name.to_owned(),
+            bar,
+            state: Mutex::new((Pace::late(), Speed::new(0))),
+        }
     }
 
     pub(crate) fn add(&self, things: usize) {
         self.bar.inc(things as u64);
-        let Some((name, printed)) = &self.line else {
-            return;
-        };
-        let mut printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
-        if printed.elapsed() >= LINES {
-            *printed = Instant::now();
-            let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
-            note(format_args!("{name}: {done}/{all}"));
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pace, speed) = &mut *state;
+        speed.note(done);
+        if !is_drawn() && pace.is_due() {
+            let left = speed.of(done, all).map(|(_, left)| left);
+            let name = &self.name;
+            let mut text = format!("{name}: {done}/{all}");
+            if let Some(left) = left {
+                text += &format!(" · {} left", lasting(left));
+            }
+            let fields = json!({"work": name, "done": done, "all": all, "seconds_left": left});
+            output::progress(&text, fields_of(fields));
         }
     }
 
@@ -293,5 +165,40 @@ impl Count {
 
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// The entries of an object.
+pub(crate) fn fields_of(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn the_first_line_is_due_at_once_and_the_next_one_later() {
+        let mut pace = Pace::default();
+        assert!(pace.is_due());
+        assert!(!pace.is_due());
+        assert!(!Pace::late().is_due());
+    }
+
+    #[test]
+    fn what_is_left_follows_from_the_speed() {
+        let mut speed = Speed::new(10);
+        assert_eq!(speed.of(10, 20), None);
+        thread::sleep(Duration::from_millis(20));
+        speed.note(15);
+        let (rate, left) = speed.of(15, 20).unwrap();
+        assert!(rate > 0.0 && rate < 5.0 / 0.02, "{rate}");
+        // Five more at the rate of five.
+        assert!((left * rate - 5.0).abs() < 1e-9, "{left}");
     }
 }

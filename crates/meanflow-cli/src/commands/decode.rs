@@ -67,6 +67,7 @@ impl Decoding {
         (seeds, labels): (&[u64], Option<&[i64]>),
         (grid, solver): (&[f64], Solver),
         (output, args): (Output, &Sample),
+        mut progress: impl FnMut(usize),
     ) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
         let (mut all, mut evaluations, mut shape) = (None::<Pictures>, Vec::new(), Vec::new());
         for start in (0..seeds.len()).step_by(BLOCK) {
@@ -75,6 +76,7 @@ impl Decoding {
             let seeds = &seeds[block];
             let (pictures, took) = self.draw(model, (seeds, labels), (grid, solver))?;
             evaluations.extend(took);
+            progress(seeds.len());
             let [_, height, width, channels] = pictures.shape();
             shape = vec![channels, height, width];
             match &mut all {

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let data = open(args)?;
     let start = Instant::now();
     let passes = if args.flip { 2 } else { 1 };
-    let progress = Count::new(passes * data.len());
+    let progress = Count::named("pictures", passes * data.len());
     encode(&*data, &vae, &facts, args.flip, &args.out, |more| {
         progress.add(more);
     })?;

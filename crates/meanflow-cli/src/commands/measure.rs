@@ -24,7 +24,7 @@ pub(super) struct Measured {
 /// Does the first steps of a run in memory alone.
 pub(super) fn measure(config: &TrainConfig, device: Device) -> anyhow::Result<Measured> {
     let data = config.data.load(config.seed)?;
-    let progress = Count::new(STEPS);
+    let progress = Count::named("steps", STEPS);
     let (seconds, memory) = memory::peak(|| {
         let mut trainer = Trainer::new(config.clone(), data, device)?;
         (0..STEPS)

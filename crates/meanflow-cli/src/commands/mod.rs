@@ -29,7 +29,7 @@ use meanflow_torch::{Device, Model, ModelConfig, device, memory};
 use meanflow_train::{TrainConfig, TrainError};
 
 use crate::args::{Args, Command, Compute, DataWhat, Reading};
-use crate::output::note;
+use crate::output::{self, note};
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
@@ -58,7 +58,7 @@ fn open_device(compute: &Compute) -> anyhow::Result<Device> {
     memory::keep()?;
     let device::Opened { device, note } = device::open_explained(&compute.device)?;
     if let Some(note) = note {
-        eprintln!("{note}");
+        output::note(note);
     }
     if let Some(threads) = compute.threads {
         tch::set_num_threads(i32::try_from(threads.get())?);

@@ -113,7 +113,7 @@ pub(crate) fn run_pack(args: &Pack) -> anyhow::Result<u8> {
         Packing::Crop { size, channels }
     });
     say_remarks(collection.remarks());
-    let progress = Count::new(collection.len());
+    let progress = Count::named("pictures", collection.len());
     pack(&collection, packing, &args.out, |more| progress.add(more))?;
     progress.finish();
     let (pictures, classes) = (collection.len(), collection.classes());
@@ -141,7 +141,7 @@ fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
         Named::Pictures(collection) => collection,
     };
     say_remarks(collection.remarks());
-    let progress = Count::new(collection.len());
+    let progress = Count::named("pictures", collection.len());
     let survey = DatasetReport::of(&collection, depth, |more| progress.add(more));
     progress.finish();
     if args.json {

@@ -15,6 +15,7 @@ use crate::commands::destination::{Output, write_index};
 use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
 use crate::failure::Usage;
+use crate::progress::Count;
 
 pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let output = Output::of(&args.out)?;
@@ -26,16 +27,26 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let labels = labels(&args.class, seeds, &model, (&weights, &metadata))?;
     let (grid, solver) = args.route.resolve();
     let (labels, start) = (labels.as_deref(), Instant::now());
+    let progress = Count::named("samples", seeds.len());
+    let watch = |more| progress.add(more);
     let (effort, shape) = match &args.vae {
         Some(vae) => {
             let decoding = Decoding::new(vae, &model, &metadata)?;
-            let (evaluations, shape) =
-                decoding.run(&model, (seeds, labels), (&grid, solver), (output, args))?;
+            let (evaluations, shape) = decoding.run(
+                &model,
+                (seeds, labels),
+                (&grid, solver),
+                (output, args),
+                watch,
+            )?;
+            progress.finish();
             let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
             (effort, shape)
         }
         None => {
-            let (samples, evaluations) = Samples::draw_by(&model, seeds, labels, &grid, solver)?;
+            let way = (&grid[..], solver);
+            let (samples, evaluations) = Samples::draw_watched(&model, seeds, labels, way, watch)?;
+            progress.finish();
             let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
             let named = (labels.unwrap_or_default(), &seeds[..]);
             output.write(&args.out, &samples, named, args.columns, &metadata)?;

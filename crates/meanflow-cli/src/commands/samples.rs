@@ -24,7 +24,7 @@ struct Channel {
 
 /// Reads every sample as a training run does, which refuses what is damaged or not finite, and says what there is.
 pub(super) fn report(path: &Path, data: &dyn Source, as_json: bool) -> anyhow::Result<u8> {
-    let progress = Count::new(data.len());
+    let progress = Count::named("samples", data.len());
     let mut channels = Vec::new();
     for start in (0..data.len()).step_by(CHUNK) {
         let indices: Vec<usize> = (start..data.len().min(start + CHUNK)).collect();

@@ -11,8 +11,8 @@ use meanflow_train::{InitFrom, Origin, Outcome, RunOptions, TrainConfig, ema_not
 use crate::args::Train;
 use crate::commands::{open_device, replay};
 use crate::output::{note, say};
-use crate::progress::Progress;
 use crate::signals::Interruption;
+use crate::train_progress::TrainProgress;
 
 /// What makes a recipe a trial of everything that a run does.
 const TRIAL: [&str; 5] = [
@@ -55,7 +55,7 @@ fn train(
     let interruption = Interruption::listen()?;
     let device = open_device(&args.compute)?;
     let notes = ema_notes(&config);
-    let mut progress = Progress::new();
+    let mut progress = TrainProgress::new(root.to_owned());
     let options = options(args, source)?;
     let stop = &interruption.stop;
     let outcome = train_with(config, root, device, &options, stop, &mut progress);

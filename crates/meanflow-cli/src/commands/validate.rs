@@ -101,7 +101,7 @@ fn look(config: &TrainConfig) -> anyhow::Result<Look> {
     let (mut text, mut found) = ("looked at".to_owned(), Vec::new());
     if let Some(pictures) = config.data.collection() {
         let pictures = pictures?;
-        let progress = Count::new(pictures.len());
+        let progress = Count::named("pictures", pictures.len());
         let survey = DatasetReport::of(&pictures, Depth::Header, |more| progress.add(more));
         progress.finish();
         let count = survey.damaged.len();

@@ -10,6 +10,7 @@ mod fine_tune;
 mod latents;
 mod pictures;
 mod presets;
+mod progress;
 mod reliability;
 mod routes;
 mod support;

@@ -58,10 +58,7 @@ fn begun(mut command: std::process::Command) -> Child {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut lines = lines.map_while(Result::ok);
-    assert!(
-        lines.any(|line| line.starts_with("step ")),
-        "it never began"
-    );
+    assert!(lines.any(|line| line.contains("Z step ")), "it never began");
     child
 }
 
