@@ -13,8 +13,10 @@ use meanflow_torch::{JvpMethod, Kind};
 use meanflow_train::Resume;
 use meanflow_train::config::{ConfigError, PRESETS, RecipeSource};
 
+use crate::commands::doctor::Doctor;
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
+use crate::commands::manual::{Completions, Manual};
 use crate::commands::metrics::Metrics;
 use crate::commands::pictures::{Pack, Stats, Verify};
 use crate::commands::show::Show;
@@ -24,7 +26,7 @@ use crate::seeds::Seeds;
 
 /// One-step generative models by MeanFlow: train, sample, inspect.
 #[derive(Debug, Parser)]
-#[command(name = "meanflow", version = VERSION, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "meanflow", version = VERSION, propagate_version = true, max_term_width = 80, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -38,6 +40,9 @@ pub(crate) struct Args {
         hide_possible_values = true
     )]
     pub(crate) log_format: LogFormat,
+    /// Report on standard output as JSON, errors too
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 }
 
 /// The version, the revision of the source, and the libtorch that the program was built for.
@@ -66,6 +71,9 @@ pub(crate) enum Command {
     Check(Check),
     Convert(Convert),
     Data(Data),
+    Doctor(Doctor),
+    Completions(Completions),
+    Man(Manual),
 }
 
 /// Print a recipe that comes with the program, as a start of your own; without a name, list them.
@@ -153,7 +161,7 @@ pub(crate) struct Sample {
     pub(crate) class: Class,
     #[command(flatten)]
     pub(crate) route: Route,
-    /// A picture (.png), an archive with arr_0 and arr_1 (.npz), or a folder for one picture a seed
+    /// A picture (.png), - for a picture on standard output, an archive with arr_0 and arr_1 (.npz), or a folder for one picture a seed
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
     /// The VAE that turns latents into pictures: a folder as diffusers writes it, or its weights (.safetensors)
@@ -169,9 +177,6 @@ pub(crate) struct Sample {
     pub(crate) reading: Reading,
     #[command(flatten)]
     pub(crate) compute: Compute,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Draw samples between those of two seeds, which are the first and the last.
@@ -196,7 +201,7 @@ pub(crate) struct Interpolate {
     pub(crate) class: Class,
     #[command(flatten)]
     pub(crate) route: Route,
-    /// A picture (.png), or an archive with arr_0 and arr_1 (.npz)
+    /// A picture (.png), - for a picture on standard output, or an archive with arr_0 and arr_1 (.npz)
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     /// Columns of the picture [default: one for each sample]
@@ -206,9 +211,6 @@ pub(crate) struct Interpolate {
     pub(crate) reading: Reading,
     #[command(flatten)]
     pub(crate) compute: Compute,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Show what a weights file holds, and whether it is what it was.
@@ -220,9 +222,6 @@ pub(crate) struct Info {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) reading: Reading,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Check a recipe and its data, and show what follows from them.
@@ -238,9 +237,6 @@ pub(crate) struct Validate {
     pub(crate) measure: bool,
     #[command(flatten)]
     pub(crate) compute: Compute,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Check every route to du/dt on a network and its data, or this build against golden files.
@@ -284,9 +280,6 @@ pub(crate) struct DeviceCheck {
     pub(crate) goldens: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) compute: Compute,
-    /// Report every check as a line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Compute what official implementations computed, from the same weights and draws, and compare.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::output::say;
+use crate::commands::is_standard_output;
+use crate::output::{is_json, note, say};
 
 /// Evaluations and time of a set of samples.
 pub(crate) struct Effort {
@@ -28,7 +29,7 @@ impl Effort {
     }
 
     /// Says what was written, samples of this shape, and what it took.
-    pub(crate) fn report(&self, out: &Path, shape: &[usize], as_json: bool) {
+    pub(crate) fn report(&self, out: &Path, shape: &[usize]) {
         let Self {
             samples,
             least,
@@ -36,7 +37,7 @@ impl Effort {
             mean,
             seconds,
         } = self;
-        if as_json {
+        if is_json() {
             let report = json!({
                 "out": out, "samples": samples, "shape": shape, "seconds": seconds,
                 "nfe": { "least": least, "mean": mean, "most": most },
@@ -49,9 +50,13 @@ impl Effort {
             (least, most) if least == most => format!("{most} evaluations each"),
             _ => format!("{least} to {most} evaluations, {mean:.1} on average"),
         };
-        say(format_args!(
+        let text = format!(
             "{}: {samples} samples, {each}, {seconds:.2} s",
             out.display()
-        ));
+        );
+        match is_standard_output(out) {
+            true => note(text),
+            false => say(text),
+        }
     }
 }

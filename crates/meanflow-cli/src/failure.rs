@@ -6,7 +6,9 @@ use meanflow_eval::EvalError;
 use meanflow_torch::{LibtorchError, TorchError};
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
-use crate::output::note;
+use serde_json::json;
+
+use crate::output::{self, is_json, note, say};
 
 const OTHER: u8 = 1;
 /// A command line that cannot be understood or followed.
@@ -39,10 +41,31 @@ pub(crate) fn report(error: &Error) -> u8 {
             text = format!("{text}\n  because: {cause}");
         }
     }
-    note(format_args!("error: {text}"));
     let code = code(error);
-    if let Some(hint) = hint(error, code) {
+    let hint = hint(error, code);
+    note(format_args!("error: {text}"));
+    if let Some(hint) = hint {
         note(format_args!("hint: {hint}"));
+    }
+    report_json(&text, hint, code);
+    code
+}
+
+/// Says what was wrong on standard output, for programs, where that is asked for.
+fn report_json(text: &str, hint: Option<&str>, code: u8) {
+    if is_json() {
+        let error = json!({ "error": { "message": text, "hint": hint, "exit_code": code } });
+        say(format_args!("{error:#}"));
+    }
+}
+
+/// Prints what clap has to say, which may be the help that was asked for; the exit code.
+pub(crate) fn report_usage(error: &clap::Error) -> u8 {
+    let code = u8::try_from(error.exit_code()).unwrap_or(USAGE);
+    output::print_clap(error);
+    if code != 0 {
+        let text = error.render().to_string();
+        report_json(text.trim_start_matches("error: ").trim_end(), None, code);
     }
     code
 }

@@ -36,9 +36,13 @@ pub fn main() -> ! {
     let code = match args::Args::try_parse() {
         Ok(args) => {
             log::choose(args.log_format);
+            output::choose_json(args.json);
             commands::run(&args).unwrap_or_else(|error| failure::report(&error))
         }
-        Err(error) => output::help(&error),
+        Err(error) => {
+            output::choose_json(std::env::args_os().any(|word| word == "--json"));
+            failure::report_usage(&error)
+        }
     };
     output::leave(code)
 }

@@ -6,18 +6,30 @@
 //! to standard output is the failure of the command, whose result nobody got.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write, stderr, stdout};
+use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use signal_hook::low_level;
 
-use crate::failure;
+use crate::failure::{self, Usage};
 use crate::log::{Level, LogFormat, format, line, log, most, time};
 use crate::progress::is_drawn;
 
 /// The first failure to write to standard output.
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+static JSON: OnceLock<bool> = OnceLock::new();
+
+/// Chooses between results for people and for programs, once, before anything is said.
+pub(crate) fn choose_json(is_json: bool) {
+    let _ = JSON.set(is_json);
+}
+
+/// Whether results and errors are JSON on standard output.
+pub(crate) fn is_json() -> bool {
+    JSON.get().copied().unwrap_or(false)
+}
 
 /// Results, on standard output.
 pub(crate) fn say(text: impl Display) {
@@ -53,10 +65,24 @@ fn write_error(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
 
-/// Prints what clap has to say, which may be the help that was asked for; the exit code.
-pub(crate) fn help(error: &clap::Error) -> u8 {
+/// A file, on standard output, which must not be a terminal.
+pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Usage> {
+    if stdout().is_terminal() {
+        let text = "--out -: expected a pipe or a file for what is no text, got a terminal";
+        return Err(Usage(text.to_owned()));
+    }
+    keep(stdout().write_all(bytes));
+    Ok(())
+}
+
+/// A text that ends its last line itself, on standard output.
+pub(crate) fn write_text(text: &[u8]) {
+    keep(stdout().write_all(text));
+}
+
+/// What clap has to say, in its own form.
+pub(crate) fn print_clap(error: &clap::Error) {
     keep(error.print());
-    u8::try_from(error.exit_code()).unwrap_or(failure::USAGE)
 }
 
 fn keep(written: io::Result<()>) {

@@ -93,7 +93,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), TrainError> {
 }
 
 /// Bytes that can still be written into the file system of a folder; none where it does not say.
-pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+pub fn free_space(folder: &Path) -> Option<u64> {
     let free = statvfs(folder).ok()?;
     free.blocks_available().checked_mul(free.fragment_size())
 }

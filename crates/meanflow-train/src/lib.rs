@@ -59,7 +59,7 @@ pub use crash::{CrashBundle, CrashRow, CrashStart, CrashStep};
 pub use data::DataFacts;
 pub use ema::ema_notes;
 pub use error::{TrainError, is_out_of_space};
-pub use files::fingerprint;
+pub use files::{fingerprint, free_space};
 pub use guard::Guard;
 pub use init_from::{InitFrom, InitReport};
 pub use observer::{Event, Observer, Silent};

@@ -9,12 +9,14 @@ use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::golden::{self, Setting};
 use meanflow_torch::{Batch, Conditioning, Device, JvpMethod, Kind, Model, Rows, Tensor};
 use meanflow_train::{TrainConfig, Trainer, recipe_of, weights_of};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tch::no_grad;
 
 use crate::args::{Check, CheckWhat, DeviceCheck, Golden};
 use crate::commands::{load_model, model_of, open_device};
 use crate::failure::Usage;
-use crate::output::say;
+use crate::output::{is_json, say};
 
 /// Exit code of a check that fails.
 const FAILED: u8 = 1;
@@ -41,18 +43,39 @@ fn check_golden(args: &Golden) -> anyhow::Result<u8> {
         kind: args.dtype.kind(),
         engine: args.engine.engine(),
     };
-    let mut passes = true;
+    let (mut passes, mut reports) = (true, Vec::new());
     for file in &args.files {
         let report = golden::check_among(file, &setting, &meanflow_eval::golden::KINDS)?;
         passes &= report.passes();
-        say(&report);
+        reports.push(report);
+        if let (false, Some(report)) = (is_json(), reports.last()) {
+            say(report);
+        }
     }
-    say(if passes {
+    let verdict = if passes {
         "everything within tolerance"
     } else {
         "FAILED: an error is beyond its tolerance"
-    });
+    };
+    match is_json() {
+        true => say(format_args!(
+            "{:#}",
+            json!({ "passes": passes, "reports": reports.iter().map(json_of).collect::<Vec<_>>() })
+        )),
+        false => say(verdict),
+    }
     Ok(if passes { 0 } else { FAILED })
+}
+
+/// The errors of a golden file, tensor by tensor.
+fn json_of(report: &golden::Report) -> Value {
+    let tensors = report.comparisons.iter().map(|one| {
+        json!({
+            "tensor": one.tensor, "max": one.max_error, "max_allowed": one.tolerance.max, "relative": one.relative_error,
+            "relative_allowed": one.tolerance.relative, "passes": one.passes(),
+        })
+    });
+    json!({ "name": report.name, "tensors": tensors.collect::<Vec<_>>(), "unchecked": report.unchecked })
 }
 
 /// Runs every check of [`device_check`] on a device, and shows each as it ends.
@@ -62,7 +85,7 @@ fn check_device(args: &DeviceCheck) -> anyhow::Result<u8> {
         Some(folder) => Goldens::folder(folder)?,
         None => Goldens::embedded()?,
     };
-    if !args.json {
+    if !is_json() {
         say(format_args!("device {device:?}\n"));
         say(format_args!(
             "{:<44} {:>9} {:>9} {:>6}",
@@ -70,7 +93,7 @@ fn check_device(args: &DeviceCheck) -> anyhow::Result<u8> {
         ));
     }
     let checks = device_check::run(device, &goldens, |check| {
-        if args.json {
+        if is_json() {
             say(serde_json::to_string(check).expect("a check is representable in JSON"));
         } else {
             say(line(check));
@@ -78,7 +101,7 @@ fn check_device(args: &DeviceCheck) -> anyhow::Result<u8> {
     });
     let count = |verdict| checks.iter().filter(|one| one.verdict == verdict).count();
     let failures = count(Verdict::Failed);
-    if !args.json {
+    if !is_json() {
         let (passed, skipped) = (count(Verdict::Passed), count(Verdict::Skipped));
         say(format_args!(
             "\n{passed} passed, {failures} failed, {skipped} skipped"
@@ -114,42 +137,74 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
     let batch = Trainer::new(config.clone(), data, device)?.batch(0)?;
     let double = Model::new(trained.config().clone(), config.seed, device, Kind::Double)?;
     copy(&trained, &double);
-    let jumps = batch.times.jumps;
-    say(format_args!(
-        "{} parameters, batch of {}, {jumps} MeanFlow rows; the difference to double backward in f64, relative to the largest derivative\n",
-        trained.parameters().count(),
-        batch.rows(),
-    ));
-    say(format_args!(
-        "{:<36} {:>10} {:>10} {:>10}",
-        "engine", "f64", "f32", "ms in f32"
-    ));
     let (fine, coarse) = (
         point(&config, &double, &batch),
         point(&config, &trained, &batch),
     );
     let reference = JvpMethod::DoubleBackward.evaluate(&double, &fine)?.1;
-    let mut passes = true;
+    let mut routes = Vec::new();
     for (name, in_double, in_float) in ENGINES {
         let wide = difference(&in_double.evaluate(&double, &fine)?.1, &reference);
-        let narrow = difference(&in_float.evaluate(&trained, &coarse)?.1, &reference);
-        let time = median_time(in_float, &trained, &coarse)?;
-        let exact = !matches!(in_double, JvpMethod::FiniteDifference { .. });
-        // A difference that is no number passes nothing.
-        let holds = !exact || wide <= EXACT;
-        passes &= holds;
-        let verdict = if holds { "" } else { "FAIL" };
-        say(format_args!(
-            "{name:<36} {wide:>10.1e} {narrow:>10.1e} {:>10.1} {verdict}",
-            time.as_secs_f64() * 1e3
-        ));
+        let is_exact = !matches!(in_double, JvpMethod::FiniteDifference { .. });
+        routes.push(RouteCheck {
+            engine: name,
+            f64: wide,
+            f32: difference(&in_float.evaluate(&trained, &coarse)?.1, &reference),
+            f32_milliseconds: median_time(in_float, &trained, &coarse)?.as_secs_f64() * 1e3,
+            // A difference that is no number passes nothing.
+            passes: !is_exact || wide <= EXACT,
+        });
     }
-    say(if passes {
+    let passes = routes.iter().all(|route| route.passes);
+    let (parameters, rows, jumps) = (
+        trained.parameters().count(),
+        batch.rows(),
+        batch.times.jumps,
+    );
+    if is_json() {
+        let report = json!({
+            "parameters": parameters, "rows": rows, "mean_flow_rows": jumps, "engines": routes, "passes": passes,
+        });
+        say(format_args!("{report:#}"));
+    } else {
+        say(format_args!(
+            "{parameters} parameters, batch of {rows}, {jumps} MeanFlow rows; the difference to double backward in f64, relative to the largest derivative\n"
+        ));
+        say(table(&routes, passes));
+    }
+    Ok(if passes { 0 } else { FAILED })
+}
+
+/// What one route to `du/dt` differs by from double backward in f64, and what it takes.
+#[derive(Serialize)]
+struct RouteCheck {
+    engine: &'static str,
+    f64: f64,
+    f32: f64,
+    f32_milliseconds: f64,
+    passes: bool,
+}
+
+/// The routes for people.
+fn table(routes: &[RouteCheck], passes: bool) -> String {
+    let head = ["engine", "f64", "f32", "ms in f32"];
+    let mut text = format!(
+        "{:<38} {:>8} {:>8} {:>10}\n",
+        head[0], head[1], head[2], head[3]
+    );
+    for route in routes {
+        let verdict = if route.passes { "" } else { " FAIL" };
+        text += &format!(
+            "{:<38} {:>8.1e} {:>8.1e} {:>10.1}{verdict}\n",
+            route.engine, route.f64, route.f32, route.f32_milliseconds
+        );
+    }
+    text += if passes {
         "\nthe exact routes agree"
     } else {
         "\nFAILED: exact routes differ by more than 1e-8 in f64"
-    });
-    Ok(if passes { 0 } else { FAILED })
+    };
+    text
 }
 
 /// The routes with the settings that suit f64 and f32.

@@ -6,10 +6,11 @@ use std::path::Path;
 use meanflow_torch::convert::{Entry, Layout, below, export, fits, import};
 use meanflow_torch::{Device, Kind, Model, weights};
 use meanflow_train::weights_of;
+use serde_json::json;
 
 use crate::args::{Convert, Direction, To};
 use crate::commands::{load_model, model_of};
-use crate::output::say;
+use crate::output::{is_json, say};
 
 pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
     let entries = match &args.direction {
@@ -26,6 +27,18 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
             entries
         }
     };
+    if is_json() {
+        let tensors = entries.iter().map(|entry| {
+            json!({
+                "official": entry.official, "official_shape": entry.official_shape, "ours": entry.ours, "shape": entry.shape,
+            })
+        });
+        say(format_args!(
+            "{:#}",
+            json!({ "tensors": tensors.collect::<Vec<_>>() })
+        ));
+        return Ok(0);
+    }
     for entry in &entries {
         say(entry);
     }

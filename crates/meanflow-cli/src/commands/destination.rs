@@ -9,10 +9,11 @@ use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::npy::{NpySlice, NpyView};
 use meanflow_data::npz::{self, Compression};
 use meanflow_data::picture::numbered;
-use meanflow_data::{DataError, Pictures, write_bytes};
+use meanflow_data::{DataError, Picture, Pictures, write_bytes};
 use meanflow_train::{LATENTS_KEY, Samples};
 
 use crate::failure::Usage;
+use crate::output::{is_json, write_out};
 
 /// Whether a path means standard output.
 pub(crate) fn is_standard_output(path: &Path) -> bool {
@@ -29,6 +30,15 @@ pub(crate) enum Output {
 
 impl Output {
     pub(crate) fn of(path: &Path) -> anyhow::Result<Self> {
+        if is_standard_output(path) {
+            return match is_json() {
+                true => Err(Usage(
+                    "--out -: expected no --json, which standard output is for, too".to_owned(),
+                )
+                .into()),
+                false => Ok(Self::Picture),
+            };
+        }
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("png") => Ok(Self::Picture),
             Some("npz") => Ok(Self::Archive),
@@ -79,16 +89,17 @@ impl Output {
         pictures: &Pictures,
         (labels, seeds): (&[i64], &[u64]),
         columns: Option<NonZeroUsize>,
-    ) -> Result<(), DataError> {
+    ) -> anyhow::Result<()> {
         match self {
             Self::Picture => {
                 let columns = columns.map_or_else(|| square(pictures.len()), NonZeroUsize::get);
                 let style = GridStyle::legible(columns, pictures.shape()[1]);
-                grid::sheet(pictures, &style)?.write_png(path)
+                return write_picture(path, &grid::sheet(pictures, &style)?);
             }
-            Self::Archive => npz::write_samples(path, pictures, labels),
-            Self::Folder => pictures.write_folders(path, seeds),
+            Self::Archive => npz::write_samples(path, pictures, labels)?,
+            Self::Folder => pictures.write_folders(path, seeds)?,
         }
+        Ok(())
     }
 
     /// Writes samples with their classes, if they have any, and their seeds, which name the pictures of a folder; `metadata` is
@@ -106,7 +117,7 @@ impl Output {
         match self {
             Self::Picture => {
                 let columns = columns.map_or_else(|| square(samples.len()), NonZeroUsize::get);
-                samples.sheet(columns)?.write_png(path)?;
+                write_picture(path, &samples.sheet(columns)?)?;
             }
             Self::Archive if !is_picture => write_values(path, samples, labels)?,
             Self::Folder if samples.shape == [2] => {
@@ -128,6 +139,16 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Writes a picture as PNG, to standard output if the path means that.
+pub(crate) fn write_picture(path: &Path, picture: &Picture) -> anyhow::Result<()> {
+    if is_standard_output(path) {
+        write_out(&picture.to_png()?)?;
+    } else {
+        picture.write_png(path)?;
+    }
+    Ok(())
 }
 
 /// Writes `samples.csv` beside the pictures of a folder: seed, file, number and name of the class of each.

@@ -15,7 +15,7 @@ use crate::args::Compute;
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::open_device;
 use crate::failure::Usage;
-use crate::output::say;
+use crate::output::{is_json, say};
 use crate::progress::Count;
 
 /// Encode pictures by a VAE, for training on latents.
@@ -50,9 +50,6 @@ pub(crate) struct Encode {
     out: PathBuf,
     #[command(flatten)]
     compute: Compute,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
@@ -75,7 +72,7 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     })?;
     progress.finish();
     let (pictures, seconds) = (data.len(), start.elapsed().as_secs_f64());
-    if args.json {
+    if is_json() {
         let report = json!({
             "out": args.out, "pictures": pictures, "flip": args.flip, "seconds": seconds, "vae": facts.vae,
             "scale": facts.scale, "shift": facts.shift, "vae_sha256": facts.vae_sha256,

@@ -8,7 +8,7 @@ use meanflow_train::{CLASS_NAMES_KEY, RECIPE_KEY, class_names_of, fingerprint, w
 use serde_json::json;
 
 use crate::args::Info;
-use crate::output::say;
+use crate::output::{is_json, say};
 
 /// Longest value of the metadata that is shown in full.
 const LONGEST: usize = 200;
@@ -22,7 +22,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
     };
     let content = state_of(&header, content);
     let (bytes, sha256) = fingerprint(&path)?;
-    if args.json {
+    if is_json() {
         let tensors: Vec<_> = header
             .tensors
             .iter()

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
         Some(columns),
         &metadata,
     )?;
-    effort.report(&args.out, &samples.shape, args.json);
+    effort.report(&args.out, &samples.shape);
     Ok(0)
 }
 

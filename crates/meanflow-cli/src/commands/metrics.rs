@@ -7,7 +7,7 @@ use meanflow_train::metrics::{self, History};
 use serde_json::json;
 
 use crate::commands::destination::is_standard_output;
-use crate::output::{note, say};
+use crate::output::{is_json, note, say};
 
 /// Print the metrics of a run as a table with commas (CSV), one line a logged step.
 ///
@@ -22,16 +22,8 @@ pub(crate) struct Metrics {
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// The file to write
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "-",
-        conflicts_with = "json"
-    )]
+    #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
-    /// All records on standard output as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(crate) fn run(args: &Metrics) -> anyhow::Result<u8> {
@@ -52,7 +44,7 @@ pub(crate) fn run(args: &Metrics) -> anyhow::Result<u8> {
             lines.join(", ")
         ));
     }
-    if args.json {
+    if is_json() {
         say(format_args!(
             "{:#}",
             json!({ "records": records, "damaged_lines": damaged_lines })

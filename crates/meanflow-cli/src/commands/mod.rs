@@ -5,10 +5,12 @@ mod classes;
 mod convert;
 mod decode;
 mod destination;
+pub(crate) mod doctor;
 pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
 mod interpolate;
+pub(crate) mod manual;
 mod measure;
 pub(crate) mod metrics;
 pub(crate) mod named_data;
@@ -20,6 +22,8 @@ mod samples;
 pub(crate) mod show;
 mod train;
 mod validate;
+
+pub(crate) use destination::is_standard_output;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +47,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Validate(args) => validate::run(args),
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::manual(args),
         Command::Data(args) => match &args.what {
             DataWhat::Encode(args) => encode::run(args),
             DataWhat::Verify(args) => pictures::verify(args),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::samples;
 use crate::failure::{DATA, Usage};
-use crate::output::{note, say};
+use crate::output::{is_json, note, say};
 use crate::progress::Count;
 
 /// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones. Of a recipe's data, MNIST's or
@@ -48,9 +48,6 @@ struct Pictures {
     path: PathBuf,
     #[command(flatten)]
     look: Look,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Put pictures and labels into one zip archive in EDM's layout, which recipes read with `kind = "zip"`.
@@ -118,7 +115,7 @@ pub(crate) fn run_pack(args: &Pack) -> anyhow::Result<u8> {
     progress.finish();
     let (pictures, classes) = (collection.len(), collection.classes());
     let bytes = size_of(&args.out)?;
-    if args.pictures.json {
+    if is_json() {
         let report =
             json!({"out": args.out, "pictures": pictures, "classes": classes, "bytes": bytes});
         say(format_args!("{report:#}"));
@@ -137,14 +134,14 @@ fn size_of(path: &Path) -> anyhow::Result<u64> {
 
 fn report(args: &Pictures, depth: Depth) -> anyhow::Result<u8> {
     let collection = match named_data::open(&args.path, &args.look)? {
-        Named::Samples(data) => return samples::report(&args.path, &*data, args.json),
+        Named::Samples(data) => return samples::report(&args.path, &*data),
         Named::Pictures(collection) => collection,
     };
     say_remarks(collection.remarks());
     let progress = Count::named("pictures", collection.len());
     let survey = DatasetReport::of(&collection, depth, |more| progress.add(more));
     progress.finish();
-    if args.json {
+    if is_json() {
         say(format_args!("{:#}", as_json(args, &collection, &survey)));
     } else {
         say(as_text(args, &collection, &survey).trim_end());

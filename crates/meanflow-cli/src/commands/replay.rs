@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use meanflow_train::{CrashRow, CrashStep, Replay, replay};
+use serde_json::json;
 
 use crate::args::Compute;
 use crate::commands::open_device;
-use crate::output::say;
+use crate::output::{is_json, say};
 
 /// Steps, and rows of the last step, that are shown.
 const SHOWN: usize = 10;
@@ -15,6 +16,14 @@ const SHOWN: usize = 10;
 pub(crate) fn run(bundle: &Path, compute: &Compute) -> anyhow::Result<u8> {
     let device = open_device(compute)?;
     let replay = replay(bundle, device)?;
+    if is_json() {
+        let report = json!({
+            "bundle": replay.bundle, "steps": replay.steps, "rows": replay.rows, "broken": replay.broken,
+            "differs_at": replay.differs_at,
+        });
+        say(format_args!("{report:#}"));
+        return Ok(u8::from(replay.differs_at.is_some()));
+    }
     print_steps(&replay);
     print_rows(&replay);
     if let Some(first) = replay.broken.first() {

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
             names.as_deref(),
         )?;
     }
-    effort.report(&args.out, &shape, args.json);
+    effort.report(&args.out, &shape);
     Ok(0)
 }
 

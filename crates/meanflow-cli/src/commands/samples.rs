@@ -6,7 +6,7 @@ use meanflow_data::Source;
 use serde_json::json;
 
 use crate::commands::pictures::{LINES, rest, say_remarks};
-use crate::output::say;
+use crate::output::{is_json, say};
 use crate::progress::Count;
 
 /// Samples that are read at a time.
@@ -23,7 +23,7 @@ struct Channel {
 }
 
 /// Reads every sample as a training run does, which refuses what is damaged or not finite, and says what there is.
-pub(super) fn report(path: &Path, data: &dyn Source, as_json: bool) -> anyhow::Result<u8> {
+pub(super) fn report(path: &Path, data: &dyn Source) -> anyhow::Result<u8> {
     let progress = Count::named("samples", data.len());
     let mut channels = Vec::new();
     for start in (0..data.len()).step_by(CHUNK) {
@@ -35,7 +35,7 @@ pub(super) fn report(path: &Path, data: &dyn Source, as_json: bool) -> anyhow::R
     progress.finish();
     say_remarks(&data.remarks());
     let classes = classes(data.classes(), data.labels(), data.class_names());
-    if as_json {
+    if is_json() {
         say(format_args!(
             "{:#}",
             json_of(path, data, &classes, &channels)

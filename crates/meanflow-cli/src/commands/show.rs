@@ -8,11 +8,11 @@ use meanflow_data::{BadPictures, ImageDataset, Source};
 use meanflow_train::picture_of;
 use serde_json::json;
 
-use crate::commands::destination::Output;
+use crate::commands::destination::{Output, is_standard_output, write_picture};
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::pictures::Colors;
 use crate::failure::Usage;
-use crate::output::{note, say};
+use crate::output::{is_json, note, say};
 
 /// Draw samples of a data set on one picture, as a network sees them.
 ///
@@ -43,12 +43,9 @@ pub(crate) struct Show {
     /// Which samples are drawn; a recipe has its own
     #[arg(long, value_name = "SEED", default_value = "0")]
     seed: u64,
-    /// The picture to write (.png)
+    /// The picture to write (.png), or - for standard output
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Report on standard output as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(crate) fn run(args: &Show) -> anyhow::Result<u8> {
@@ -63,9 +60,12 @@ pub(crate) fn run(args: &Show) -> anyhow::Result<u8> {
         .min(NonZeroUsize::new(data.len()).unwrap_or(args.count));
     let square = (count.get() as f64).sqrt().ceil() as usize;
     let columns = args.columns.map_or(square, NonZeroUsize::get);
-    picture_of(&*data, seed, count, columns)?.write_png(&args.out)?;
+    write_picture(&args.out, &picture_of(&*data, seed, count, columns)?)?;
     let (out, samples, shape) = (args.out.display(), data.len(), data.shape());
-    if args.json {
+    if is_standard_output(&args.out) {
+        return Ok(0);
+    }
+    if is_json() {
         let report = json!({
             "out": args.out, "shown": count, "samples": samples, "shape": shape,
             "classes": data.classes(), "class_names": data.class_names(),

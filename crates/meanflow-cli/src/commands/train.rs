@@ -7,10 +7,11 @@ use humantime::format_rfc3339_seconds;
 use meanflow_torch::loaded_version;
 use meanflow_train::config::RecipeSource;
 use meanflow_train::{InitFrom, Origin, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
+use serde_json::{Value, json};
 
 use crate::args::Train;
 use crate::commands::{open_device, replay};
-use crate::output::{note, say};
+use crate::output::{is_json, note, say};
 use crate::signals::Interruption;
 use crate::train_progress::TrainProgress;
 
@@ -31,7 +32,10 @@ pub(crate) fn run(args: &Train) -> anyhow::Result<u8> {
     let source = args.recipe.source(more)?;
     let config = source.parse()?;
     if args.dry_run {
-        say(config.to_toml().trim_end());
+        match is_json() {
+            true => say(format_args!("{:#}", json!(config.to_table()))),
+            false => say(config.to_toml().trim_end()),
+        }
         return Ok(0);
     }
     if args.fast_dev_run {
@@ -60,35 +64,52 @@ fn train(
     let stop = &interruption.stop;
     let outcome = train_with(config, root, device, &options, stop, &mut progress);
     progress.finish();
-    Ok(match outcome? {
-        Outcome::Finished if args.fast_dev_run => {
-            say("three steps, samples and a checkpoint went well; nothing of them is kept");
-            0
-        }
-        Outcome::Finished => {
-            let root = root.display();
-            notes.iter().for_each(note);
-            say(format_args!(
-                "done: {root}/model.safetensors, {root}/samples, {root}/loss.svg"
-            ));
-            say(format_args!(
-                "next: meanflow sample {root} --seeds 0-63 --out grid.png"
-            ));
-            0
-        }
-        Outcome::Stopped(step) => {
-            say(format_args!(
-                "stopped after step {step}; the same command goes on from here"
-            ));
-            interruption.exit_code()
-        }
-        Outcome::OutOfTime(step) => {
-            say(format_args!(
-                "stopped after step {step}, as --max-time is over; the same command goes on from here"
-            ));
-            OUT_OF_TIME
-        }
+    let outcome = outcome?;
+    if outcome == Outcome::Finished {
+        notes.iter().for_each(note);
+    }
+    match is_json() {
+        true => say(format_args!(
+            "{:#}",
+            json_of(root, outcome, args.fast_dev_run)
+        )),
+        false => say(text_of(root, outcome, args.fast_dev_run)),
+    }
+    Ok(match outcome {
+        Outcome::Finished => 0,
+        Outcome::Stopped(_) => interruption.exit_code(),
+        Outcome::OutOfTime(_) => OUT_OF_TIME,
     })
+}
+
+/// How a run ended, and what to do next.
+fn text_of(root: &Path, outcome: Outcome, is_trial: bool) -> String {
+    let root = root.display();
+    match outcome {
+        Outcome::Finished if is_trial => {
+            "three steps, samples and a checkpoint went well; nothing of them is kept".to_owned()
+        }
+        Outcome::Finished => format!(
+            "done: {root}/model.safetensors, {root}/samples, {root}/loss.svg\nnext: meanflow sample {root} --seeds 0-63 --out grid.png"
+        ),
+        Outcome::Stopped(step) => {
+            format!("stopped after step {step}; the same command goes on from here")
+        }
+        Outcome::OutOfTime(step) => format!(
+            "stopped after step {step}, as --max-time is over; the same command goes on from here"
+        ),
+    }
+}
+
+/// The same for programs.
+fn json_of(root: &Path, outcome: Outcome, is_trial: bool) -> Value {
+    let (name, step) = match outcome {
+        Outcome::Finished => ("finished", None),
+        Outcome::Stopped(step) => ("stopped", Some(step)),
+        Outcome::OutOfTime(step) => ("out-of-time", Some(step)),
+    };
+    let run = (!is_trial).then_some(root);
+    json!({ "outcome": name, "step": step, "run": run, "weights": run.map(|run| run.join("model.safetensors")) })
 }
 
 /// What the command line says beside the recipe.

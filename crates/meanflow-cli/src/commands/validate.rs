@@ -16,7 +16,7 @@ use crate::commands::measure::{Measured, measure};
 use crate::commands::open_device;
 use crate::commands::pictures::kinds;
 use crate::failure::Damaged;
-use crate::output::say;
+use crate::output::{is_json, say};
 use crate::progress::Count;
 
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
         facts.extend(measured(&measure(&config, device)?));
     }
     facts.push(("data", json!(look.text)));
-    if args.json {
+    if is_json() {
         facts.extend(
             look.kinds
                 .iter()

@@ -31,7 +31,7 @@ use crate::args::{Compute, Reading};
 use crate::commands::named_data::Look;
 use crate::commands::open_device;
 use crate::failure::Usage;
-use crate::output::{note, say};
+use crate::output::{is_json, note, say};
 use crate::progress::Count;
 use crate::route::OdeRoute;
 
@@ -103,9 +103,6 @@ pub(crate) struct Eval {
     reading: Reading,
     #[command(flatten)]
     compute: Compute,
-    /// Print report.json too
-    #[arg(long)]
-    json: bool,
 }
 
 /// What can be asked for.
@@ -167,7 +164,7 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let reports = work.compute(parts, &reference)?;
     let features = (&*extractor, &evaluation);
     let report = Report::new(protocol, reports, &model, features, &reference)?;
-    write(args, &out, &report, &reference)?;
+    write(&out, &report, &reference)?;
     Ok(0)
 }
 
@@ -228,14 +225,14 @@ impl Work<'_> {
 }
 
 /// Writes the report and its page, and says what is in it.
-fn write(args: &Eval, out: &Path, report: &Report, reference: &Measured) -> anyhow::Result<()> {
+fn write(out: &Path, report: &Report, reference: &Measured) -> anyhow::Result<()> {
     let shown = out.display();
     fs::create_dir_all(out).with_context(|| format!("cannot make {shown}"))?;
     let json = serde_json::to_string_pretty(report)? + "\n";
     write_bytes(&out.join("report.json"), json.as_bytes())?;
     let page = page::html(report, reference)?;
     write_bytes(&out.join("report.html"), page.as_bytes())?;
-    if args.json {
+    if is_json() {
         say(json.trim_end());
     } else {
         say(table::table(report));
