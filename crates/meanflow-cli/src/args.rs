@@ -111,6 +111,9 @@ pub(crate) struct Train {
     /// Take the tensors of --init-from that fit, and classes by name; the others begin as drawn, other classes as "no class"
     #[arg(long, requires = "init_from")]
     pub(crate) init_partial: bool,
+    /// The VAE that makes pictures of latents for the samples drawn on the way: a folder as diffusers writes it, or its weights (.safetensors)
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) vae: Option<PathBuf>,
     /// Accept that these keys of the recipe differ from those the run was begun with; the changes are recorded
     #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
     pub(crate) allow_changes: Vec<String>,

@@ -5,8 +5,8 @@ use std::path::Path;
 use meanflow_data::latents::{self, Facts};
 use meanflow_data::npy::{self, NpySlice, NpyView};
 use meanflow_data::{DataError, Pictures, Source};
-use meanflow_torch::networks::Vae;
-use meanflow_torch::{Tensor, TorchError};
+use meanflow_torch::networks::{Vae, VaeFiles};
+use meanflow_torch::{Device, Tensor, TorchError};
 
 use crate::files::create_folder;
 use crate::samples::{Samples, to_vec};
@@ -97,6 +97,61 @@ pub fn decode(samples: &Samples, vae: &Vae, facts: &Facts) -> Result<Pictures, T
         values.extend(to_vec(&pictures)?);
     }
     Ok(Pictures::from_model(&values, shape)?)
+}
+
+/// A VAE that turns the latents of a model into pictures.
+#[derive(Debug)]
+pub struct LatentDecoder {
+    vae: Vae,
+    facts: Facts,
+    is_another: bool,
+}
+
+impl LatentDecoder {
+    /// Reads a VAE, a folder or a weights file, for latents of this shape. What is known of the latents that the model is trained on
+    /// counts, then what the VAE's own configuration says.
+    ///
+    /// # Errors
+    /// When the VAE cannot be read, or has other latents.
+    pub fn open(
+        path: &Path,
+        device: Device,
+        shape: &[i64],
+        trained_on: Option<&Facts>,
+    ) -> Result<Self, TrainError> {
+        let vae = Vae::load(path, device)?;
+        let channels = vae.config().latent_channels;
+        if !matches!(shape[..], [c, _, _] if c == channels) {
+            let error = TorchError::Argument {
+                what: "VAE",
+                expected: format!("a model of latents [{channels}, height, width]"),
+                got: format!("one of {shape:?}"),
+            };
+            return Err(error.into());
+        }
+        let own = facts_of(&vae, "", &VaeFiles::of(path).weights)?;
+        let known = trained_on.and_then(|facts| facts.vae_sha256.as_ref());
+        Ok(Self {
+            vae,
+            is_another: known.is_some() && known != own.vae_sha256.as_ref(),
+            facts: trained_on.cloned().unwrap_or(own),
+        })
+    }
+
+    /// What a person should know: that the latents are of another VAE.
+    pub fn note(&self) -> Option<String> {
+        let name = &self.facts.vae;
+        self.is_another
+            .then(|| format!("the latents are of another VAE, {name}; this one decodes them"))
+    }
+
+    /// The pictures of samples.
+    ///
+    /// # Errors
+    /// As [`decode`].
+    pub fn decode(&self, samples: &Samples) -> Result<Pictures, TrainError> {
+        decode(samples, &self.vae, &self.facts)
+    }
 }
 
 /// Pictures on their way through the encoder.

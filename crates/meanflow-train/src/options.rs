@@ -3,7 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use meanflow_data::Source;
+use meanflow_torch::Device;
+
+use crate::TrainError;
 use crate::init_from::InitFrom;
+use crate::latents::LatentDecoder;
+use crate::observer::{Event, Observer};
 use crate::origin::Origin;
 
 /// How a run is begun, how long it may last, and which changes of the recipe are accepted. The default goes on with
@@ -17,6 +23,9 @@ pub struct RunOptions {
     /// Dotted keys of the recipe, or sections, that may differ from the recipe that the run was begun with. The
     /// differences are recorded in the checkpoints.
     pub allow_changes: Vec<String>,
+    /// The VAE that makes pictures of latents for the previews of a run: a folder as diffusers writes it, or its weights. Without it the
+    /// channels of latents are drawn.
+    pub vae: Option<PathBuf>,
     /// Where the run comes from, which its directory keeps.
     pub origin: Option<Origin>,
     /// After this time the run saves a checkpoint and stops, at the end of a step.
@@ -45,5 +54,23 @@ impl RunOptions {
                     .strip_prefix(allowed.as_str())
                     .is_some_and(|rest| rest.starts_with('.'))
         })
+    }
+
+    /// What makes pictures of latents, if that is asked for.
+    pub(crate) fn decoder(
+        &self,
+        data: &dyn Source,
+        device: Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<LatentDecoder>, TrainError> {
+        let Some(path) = &self.vae else {
+            return Ok(None);
+        };
+        let shape: Vec<i64> = data.shape().iter().map(|&side| side as i64).collect();
+        let decoder = LatentDecoder::open(path, device, &shape, data.latents())?;
+        if let Some(note) = decoder.note() {
+            observer.notice(Event::Remark(&note));
+        }
+        Ok(Some(decoder))
     }
 }

@@ -7,6 +7,7 @@ use meanflow_data::{DataError, EpochOrder, Picture, Source, write_bytes};
 use serde::Serialize;
 
 use crate::TrainError;
+use crate::latents::LatentDecoder;
 use crate::samples::Samples;
 
 /// Samples on the picture of the data, and in a row of it.
@@ -76,8 +77,8 @@ impl DataRecord {
 pub fn picture_of(
     data: &dyn Source,
     seed: u64,
-    count: NonZeroUsize,
-    columns: usize,
+    (count, columns): (NonZeroUsize, usize),
+    decoder: Option<&LatentDecoder>,
 ) -> Result<Picture, TrainError> {
     let all = NonZeroUsize::new(data.len()).expect("a data set is never empty");
     let indices = EpochOrder::new(all, count.min(all), seed).batch_at(0);
@@ -85,17 +86,21 @@ pub fn picture_of(
         values: data.draw(&indices, seed, 0)?.values,
         shape: data.shape().to_vec(),
     };
-    Ok(samples.sheet(columns)?)
+    samples.sheet_by(decoder, columns)
 }
 
 /// The picture that every run directory has of its data; none of samples that cannot be drawn.
 ///
 /// # Errors
 /// As [`picture_of`].
-pub(crate) fn picture(data: &dyn Source, seed: u64) -> Result<Option<Picture>, TrainError> {
+pub(crate) fn picture(
+    data: &dyn Source,
+    seed: u64,
+    decoder: Option<&LatentDecoder>,
+) -> Result<Option<Picture>, TrainError> {
     if !matches!(data.shape(), [2] | [_, _, _]) {
         return Ok(None);
     }
     let count = NonZeroUsize::new(SHOWN).expect("it is not zero");
-    picture_of(data, seed, count, COLUMNS).map(Some)
+    picture_of(data, seed, (count, COLUMNS), decoder).map(Some)
 }

@@ -69,8 +69,10 @@ pub fn train_with(
         observer.notice(Event::Remark(&remark));
     }
     let record = DataRecord::of(&*data)?;
-    let picture = record::picture(&*data, config.seed)?;
-    let trainer = Trainer::new(config.clone(), data, device)?;
+    let decoder = options.decoder(&*data, device, observer)?;
+    let picture = record::picture(&*data, config.seed, decoder.as_ref())?;
+    let mut trainer = Trainer::new(config.clone(), data, device)?;
+    trainer.set_decoder(decoder);
     let mut run = Run::open(config, root, (trainer, record), options, observer)?;
     if let Some(picture) = picture {
         picture.write_png(&run.folder.data_picture())?;

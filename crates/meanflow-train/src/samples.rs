@@ -13,6 +13,7 @@ use meanflow_torch::{Device, LibtorchError, Model, Tensor, TorchError};
 use tch::TchError;
 
 use crate::TrainError;
+use crate::latents::LatentDecoder;
 
 /// Samples on the CPU, in model space.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,6 +156,23 @@ impl Samples {
         Pictures::from_model(&self.values, shape)
     }
 
+    /// As [`Samples::sheet`], of latents the pictures that a decoder makes of them.
+    ///
+    /// # Errors
+    /// As [`Samples::sheet`], and those of the decoder.
+    pub fn sheet_by(
+        &self,
+        decoder: Option<&LatentDecoder>,
+        columns: usize,
+    ) -> Result<Picture, TrainError> {
+        let Some(decoder) = decoder else {
+            return Ok(self.sheet(columns)?);
+        };
+        let pictures = decoder.decode(self)?;
+        let style = GridStyle::legible(columns, pictures.shape()[1]);
+        Ok(grid::sheet(&pictures, &style)?)
+    }
+
     /// One picture of all samples: a grid with so many columns, or the density of points of the plane. Of a latent
     /// the channels are drawn, grey, one above the other.
     ///
@@ -215,27 +233,30 @@ pub(crate) struct Captions<'a> {
     pub(crate) names: Option<&'a [String]>,
 }
 
-/// One picture for several numbers of steps, each with its caption: grids from top to bottom, densities from left to right.
+/// One picture of the sheets of several numbers of steps, each with its caption: grids from top to bottom, densities of the
+/// plane from left to right.
 pub(crate) fn comparison(
-    sets: &[Samples],
+    sheets: Vec<Picture>,
     columns: usize,
+    is_plane: bool,
     captions: &Captions<'_>,
 ) -> Result<Picture, DataError> {
-    let plane = sets.first().is_some_and(|samples| samples.shape == [2]);
     let classes = captions.of_columns(columns);
-    let sheets = sets.iter().zip(captions.nfe).map(|(samples, nfe)| {
-        let mut sheet = samples.sheet(columns)?;
-        if let Some(classes) = classes.as_ref().filter(|_| !plane) {
-            sheet = columns_named(&sheet, classes)?;
-        }
-        let plural = if nfe.get() == 1 { "" } else { "s" };
-        captioned(
-            &sheet,
-            &format!("{nfe} network evaluation{plural} a sample"),
-        )
-    });
+    let sheets = sheets
+        .into_iter()
+        .zip(captions.nfe)
+        .map(|(mut sheet, nfe)| {
+            if let Some(classes) = classes.as_ref().filter(|_| !is_plane) {
+                sheet = columns_named(&sheet, classes)?;
+            }
+            let plural = if nfe.get() == 1 { "" } else { "s" };
+            captioned(
+                &sheet,
+                &format!("{nfe} network evaluation{plural} a sample"),
+            )
+        });
     let sheets = sheets.collect::<Result<Vec<_>, _>>()?;
-    if plane {
+    if is_plane {
         return grid::beside(&sheets, SEPARATOR, 128);
     }
     grid::below(&sheets, SEPARATOR, 255)

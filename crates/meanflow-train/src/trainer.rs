@@ -16,6 +16,7 @@ use crate::crash::CrashRow;
 use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
 use crate::init_from::{self, InitFrom, InitReport};
+use crate::latents::LatentDecoder;
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
 use crate::samples::{Captions, Samples, balanced, comparison};
 use crate::saver::Snapshot;
@@ -31,6 +32,8 @@ pub struct Trainer {
     config: TrainConfig,
     batches: Batches,
     latents: Option<Facts>,
+    /// What makes pictures of latents.
+    decoder: Option<LatentDecoder>,
     /// Of the classes that the network is given.
     class_names: Option<Vec<String>>,
     state: TrainState,
@@ -62,6 +65,7 @@ impl Trainer {
         device::allow_tf32(config.compute.tf32);
         Ok(Self {
             latents: data.latents().cloned(),
+            decoder: None,
             class_names: data
                 .class_names()
                 .filter(|_| config.is_conditional())
@@ -77,6 +81,11 @@ impl Trainer {
             read: Vec::new(),
             ended_by: None,
         })
+    }
+
+    /// Draws latents as the pictures that this decoder makes of them.
+    pub(crate) fn set_decoder(&mut self, decoder: Option<LatentDecoder>) {
+        self.decoder = decoder;
     }
 
     /// Sets model and averages to the weights of another model, before the first step.
@@ -298,11 +307,11 @@ impl Trainer {
             labels: labels.as_deref(),
             names: self.class_names.as_deref(),
         };
-        Ok(comparison(
-            &self.samples()?,
-            wanted.grid[1].get(),
-            &captions,
-        )?)
+        let (sets, columns) = (self.samples()?, wanted.grid[1].get());
+        let is_plane = sets.first().is_some_and(|samples| samples.shape == [2]);
+        let sheet = |samples: &Samples| samples.sheet_by(self.decoder.as_ref(), columns);
+        let sheets = sets.iter().map(sheet).collect::<Result<Vec<_>, _>>()?;
+        Ok(comparison(sheets, columns, is_plane, &captions)?)
     }
 
     /// Draws the recipe's samples with the average: one set for each number of steps, seeds 0, 1, 2, ….

@@ -7,24 +7,19 @@ use anyhow::Context;
 use meanflow_data::Pictures;
 use meanflow_data::latents::Facts;
 use meanflow_torch::Model;
-use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_torch::sampler::Solver;
-use meanflow_train::latents::{decode, facts_of};
+use meanflow_train::latents::LatentDecoder;
 use meanflow_train::{LATENTS_KEY, Samples};
 
 use crate::args::Sample;
 use crate::commands::destination::Output;
-use crate::failure::Usage;
 use crate::output::note;
 
 /// Samples that are drawn before they are decoded: whole evaluations of the network.
 const BLOCK: usize = 64;
 
-/// A VAE, and the scale of the latents that the model has learnt.
-pub(crate) struct Decoding {
-    vae: Vae,
-    facts: Facts,
-}
+/// A VAE that makes pictures of what a model draws.
+pub(crate) struct Decoding(LatentDecoder);
 
 impl Decoding {
     /// Reads the VAE. What the weights of the model say of their latents counts, then what the VAE's own configuration says.
@@ -33,30 +28,16 @@ impl Decoding {
         model: &Model,
         metadata: &BTreeMap<String, String>,
     ) -> anyhow::Result<Self> {
-        let vae = Vae::load(path, model.device())?;
-        let (channels, shape) = (vae.config().latent_channels, &model.config().shape);
-        if !matches!(shape[..], [c, _, _] if c == channels) {
-            let problem = format!(
-                "--vae: expected a model of latents [{channels}, height, width], got one of {shape:?}"
-            );
-            return Err(Usage(problem).into());
+        let facts = metadata.get(LATENTS_KEY).map(|json| {
+            serde_json::from_str::<Facts>(json)
+                .with_context(|| format!("unreadable \"{LATENTS_KEY}\" in the weights"))
+        });
+        let (facts, shape) = (facts.transpose()?, &model.config().shape);
+        let decoder = LatentDecoder::open(path, model.device(), shape, facts.as_ref())?;
+        if let Some(text) = decoder.note() {
+            note(format_args!("note: {text}"));
         }
-        let own = facts_of(&vae, "", &VaeFiles::of(path).weights)?;
-        let facts = match metadata.get(LATENTS_KEY) {
-            None => own,
-            Some(json) => {
-                let facts: Facts = serde_json::from_str(json)
-                    .with_context(|| format!("unreadable \"{LATENTS_KEY}\" in the weights"))?;
-                if facts.vae_sha256.is_some() && facts.vae_sha256 != own.vae_sha256 {
-                    let name = &facts.vae;
-                    note(format_args!(
-                        "note: the latents are of another VAE, {name}; this one decodes them"
-                    ));
-                }
-                facts
-            }
-        };
-        Ok(Self { vae, facts })
+        Ok(Self(decoder))
     }
 
     /// Draws and decodes all seeds and writes the pictures; what each took, and the shape of a picture. A folder is filled as pictures
@@ -100,6 +81,6 @@ impl Decoding {
         (grid, solver): (&[f64], Solver),
     ) -> anyhow::Result<(Pictures, Vec<usize>)> {
         let (samples, nfe) = Samples::draw_by(model, seeds, labels, grid, solver)?;
-        Ok((decode(&samples, &self.vae, &self.facts)?, nfe))
+        Ok((self.0.decode(&samples)?, nfe))
     }
 }

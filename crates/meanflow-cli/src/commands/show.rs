@@ -60,7 +60,10 @@ pub(crate) fn run(args: &Show) -> anyhow::Result<u8> {
         .min(NonZeroUsize::new(data.len()).unwrap_or(args.count));
     let square = (count.get() as f64).sqrt().ceil() as usize;
     let columns = args.columns.map_or(square, NonZeroUsize::get);
-    write_picture(&args.out, &picture_of(&*data, seed, count, columns)?)?;
+    write_picture(
+        &args.out,
+        &picture_of(&*data, seed, (count, columns), None)?,
+    )?;
     let (out, samples, shape) = (args.out.display(), data.len(), data.shape());
     if is_standard_output(&args.out) {
         return Ok(0);

@@ -122,6 +122,7 @@ fn options(args: &Train, recipe: RecipeSource) -> anyhow::Result<RunOptions> {
             partial: args.init_partial,
         }),
         allow_changes: args.allow_changes.clone(),
+        vae: args.vae.clone(),
         origin: Some(Origin {
             recipe,
             time: format_rfc3339_seconds(SystemTime::now()).to_string(),

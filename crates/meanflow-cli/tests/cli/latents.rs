@@ -47,10 +47,28 @@ fn trained(scene: &Scene) -> Vae {
         "sampling.nfe=[1]",
         "--set",
         "training.steps=3",
+        "--vae",
+        "vae",
         "--out",
         "run",
     ]);
     vae
+}
+
+/// Latents of 4×4 are pictures of 8×8.
+#[test]
+fn a_run_on_latents_draws_pictures_on_the_way() {
+    let scene = Scene::new();
+    trained(&scene);
+    let size = |name: &str| image::image_dimensions(scene.path(name)).unwrap();
+    // Four columns of 8 pixels, each four pixels wide, in lines of one.
+    assert_eq!(size("run/samples/step-000003.png").0, 4 * 33 + 1);
+    assert_eq!(size("run/data.png").0, 16 * 33 + 1);
+    let error = scene.fails(2, &["train", "tiny.toml", "--vae", "vae", "--out", "b"]);
+    assert!(
+        error.contains("expected a model of latents [3, height, width], got one of [2]"),
+        "{error}"
+    );
 }
 
 fn floats(data: NpyData) -> Vec<f32> {
