@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use meanflow_torch::weights::{self, TensorInfo, WeightsHeader};
+use meanflow_torch::{MODEL_KEY, ModelConfig};
 use meanflow_train::{CLASS_NAMES_KEY, RECIPE_KEY, class_names_of, fingerprint, weights_of};
 use serde_json::json;
 
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
             .collect();
         let report = json!({
             "file": path, "bytes": bytes, "sha256": sha256, "parameters": count(&header.tensors),
-            "content": content, "class_names": class_names_of(&header.metadata), "metadata": header.metadata,
+            "forward_gflop": forward_gflop(&header), "content": content, "class_names": class_names_of(&header.metadata), "metadata": header.metadata,
             "tensors": tensors,
         });
         say(format_args!("{report:#}"));
@@ -42,6 +43,12 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
         ));
     }
     Ok(0)
+}
+
+/// 10⁹ operations of a forward of one sample, for weights that say what their network is.
+fn forward_gflop(header: &WeightsHeader) -> Option<f64> {
+    let config: ModelConfig = serde_json::from_str(header.metadata.get(MODEL_KEY)?).ok()?;
+    Some(config.work().ok()?.forward() / 1e9)
 }
 
 /// What is known of the content, in words.
@@ -68,6 +75,9 @@ fn text(header: &WeightsHeader) -> String {
         .map(|(dtype, tensors)| format!("{tensors} × {dtype}"))
         .collect();
     text += &format!("types       {}\n", types.join(", "));
+    if let Some(gflop) = forward_gflop(header) {
+        text += &format!("forward     {gflop:.4} GFLOP a sample\n");
+    }
     if let Some(names) = class_names_of(&header.metadata) {
         text += &format!("classes     {}\n", listed(&names));
     }

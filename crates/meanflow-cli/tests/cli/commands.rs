@@ -210,6 +210,9 @@ fn info_and_validate_agree_on_the_parameters() {
     let facts = parse(scene.succeeds(&["validate", &scene.recipe(), "--json"]));
     assert_eq!(info["parameters"], facts["parameters"]);
     assert_eq!(info["metadata"]["step"], "20");
+    // The recipe's is rounded to five digits.
+    let gflop = |facts: &serde_json::Value| facts["forward_gflop"].as_f64().unwrap();
+    assert!((gflop(&info) / gflop(&facts) - 1.0).abs() < 1e-4);
     assert_eq!(facts["mean_flow_rows_first_batch"], 16);
     assert!(scene.succeeds(&["info", "run"]).contains("sha256"));
 }
