@@ -8,6 +8,7 @@ use meanflow_torch::init_from::{self, InitEntry, InitOutcome};
 use meanflow_torch::networks::NetworkConfig;
 use meanflow_torch::{Model, ModelConfig, weights};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::provenance::{LATENTS_KEY, class_names_of};
 use crate::run_dir::weights_of;
@@ -96,6 +97,13 @@ fn notes(
     latents: Option<&str>,
 ) -> Vec<String> {
     let mut notes = Vec::new();
+    if from.network != to.network {
+        // Heads, for one, change what the same tensors mean.
+        let [from, to] = [&from.network, &to.network].map(|network| json!(network));
+        notes.push(format!(
+            "the weights are of another network, {from}, and this one is {to}"
+        ));
+    }
     if from.schedule != to.schedule {
         let (from, to) = (from.schedule, to.schedule);
         notes.push(format!(

@@ -55,6 +55,10 @@ fn a_start_that_does_not_fit_is_refused_with_a_way_out() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{error}");
     assert!(error.contains("tensors taken\n  missing: "), "{error}");
+    assert!(
+        error.contains("note: the weights are of another network"),
+        "{error}"
+    );
     // The same command again goes on; what it began with does not matter any more.
     scene.succeeds(&partial);
 }
