@@ -37,9 +37,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
-/// The arguments with the default recipe in front where none is named (the first is missing, or an option).
+/// The arguments with the default recipe in front where none is named: the first is missing, or an option, and none is a preset.
 fn with_config(arguments: &[String]) -> Vec<String> {
-    let named = arguments.first().is_some_and(|word| !word.starts_with('-'));
+    let is_preset = |word: &String| word == "--preset" || word.starts_with("--preset=");
+    let named = arguments.first().is_some_and(|word| !word.starts_with('-'))
+        || arguments.iter().any(is_preset);
     let default = (!named).then(|| workspace::root().join(DEFAULT).display().to_string());
     default
         .into_iter()
@@ -61,6 +63,9 @@ mod tests {
         assert!(with_config(&[])[0].ends_with(DEFAULT));
         let given = with_config(&words("--set train.steps=3"));
         assert!(given[0].ends_with(DEFAULT) && given[1..] == words("--set train.steps=3"));
+        for preset in ["--preset pictures", "--set a=1 --preset=pictures"] {
+            assert_eq!(with_config(&words(preset)), words(preset));
+        }
         assert_eq!(
             with_config(&words("mine.toml --set a=1")),
             words("mine.toml --set a=1")
