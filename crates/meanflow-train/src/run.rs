@@ -138,9 +138,7 @@ impl Run {
         let checkpoints = folder.checkpoints().keeping(config.checkpoints);
         let start = Start::find(&checkpoints, root, &options.resume)?;
         let (found, is_own) = (&start.found, start.is_own);
-        for (path, reason) in &found.rejected {
-            observer.notice(Event::Rejected { path, reason });
-        }
+        start.tell_rejected(observer);
         let (mut bytes, mut seconds) = (0, 0.0);
         let (mut changes, mut guard) = (Vec::new(), Guard::default());
         if let Some(Checkpoint { path, state }) = &found.checkpoint {

@@ -36,6 +36,13 @@ pub(crate) struct Start {
 }
 
 impl Start {
+    /// Tells of newer checkpoints that are damaged.
+    pub(crate) fn tell_rejected(&self, observer: &mut dyn Observer) {
+        for (path, reason) in &self.found.rejected {
+            observer.notice(Event::Rejected { path, reason });
+        }
+    }
+
     /// Removes what is damaged in the run directory and what lies after the step that it goes on from. A checkpoint of
     /// another folder is left as it is.
     pub(crate) fn tidy(&self, checkpoints: &Checkpoints) -> Result<(), TrainError> {
