@@ -292,14 +292,33 @@ fn graph(device: Device) {
             assert!(relative(graph, eager) < 1e-3, "{every}");
         }
     }
-    // Without guidance nothing but rows without weight is added, also where their number varies.
-    let varying = [
+    // Where no row is added, a graph is the same operations on the same numbers.
+    let fixed = [
         "guidance={ omega = 1.0, kappa = 0.0, interval = [0.0, 1.0] }",
+        "ema.every=3",
+    ];
+    let graphed = [&fixed[..], &["compute.cuda_graph=true"]].concat();
+    assert_eq!(trained(device, 8, &fixed), trained(device, 8, &graphed));
+    // Where their number varies, rows without weight are added, and the products of the tangent may round otherwise: by 2⁻²⁴, which
+    // Adam makes up to a rate of those parameters whose gradient is about as small. A step on the numbers of another differs by tenths.
+    let varying = [
+        fixed[0],
         "class_dropout.rows=independent",
         "times={ t = { kind = \"uniform\" }, r = { kind = \"uniform\" }, mean_flow_ratio = { count = 0.5 }, order = \"before-ordering\" }",
     ];
     let graphed = [&varying[..], &["compute.cuda_graph=true"]].concat();
-    assert_eq!(trained(device, 8, &varying), trained(device, 8, &graphed));
+    let (eager, graph) = (v_losses(device, 8, &varying), v_losses(device, 8, &graphed));
+    assert!((graph[0] / eager[0] - 1.0).abs() < 1e-5, "{eager:?} and {graph:?}");
+    for (eager, graph) in eager.iter().zip(&graph) {
+        assert!((graph / eager - 1.0).abs() < 0.02, "{eager} and {graph}");
+    }
+}
+
+/// `‖u − v‖²` of every step.
+fn v_losses(device: Device, steps: usize, overrides: &[&str]) -> Vec<f64> {
+    let mut trainer = trainer(device, overrides);
+    let losses = (0..steps).map(|_| trainer.step().unwrap().v_loss);
+    losses.collect()
 }
 
 fn bfloat16(device: Device) {

@@ -44,7 +44,12 @@ impl Rival {
     }
 
     /// Starts the program and waits until it is warm. Whatever it does not say before the deadline is an error, then and later.
-    pub(crate) fn start_until(deadline: Instant, name: &str, mut command: Command) -> Result<Self> {
+    pub(crate) fn start_until(deadline: Instant, name: &str, command: Command) -> Result<Self> {
+        Self::launch(name, command)?.ready_until(deadline)
+    }
+
+    /// Starts the program, and does not wait for it. One that nobody waits for is killed.
+    pub(crate) fn launch(name: &str, mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -57,18 +62,23 @@ impl Rival {
             let mut lines = BufReader::new(output).lines();
             while lines.next().is_some_and(|line| sender.send(line).is_ok()) {}
         });
-        let mut rival = Self {
+        Ok(Self {
             name: name.to_owned(),
             child,
             input,
             output: receiver,
-            deadline,
-        };
-        let line = rival.line()?;
+            deadline: Instant::now(),
+        })
+    }
+
+    /// Waits until it is warm. Whatever it does not say before the deadline is an error, then and later.
+    pub(crate) fn ready_until(mut self, deadline: Instant) -> Result<Self> {
+        self.deadline = deadline;
+        let line = self.line()?;
         if line != "ready" {
-            bail!("{name} said {line:?} instead of `ready`");
+            bail!("{} said {line:?} instead of `ready`", self.name);
         }
-        Ok(rival)
+        Ok(self)
     }
 
     /// From now on it has until this deadline.

@@ -8,7 +8,7 @@ use crate::bench::table::median;
 use anyhow::{Result, bail};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,10 @@ const CPU: [Setting; 1] = [Setting {
     precision: "f32",
 }];
 
+const EAGER: &[&str] = &["pytorch_func_jvp", "pytorch_two_pass"];
+const COMPILED: &[&str] = &["pytorch_compiled"];
+const JAX: &[&str] = &["jax_jit"];
+
 /// A program with its variants, each of which is timed on its own.
 struct Competitor {
     rival: Rival,
@@ -52,6 +56,10 @@ struct Competitor {
 }
 
 const ROUNDS: usize = 15;
+/// What a setting has of the time that is left for it and those after it.
+const FIRST: f64 = 0.6;
+/// What the programs of the rivals have of the time of a setting until they are warm. They start together.
+const START: f64 = 0.8;
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
     if session.kit.python.is_none() && session.kit.jax.is_none() {
@@ -63,7 +71,13 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
     let end = session.deadline;
     for (index, setting) in settings.iter().enumerate() {
         let left = end.saturating_duration_since(Instant::now());
-        session.deadline = Instant::now() + left / (settings.len() - index) as u32;
+        // The first, which says most, also has what the others cannot do without it: most of the time to compile.
+        let share = if index + 1 == settings.len() {
+            1.0
+        } else {
+            FIRST
+        };
+        session.deadline = Instant::now() + left.mul_f64(share);
         compare(session, setting)?;
     }
     Ok(Status::Done)
@@ -71,27 +85,14 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
 
 fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
     let proof = session.kit.out.join("proof.safetensors");
-    let ours = told(session, session.kit.program("step"), setting)?;
     let start = Instant::now();
-    let rival = Rival::start_until(session.deadline, "step", ours)?;
-    let mut competitors = vec![Competitor {
-        rival,
-        variants: vec!["dual"],
-        start: start.elapsed(),
-        apart: BTreeMap::new(),
-    }];
-    export(session, setting, &proof)?;
+    let until = start + session.left().mul_f64(START);
+    let mut waiting = Vec::new();
     let (python, jax) = (session.kit.python.clone(), session.kit.jax.clone());
-    // What compiles comes last, and has half of what is left then.
-    for (python, script, variants, share) in [
-        (
-            &python,
-            "step.py",
-            &["pytorch_func_jvp", "pytorch_two_pass"][..],
-            1.0,
-        ),
-        (&jax, "step_jax.py", &["jax_jit"][..], 0.5),
-        (&python, "step.py", &["pytorch_compiled"][..], 0.5),
+    for (python, script, variants) in [
+        (&python, "step.py", EAGER),
+        (&python, "step.py", COMPILED),
+        (&jax, "step_jax.py", JAX),
     ] {
         let Some(python) = python else {
             session.remark(format!(
@@ -100,7 +101,29 @@ fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
             ))?;
             continue;
         };
-        match enter(session, setting, (python, script, variants, share), &proof) {
+        let mut command = told(session, session.kit.script(python, script), setting)?;
+        command.args(["--variants", &variants.join(",")]);
+        waiting.push((variants, Rival::launch(script, command)));
+    }
+    let ours = told(session, session.kit.program("step"), setting)?;
+    let rival = Rival::start_until(session.deadline, "step", ours)?;
+    let mut competitors = vec![Competitor {
+        rival,
+        variants: vec!["dual"],
+        start: start.elapsed(),
+        apart: BTreeMap::new(),
+    }];
+    export(session, setting, &proof)?;
+    let mut replies = Replies::new();
+    for (variants, rival) in waiting {
+        if variants != EAGER && replies.is_empty() {
+            // What needs no compiler is measured while the others compile, in case that they are not ready in time.
+            replies = race(session, &mut competitors, until)?;
+        }
+        let entered = rival
+            .and_then(|rival| rival.ready_until(until))
+            .and_then(|rival| enter(session, rival, variants, start, &proof));
+        match entered {
             Ok(competitor) => competitors.push(competitor),
             Err(error) => session.remark(format!(
                 "{}, {}, {}: without {}: {error:#}",
@@ -112,7 +135,11 @@ fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
         }
     }
     std::fs::remove_file(&proof)?;
-    race(session, setting, competitors)
+    if replies.len() < competitors.iter().map(|one| one.variants.len()).sum() {
+        let end = session.deadline;
+        replies = race(session, &mut competitors, end)?;
+    }
+    tell(session, setting, &competitors, &replies)
 }
 
 /// A command with what every rival is told.
@@ -147,18 +174,16 @@ fn export(session: &Session<'_>, setting: &Setting, proof: &Path) -> Result<()> 
     }
 }
 
-/// Starts a script and has it compute what ours computed.
+/// Has a program that is warm compute what ours computed.
 fn enter(
     session: &Session<'_>,
-    setting: &Setting,
-    (python, script, variants, share): (&PathBuf, &str, &[&'static str], f64),
+    mut rival: Rival,
+    variants: &[&'static str],
+    start: Instant,
     proof: &Path,
 ) -> Result<Competitor> {
-    let mut command = told(session, session.kit.script(python, script), setting)?;
-    command.args(["--variants", &variants.join(",")]);
-    let start = Instant::now();
-    let mut rival = Rival::start_until(start + session.left().mul_f64(share), script, command)?;
     let took = start.elapsed();
+    rival.patience(session.deadline);
     let found: BTreeMap<String, Errors> = rival.ask(&format!("prove {}", proof.display()))?;
     for (variant, errors) in &found {
         if !errors.hold() {
@@ -168,7 +193,6 @@ fn enter(
     let apart = found
         .into_iter()
         .map(|(name, errors)| (name, errors.largest()));
-    rival.patience(session.deadline);
     Ok(Competitor {
         rival,
         variants: variants.to_vec(),
@@ -180,19 +204,19 @@ fn enter(
 /// The times and the peak memory of a variant, round by round.
 type Replies = BTreeMap<&'static str, Vec<(f64, Option<f64>)>>;
 
-/// Every variant once a round, until the rounds are done or the time is up.
+/// Every variant once a round, until the rounds are done or it is so late. One that cannot do its step is no competitor any more.
 fn race(
     session: &mut Session<'_>,
-    setting: &Setting,
-    mut competitors: Vec<Competitor>,
-) -> Result<()> {
+    competitors: &mut [Competitor],
+    end: Instant,
+) -> Result<Replies> {
     let mut replies = Replies::new();
     let mut lost: BTreeMap<&str, String> = BTreeMap::new();
     for _ in 0..ROUNDS {
-        if session.left() < Duration::from_secs(1) {
+        if Instant::now() + Duration::from_secs(1) > end {
             break;
         }
-        for competitor in &mut competitors {
+        for competitor in competitors.iter_mut() {
             for variant in &competitor.variants {
                 if lost.contains_key(variant) {
                     continue;
@@ -209,11 +233,15 @@ fn race(
             }
         }
     }
-    tell(session, setting, &competitors, &replies)?;
+    for competitor in competitors {
+        competitor
+            .variants
+            .retain(|variant| !lost.contains_key(variant));
+    }
     for (variant, reason) in lost {
         session.remark(format!("{variant} was lost: {reason}"))?;
     }
-    Ok(())
+    Ok(replies)
 }
 
 /// A row for every variant that was timed.
