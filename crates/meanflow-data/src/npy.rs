@@ -74,6 +74,20 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<NpyArray, DataError> {
 ///
 /// # Errors
 /// [`DataError::Shape`] when shape and data do not fit; [`DataError::Io`].
+///
+/// ```
+/// use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("a.npy");
+/// let data = NpySlice::F32(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// npy::write(&path, NpyView { shape: &[2, 3], data })?;
+/// // At most a megabyte is read.
+/// let array = npy::read(&path, 1 << 20)?;
+/// assert_eq!(array.shape, [2, 3]);
+/// assert!(matches!(array.data, NpyData::F32(values) if values[5] == 6.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write(path: &Path, array: NpyView<'_>) -> Result<(), DataError> {
     write_atomically(path, |file| array.write_to(file, path))
 }

@@ -30,6 +30,16 @@ const KNOWN: &str = "a folder, `digits`, or a file that ends in .zip, .tar or .s
 ///
 /// # Errors
 /// Those of the reader; [`DataError::Field`] for a file of another kind.
+///
+/// ```
+/// use meanflow_data::{Links, Opened, open};
+///
+/// let Opened::Samples(digits) = open("digits".as_ref(), Links::Inside)? else { panic!() };
+/// assert_eq!(digits.len(), 1797);
+/// // What is not there is an error that says which file.
+/// assert!(open("nothing.zip".as_ref(), Links::Inside).unwrap_err().to_string().contains("nothing.zip"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open(path: &Path, links: Links) -> Result<Opened, DataError> {
     if path == Path::new("digits") {
         return Ok(samples(digits::load()?));

@@ -8,6 +8,18 @@ use meanflow_core::random::{Purpose, Stream};
 ///
 /// Epoch k is the permutation drawn from the stream (seed, [`Purpose::Order`], k). Batches run across the border of
 /// two epochs: every sample is seen exactly once an epoch, every batch is full, and a batch may be longer than the data.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use meanflow_data::EpochOrder;
+///
+/// let number = |n| NonZeroUsize::new(n).unwrap();
+/// let mut order = EpochOrder::new(number(10), number(5), 0);
+/// // Two batches of five are an epoch of ten.
+/// let mut seen = [order.batch_at(0), order.batch_at(1)].concat();
+/// seen.sort_unstable();
+/// assert_eq!(seen, (0..10).collect::<Vec<_>>());
+/// ```
 #[derive(Clone, Debug)]
 pub struct EpochOrder {
     len: NonZeroUsize,

@@ -56,6 +56,17 @@ pub fn kernel_distance(
 ///
 /// # Errors
 /// [`EvalError::TooFew`] below two samples; [`EvalError::Shape`]; [`EvalError::NotFinite`].
+///
+/// ```
+/// use meanflow_eval::kernel_distance_of;
+/// use meanflow_torch::Tensor;
+///
+/// // Features of one number, of two samples each; over (x·y + 1)³ by hand.
+/// let column = |values: &[f64]| Tensor::from_slice(values).reshape([-1, 1]);
+/// let distance = kernel_distance_of(&column(&[0.0, 1.0]), &column(&[0.0, 1.0]))?;
+/// assert!((distance - (1.0 + 1.0 - 0.5 * (1.0 + 1.0 + 1.0 + 8.0))).abs() < 1e-12);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn kernel_distance_of(generated: &Tensor, real: &Tensor) -> Result<f64, EvalError> {
     let (x, y) = matrix::checked_pair(generated, real)?;
     let size = x.size()[0].min(y.size()[0]);

@@ -29,6 +29,18 @@ impl PrecisionRecall {
 /// # Errors
 /// [`EvalError::TooFew`] unless either set has more than `k` samples, or for `k = 0`; [`EvalError::Shape`];
 /// [`EvalError::NotFinite`].
+///
+/// ```
+/// use meanflow_eval::precision_recall;
+/// use meanflow_torch::Tensor;
+///
+/// let column = |values: &[f64]| Tensor::from_slice(values).reshape([-1, 1]);
+/// // The samples are among the data; half of the data is far from them.
+/// let (samples, data) = (column(&[0.0, 1.0]), column(&[0.0, 1.0, 50.0, 51.0]));
+/// let found = precision_recall(&samples, &data, 1)?;
+/// assert_eq!((found.precision, found.recall), (1.0, 0.5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn precision_recall(
     generated: &Tensor,
     real: &Tensor,

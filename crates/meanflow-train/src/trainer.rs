@@ -27,6 +27,21 @@ use crate::train_state::TrainState;
 const PATIENCE: u32 = 10;
 
 /// A model in training. Its state is that of its tensors and two counters; all else follows from recipe and step.
+///
+/// ```
+/// use std::path::Path;
+/// use meanflow_torch::Device;
+/// use meanflow_train::{TrainConfig, Trainer};
+///
+/// # let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/digits.toml");
+/// # let small = ["network.width=32", "network.depth=1", "training.batch_size=8"].map(str::to_owned);
+/// let config = TrainConfig::read(Path::new(recipe), &small)?;
+/// let data = config.data.load(config.seed)?;
+/// let mut trainer = Trainer::new(config, data, Device::Cpu)?;
+/// let metrics = trainer.step()?;
+/// assert!(metrics.is_finite && metrics.step == 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Trainer {
     config: TrainConfig,

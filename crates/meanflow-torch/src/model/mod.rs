@@ -106,6 +106,26 @@ impl ModelConfig {
 }
 
 /// A network, its parameters and their device.
+///
+/// ```
+/// use meanflow_torch::{Device, Kind, Model, Tensor};
+/// # use meanflow_core::Schedule;
+/// # use meanflow_torch::layers::TimeEmbedding;
+/// # use meanflow_torch::networks::{MlpConfig, NetworkConfig};
+/// # use meanflow_torch::ModelConfig;
+/// # let network = NetworkConfig::Mlp(MlpConfig { width: 8, depth: 1, embedding: TimeEmbedding::TH });
+/// # let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear };
+///
+/// let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("model.safetensors");
+/// model.save(&path, Default::default())?;
+/// let (again, _metadata) = Model::load(&path, Device::Cpu)?;
+/// // The average velocity over the whole interval, of one state.
+/// let z = Tensor::from_slice(&[0.5_f32, -0.5]).reshape([1, 2]);
+/// assert_eq!(model.predict(&z, &[0.0], &[1.0], None), again.predict(&z, &[0.0], &[1.0], None));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Model {
     config: ModelConfig,

@@ -26,6 +26,41 @@ use crate::training::inputs::StepInputs;
 use crate::{Batch, Model, TorchError};
 
 /// What is minimised.
+///
+/// ```
+/// use meanflow_cfg::Guidance;
+/// use meanflow_core::{AdaptiveWeight, Interval, Reduction, TimeDraw};
+/// use meanflow_torch::{Batch, Device, JvpMethod, Kind, Model, Objective, Tensor};
+/// # use meanflow_core::Schedule;
+/// # use meanflow_torch::layers::TimeEmbedding;
+/// # use meanflow_torch::networks::{MlpConfig, NetworkConfig};
+/// # use meanflow_torch::ModelConfig;
+/// # let network = NetworkConfig::Mlp(MlpConfig { width: 8, depth: 1, embedding: TimeEmbedding::TH });
+/// # let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear };
+/// # let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
+///
+/// let objective = Objective {
+///     schedule: Schedule::Linear,
+///     weight: AdaptiveWeight::new(1.0, 0.01, Reduction::Sum)?,
+///     guidance: Guidance::NONE,
+///     engine: JvpMethod::Dual,
+/// };
+/// // Two rows: one over an interval, one at a time.
+/// let intervals = vec![Interval::new(0.2, 0.9)?, Interval::new(0.5, 0.5)?];
+/// let batch = Batch {
+///     data: Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)),
+///     noise: Tensor::ones([2, 2], (Kind::Float, Device::Cpu)),
+///     labels: None,
+///     times: TimeDraw { intervals, jumps: 1 },
+///     dropped: vec![false; 2],
+///     augment: None,
+///     dropout: None,
+/// };
+/// let step = objective.loss(&model, &batch)?;
+/// step.loss.backward();
+/// assert_eq!(step.v_loss.size(), [2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objective {
     /// The path from data to noise.

@@ -60,6 +60,17 @@ pub enum Verify {
 ///
 /// # Errors
 /// If that fails; a file that was there before is then unchanged.
+///
+/// ```
+/// use meanflow_torch::{Tensor, weights};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("some.safetensors");
+/// let tensors = [("a.weight".to_owned(), Tensor::from_slice(&[1.0_f32, 2.0]))];
+/// weights::save(&path, &tensors, Default::default())?;
+/// assert_eq!(weights::read(&path)?["a.weight"], tensors[0].1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn save(
     path: &Path,
     tensors: &[(String, Tensor)],

@@ -130,6 +130,20 @@ impl TrainConfig {
     ///
     /// # Errors
     /// As [`TrainConfig::read`].
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use meanflow_train::TrainConfig;
+    ///
+    /// let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/digits.toml"));
+    /// let path = Path::new("digits.toml");
+    /// let config = TrainConfig::parse(path, text, &["training.steps=100".to_owned()])?;
+    /// assert_eq!(config.training.steps.get(), 100);
+    /// // An error names file, line, column and key.
+    /// let error = TrainConfig::parse(path, &text.replace("seed", "sead"), &[]).unwrap_err();
+    /// assert!(error.to_string().contains("digits.toml:"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn parse(path: &Path, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let document = Document::parse(path, text, overrides)?;
         let config: Self = document.decode()?;
