@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_torch::{Batch, Kind, Model, Tensor, TorchError, weights};
 
 use crate::{Training, Variant};
@@ -46,7 +46,7 @@ pub fn randomise(model: &Model) {
             _ => shape.iter().skip(1).product(),
         };
         let mut values = vec![0.0_f32; tensor.numel()];
-        Stream::new(1, Purpose::Init, index as u64).fill_normal(&mut values);
+        RngStream::new(1, Purpose::Init, index as u64).fill_normal(&mut values);
         let values = Tensor::from_slice(&values).reshape(shape) / (fan_in as f64).sqrt();
         tch::no_grad(|| tensor.shallow_clone().copy_(&values));
     }

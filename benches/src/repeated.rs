@@ -1,7 +1,7 @@
 //! One training step on one batch, again and again: eagerly, or as a CUDA graph.
 
 use meanflow_cfg::Guidance;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
@@ -179,7 +179,7 @@ fn work(
         noise: data.randn_like(),
         data,
         labels: Some((0..rows as i64).map(|row| row % size.classes).collect()),
-        times: law.draw(rows, &mut Stream::new(0, Purpose::Times, 0)),
+        times: law.draw(rows, &mut RngStream::new(0, Purpose::Times, 0)),
         dropped: (0..rows).map(|row| row % 10 == 9).collect(),
         augment: None,
         dropout: None,

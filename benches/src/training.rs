@@ -1,7 +1,7 @@
 //! Everything of a training step, on random data.
 
 use meanflow_cfg::Guidance;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
@@ -170,12 +170,12 @@ impl Training {
             order: MaskOrder::AfterOrdering,
         };
         let rows = self.rows();
-        let mut drop = Stream::new(0, Purpose::Labels, self.step);
+        let mut drop = RngStream::new(0, Purpose::Labels, self.step);
         Batch {
             data: self.data.shallow_clone(),
             noise: self.data.randn_like(),
             labels: Some(self.labels.clone()),
-            times: law.draw(rows, &mut Stream::new(0, Purpose::Times, self.step)),
+            times: law.draw(rows, &mut RngStream::new(0, Purpose::Times, self.step)),
             dropped: (0..rows).map(|_| drop.uniform() < LABEL_DROP).collect(),
             augment: None,
             dropout: None,

@@ -13,7 +13,7 @@ use std::time::Instant;
 use meanflow_data::augment::Augmented;
 use meanflow_data::decode::Channels;
 use meanflow_data::{
-    BadPictures, DataError, EpochOrder, Examples, ImageArchive, ImageDataset, Prefetch, Source,
+    BadPictures, DataError, Dataset, EpochOrder, Examples, ImageArchive, ImageDataset, Prefetch,
 };
 use serde_json::json;
 
@@ -66,6 +66,6 @@ fn prefetched(
     let order = Mutex::new(EpochOrder::new(len, BATCH, 0));
     Prefetch::new(workers, workers.saturating_add(1), move |step| {
         let indices = order.lock().expect("nothing panics").batch_at(step);
-        data.draw(&indices, 0, step)
+        data.batch(&indices, 0, step)
     })
 }

@@ -1,6 +1,6 @@
 //! Which samples of a training batch lose their label, so that the network learns the null class.
 
-use meanflow_core::Stream;
+use meanflow_core::RngStream;
 use serde::{Deserialize, Serialize};
 
 use crate::error::GuidanceError;
@@ -64,7 +64,7 @@ impl ClassDropout {
     }
 
     /// For every row of a batch, whose first `jumps` rows have `r < t`, whether its label is dropped.
-    pub fn draw(&self, rows: usize, jumps: usize, stream: &mut Stream) -> Vec<bool> {
+    pub fn draw(&self, rows: usize, jumps: usize, stream: &mut RngStream) -> Vec<bool> {
         let hits = (0..rows).map(|_| stream.uniform() < self.prob);
         match self.rows {
             DropoutRows::Independent => hits.collect(),

@@ -13,12 +13,12 @@ use std::error::Error;
 use std::f64::consts::TAU;
 
 use meanflow_core::scheduler::{self, Jet, Scheduler};
-use meanflow_core::{Purpose, Stream};
+use meanflow_core::{Purpose, RngStream};
 use meanflow_data::custom::{self, DatasetBuilder};
-use meanflow_data::{DataError, Dataset, Source};
+use meanflow_data::{DataError, Dataset, MemoryDataset};
 use meanflow_torch::layers::{LabelEmbedder, Linear, TimeEmbedding, TimestepEmbedder};
 use meanflow_torch::networks::{self, Network, NetworkBuilder};
-use meanflow_torch::{Conditioning, Dual, TorchError, VarBuilder, Work};
+use meanflow_torch::{Conditioning, Dual, Flops, TorchError, VarBuilder};
 use serde::Deserialize;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -53,7 +53,7 @@ struct Stripes {
 }
 
 impl DatasetBuilder for Stripes {
-    fn load(self, seed: u64) -> Result<Box<dyn Source>, DataError> {
+    fn load(self, seed: u64) -> Result<Box<dyn Dataset>, DataError> {
         if self.pictures == 0 || self.side == 0 {
             return Err(DataError::Shape {
                 what: "data.config",
@@ -63,7 +63,7 @@ impl DatasetBuilder for Stripes {
         }
         let (mut bytes, mut labels) = (Vec::new(), Vec::new());
         for picture in 0..self.pictures {
-            let phase = Stream::new(seed, Purpose::Data, picture).uniform();
+            let phase = RngStream::new(seed, Purpose::Data, picture).uniform();
             let class = picture % 2;
             for (row, column) in (0..self.side).flat_map(|r| (0..self.side).map(move |c| (r, c))) {
                 let place = [row, column][class as usize] as f64 / self.side as f64;
@@ -72,7 +72,7 @@ impl DatasetBuilder for Stripes {
             }
             labels.push(class as i64);
         }
-        let stripes = Dataset::from_pictures(bytes, [1, self.side, self.side], labels, 2)?;
+        let stripes = MemoryDataset::from_pictures(bytes, [1, self.side, self.side], labels, 2)?;
         let names = ["lying", "standing"].map(str::to_owned).to_vec();
         Ok(Box::new(stripes.with_class_names(Some(names))?))
     }
@@ -136,8 +136,8 @@ impl Network for Perceptron {
         self.leave.forward(&x).map_linear(|x| x.reshape(&shape))
     }
 
-    fn work(&self) -> Work {
+    fn flops(&self) -> Flops {
         let layers = [&self.enter, &self.hidden, &self.leave];
-        self.times.work() + layers.iter().map(|layer| layer.work(1)).sum()
+        self.times.flops() + layers.iter().map(|layer| layer.flops(1)).sum()
     }
 }

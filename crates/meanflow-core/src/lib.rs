@@ -55,7 +55,7 @@ pub use error::CoreError;
 pub use identity::{Leg, consistency_residual, displacement, identity_residual, jump, target};
 pub use interval::{Interval, IntervalError};
 pub use inversion::{FixedPoint, Inverse, invert_jump};
-pub use random::{Purpose, Stream};
+pub use random::{Purpose, RngStream};
 pub use registry::{Registry, RegistryError};
 pub use schedule::{PathPoint, Scalar, Schedule};
 pub use scheduler::Scheduler;

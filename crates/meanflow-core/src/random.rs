@@ -42,15 +42,15 @@ pub enum Purpose {
 /// It has 2³⁴ words of 32 bits, then repeats.
 ///
 /// ```
-/// use meanflow_core::{Purpose, Stream};
+/// use meanflow_core::{Purpose, RngStream};
 ///
-/// let mut noise = Stream::new(42, Purpose::Noise, 1000);
+/// let mut noise = RngStream::new(42, Purpose::Noise, 1000);
 /// let first = noise.normal();
-/// assert_eq!(first, Stream::new(42, Purpose::Noise, 1000).normal());
-/// assert_ne!(first, Stream::new(42, Purpose::Noise, 1001).normal());
+/// assert_eq!(first, RngStream::new(42, Purpose::Noise, 1000).normal());
+/// assert_ne!(first, RngStream::new(42, Purpose::Noise, 1001).normal());
 /// ```
 #[derive(Clone, Debug)]
-pub struct Stream {
+pub struct RngStream {
     key: [u32; 2],
     /// Block index, purpose, step (low and high word).
     counter: [u32; 4],
@@ -58,7 +58,7 @@ pub struct Stream {
     used: usize,
 }
 
-impl Stream {
+impl RngStream {
     /// The beginning of a stream.
     pub fn new(seed: u64, purpose: Purpose, step: u64) -> Self {
         let [key, step] = [seed, step].map(|x| [x as u32, (x >> 32) as u32]);

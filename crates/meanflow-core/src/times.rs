@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{CoreError, check};
 use crate::interval::Interval;
-use crate::random::Stream;
+use crate::random::RngStream;
 
 /// The law of (r, t) of a batch.
 ///
@@ -12,7 +12,7 @@ use crate::random::Stream;
 /// v1 of the PyTorch code: two laws, MeanFlow rows by chance, masked before ordering.
 ///
 /// ```
-/// use meanflow_core::{TimeSampler, MeanFlowRatio, MaskOrder, Purpose, Stream, TimeDistribution};
+/// use meanflow_core::{TimeSampler, MeanFlowRatio, MaskOrder, Purpose, RngStream, TimeDistribution};
 ///
 /// let law = TimeSampler {
 ///     t: TimeDistribution::LogitNormal { mean: -0.4, std: 1.0 },
@@ -20,7 +20,7 @@ use crate::random::Stream;
 ///     mean_flow_ratio: MeanFlowRatio::Count(0.25),
 ///     order: MaskOrder::AfterOrdering,
 /// };
-/// let draw = law.draw(8, &mut Stream::new(0, Purpose::Times, 0));
+/// let draw = law.draw(8, &mut RngStream::new(0, Purpose::Times, 0));
 /// assert_eq!(draw.jumps, 2);
 /// assert!(draw.intervals[..2].iter().all(|i| i.r() < i.t()));
 /// assert!(draw.intervals[2..].iter().all(|i| i.r() == i.t()));
@@ -95,7 +95,7 @@ pub struct TimeDraw {
 
 impl TimeSampler {
     /// The times of a batch of `rows` samples.
-    pub fn draw(&self, rows: usize, stream: &mut Stream) -> TimeDraw {
+    pub fn draw(&self, rows: usize, stream: &mut RngStream) -> TimeDraw {
         let pairs: Vec<(f64, f64)> = (0..rows)
             .map(|_| {
                 let t = self.t.sample(stream);
@@ -133,7 +133,7 @@ impl TimeSampler {
 
 impl TimeDistribution {
     /// One time.
-    pub fn sample(&self, stream: &mut Stream) -> f64 {
+    pub fn sample(&self, stream: &mut RngStream) -> f64 {
         match *self {
             Self::Uniform => stream.uniform(),
             Self::LogitNormal { mean, std } => {
@@ -192,7 +192,7 @@ impl MeanFlowRatio {
     }
 
     /// For every row whether it is to be a MeanFlow row.
-    fn mask(&self, rows: usize, stream: &mut Stream) -> Vec<bool> {
+    fn mask(&self, rows: usize, stream: &mut RngStream) -> Vec<bool> {
         match *self {
             Self::Count(_) => {
                 let jumps = self.most(rows);

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::file::open_regular;
-use crate::{DataError, Dataset};
+use crate::{DataError, MemoryDataset};
 
 /// Shape of a picture.
 pub const SHAPE: [usize; 3] = [3, 32, 32];
@@ -91,7 +91,7 @@ pub fn read_directory(
     directory: &Path,
     variant: Variant,
     part: Part,
-) -> Result<Dataset, DataError> {
+) -> Result<MemoryDataset, DataError> {
     let (names, rows) = variant.files(part);
     let mut rows_read = Rows::default();
     for name in names {
@@ -143,7 +143,7 @@ fn class_names(directory: &Path, variant: Variant) -> Result<Option<Vec<String>>
 /// # Errors
 /// [`DataError::Length`] when the last row is not whole or there is none; [`DataError::Field`] for a label out of
 /// range.
-pub fn parse(variant: Variant, file: &Path, bytes: &[u8]) -> Result<Dataset, DataError> {
+pub fn parse(variant: Variant, file: &Path, bytes: &[u8]) -> Result<MemoryDataset, DataError> {
     let mut rows = Rows::default();
     rows.append(variant, file, bytes)?;
     rows.finish(variant)
@@ -184,8 +184,8 @@ impl Rows {
         Ok(())
     }
 
-    fn finish(self, variant: Variant) -> Result<Dataset, DataError> {
-        Dataset::from_pictures(self.pixels, SHAPE, self.labels, variant.classes())
+    fn finish(self, variant: Variant) -> Result<MemoryDataset, DataError> {
+        MemoryDataset::from_pictures(self.pixels, SHAPE, self.labels, variant.classes())
     }
 }
 

@@ -4,13 +4,13 @@ use meanflow_core::{Registry, RegistryError};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{DataError, Source};
+use crate::{DataError, Dataset};
 
 /// What describes a data set of one's own, as recipes write it, and how it is opened.
 ///
 /// ```
 /// use meanflow_data::custom::{self, DatasetBuilder};
-/// use meanflow_data::{DataError, Dataset, Source};
+/// use meanflow_data::{DataError, MemoryDataset, Dataset};
 ///
 /// /// Points on a straight line.
 /// #[derive(serde::Deserialize)]
@@ -19,9 +19,9 @@ use crate::{DataError, Source};
 /// }
 ///
 /// impl DatasetBuilder for Line {
-///     fn load(self, _seed: u64) -> Result<Box<dyn Source>, DataError> {
+///     fn load(self, _seed: u64) -> Result<Box<dyn Dataset>, DataError> {
 ///         let values = (0..self.size).map(|i| i as f32 / self.size as f32);
-///         Ok(Box::new(Dataset::from_values(values.collect(), vec![1], Vec::new(), 0)?))
+///         Ok(Box::new(MemoryDataset::from_values(values.collect(), vec![1], Vec::new(), 0)?))
 ///     }
 /// }
 ///
@@ -36,10 +36,10 @@ pub trait DatasetBuilder: DeserializeOwned {
     ///
     /// # Errors
     /// When a file cannot be read, or there is no such data set.
-    fn load(self, seed: u64) -> Result<Box<dyn Source>, DataError>;
+    fn load(self, seed: u64) -> Result<Box<dyn Dataset>, DataError>;
 }
 
-type Load = fn(Value, u64) -> Result<Box<dyn Source>, DataError>;
+type Load = fn(Value, u64) -> Result<Box<dyn Dataset>, DataError>;
 
 static DATASETS: Registry<Load> = Registry::new("data set");
 
@@ -73,7 +73,7 @@ pub fn load(
     name: &str,
     config: &Map<String, Value>,
     seed: u64,
-) -> Result<Box<dyn Source>, DataError> {
+) -> Result<Box<dyn Dataset>, DataError> {
     let (_, load) = DATASETS.get(name).map_err(DataError::Registry)?;
     load(Value::Object(config.clone()), seed)
 }

@@ -1,231 +1,105 @@
-//! Samples in memory, handed out in model space.
-//!
-//! Legend: `N` samples, `C` channels, `H` height, `W` width.
+//! What a training run takes its samples from.
 
-use crate::DataError;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
 use crate::fingerprint::Fingerprint;
-use crate::picture::Pictures;
+use crate::latents::Facts;
+use crate::{DataError, Examples, MemoryDataset};
 
-/// A data set in memory: pictures as bytes, or vectors as they are.
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    shape: Vec<usize>,
-    classes: usize,
-    labels: Vec<i64>,
-    class_names: Option<Vec<String>>,
-    values: Values,
-}
-
-/// How the samples are stored; a picture takes a quarter of what its `f32` values would.
-#[derive(Clone, Debug)]
-enum Values {
-    /// Pictures, `[N, C, H, W]`.
-    Bytes(Vec<u8>),
-    /// Anything that is in model space already, `[N, …shape]`.
-    Floats(Vec<f32>),
-}
-
-/// Some samples of a data set, in the order asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Examples {
-    /// `[N, …shape]`, row-major, in model space: pictures in [−1, 1].
-    pub values: Vec<f32>,
-    /// One label a sample, each in `0..classes`; empty when the data set has no classes.
-    pub labels: Vec<i64>,
-    /// What the network is told of the augmentation, `[N, `[`LABELS`](crate::augment::LABELS)`]`; none: nothing.
-    pub augment: Option<Vec<f32>>,
-}
-
-impl Dataset {
-    /// Pictures from bytes.
-    ///
-    /// # Shapes
-    /// `bytes` is `[N, C, H, W]` with `shape = [C, H, W]`; `labels` is `[N]`, or empty with `classes = 0`.
-    ///
-    /// # Errors
-    /// [`DataError::Shape`] when there is no sample, when the lengths do not fit or when a label is outside `0..classes`.
-    pub fn from_pictures(
-        bytes: Vec<u8>,
-        shape: [usize; 3],
-        labels: Vec<i64>,
-        classes: usize,
-    ) -> Result<Self, DataError> {
-        Self::new(Values::Bytes(bytes), shape.to_vec(), labels, classes)
-    }
-
-    /// Samples that are in model space already, such as 2-D points.
-    ///
-    /// # Shapes
-    /// `values` is `[N, …shape]`; `labels` is `[N]`, or empty with `classes = 0`.
-    ///
-    /// # Errors
-    /// As [`Dataset::from_pictures`], and for a value that is not finite.
-    pub fn from_values(
-        values: Vec<f32>,
-        shape: Vec<usize>,
-        labels: Vec<i64>,
-        classes: usize,
-    ) -> Result<Self, DataError> {
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(DataError::shape("values", "finite numbers", value));
-        }
-        Self::new(Values::Floats(values), shape, labels, classes)
-    }
-
-    fn new(
-        values: Values,
-        shape: Vec<usize>,
-        labels: Vec<i64>,
-        classes: usize,
-    ) -> Result<Self, DataError> {
-        let stored = values.len();
-        let size = shape
-            .iter()
-            .try_fold(1_usize, |size, &side| size.checked_mul(side));
-        let Some(size) = size.filter(|&size| size > 0 && stored > 0 && stored.is_multiple_of(size))
-        else {
-            return Err(DataError::shape(
-                "values",
-                format!("one or more samples of shape {shape:?}"),
-                stored,
-            ));
-        };
-        let expected = if classes == 0 { 0 } else { stored / size };
-        if labels.len() != expected {
-            return Err(DataError::shape("number of labels", expected, labels.len()));
-        }
-        let known = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
-        if let Some(label) = labels.iter().find(|&&label| !known(label)) {
-            return Err(DataError::shape("label", format!("0..{classes}"), label));
-        }
-        Ok(Self {
-            shape,
-            classes,
-            labels,
-            class_names: None,
-            values,
-        })
-    }
-
-    /// The same samples with names for their classes, if there are any.
-    ///
-    /// # Errors
-    /// [`DataError::Shape`] unless there is one name a class.
-    pub fn with_class_names(mut self, names: Option<Vec<String>>) -> Result<Self, DataError> {
-        if let Some(names) = names.as_ref().filter(|names| names.len() != self.classes) {
-            let what = "number of class names";
-            return Err(DataError::shape(what, self.classes, names.len()));
-        }
-        self.class_names = names;
-        Ok(self)
-    }
-
-    /// The names of the classes, where they have any.
-    pub fn class_names(&self) -> Option<&[String]> {
-        self.class_names.as_deref()
-    }
-
-    /// A hash of everything in it.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Fingerprint::new("samples");
-        hash.sizes(&self.shape);
-        hash.names(self.class_names());
-        hash.labels(&self.labels);
-        match &self.values {
-            Values::Bytes(bytes) => hash.bytes(bytes),
-            Values::Floats(floats) => hash.values(floats),
-        }
-        hash.finish()
-    }
-
-    /// Number of samples, at least one.
-    #[expect(clippy::len_without_is_empty, reason = "a data set is never empty")]
-    pub fn len(&self) -> usize {
-        self.values.len() / self.size()
-    }
-
-    /// Shape of one sample: `[C, H, W]` for pictures, `[2]` for points of the plane.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Number of values of one sample.
-    pub fn size(&self) -> usize {
-        self.shape.iter().product()
-    }
+/// A set of samples that can be drawn from, in memory or not.
+///
+/// Whatever is random in a draw (noise, flips, augmentation) is a function of the seed and the step.
+#[expect(clippy::len_without_is_empty, reason = "a data set is never empty")]
+pub trait Dataset: Debug + Send + Sync {
+    /// Shape of one sample: `[C, H, W]` for pictures and latents, `[2]` for points of the plane.
+    fn shape(&self) -> &[usize];
 
     /// Number of classes; 0 when the samples carry no label.
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
+    fn classes(&self) -> usize;
 
     /// The label of every sample; empty when there are no classes.
-    pub fn labels(&self) -> &[i64] {
-        &self.labels
+    fn labels(&self) -> &[i64];
+
+    /// Number of samples, at least one.
+    fn len(&self) -> usize;
+
+    /// The names of the classes, where they have any.
+    fn class_names(&self) -> Option<&[String]> {
+        None
     }
 
-    /// How many samples each class has, `[classes]`.
-    pub fn class_counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes];
-        for &label in &self.labels {
-            counts[label as usize] += 1;
-        }
-        counts
+    /// A hash that tells whether a run that goes on sees the data it was begun with, wherever they lie now.
+    ///
+    /// Unless a data set knows better: of shape, classes and labels, and of 64 samples, evenly apart.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    fn fingerprint(&self) -> Result<String, DataError> {
+        const SOME: usize = 64;
+        let mut hash = Fingerprint::new("source");
+        hash.sizes(self.shape());
+        hash.sizes(&[self.classes(), self.len()]);
+        hash.names(self.class_names());
+        hash.labels(self.labels());
+        let indices: Vec<usize> = (0..self.len()).step_by(self.len().div_ceil(SOME)).collect();
+        hash.values(&self.batch(&indices, 0, 0)?.values);
+        Ok(hash.finish())
     }
 
-    /// The samples `indices` in that order, repetitions included.
+    /// What a person should know of how the data were read, a sentence each.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the numbers are, where the samples are latents of a VAE.
+    fn latents(&self) -> Option<&Facts> {
+        None
+    }
+
+    /// The samples `indices` in that order, as the run with this seed sees them at this step.
+    ///
+    /// # Errors
+    /// When a file can no longer be read, or does not hold what it should.
     ///
     /// # Panics
     /// When an index is not below [`Dataset::len`], as slices do.
-    pub fn batch(&self, indices: &[usize]) -> Examples {
-        let mut values = Vec::with_capacity(indices.len() * self.size());
-        self.fill(indices, &mut values);
-        let labels = if self.classes == 0 { &[] } else { indices };
-        Examples {
-            values,
-            labels: labels.iter().map(|&index| self.labels[index]).collect(),
-            augment: None,
-        }
-    }
+    fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError>;
 
-    /// Replaces the contents of `out` by the values of the samples `indices`, so that one buffer serves every batch.
-    ///
-    /// # Panics
-    /// When an index is not below [`Dataset::len`].
-    pub fn fill(&self, indices: &[usize], out: &mut Vec<f32>) {
-        let size = self.size();
-        out.clear();
-        for row in indices
-            .iter()
-            .map(|&index| index * size..(index + 1) * size)
-        {
-            match &self.values {
-                Values::Bytes(bytes) => out.extend(bytes[row].iter().map(|&byte| from_byte(byte))),
-                Values::Floats(floats) => out.extend_from_slice(&floats[row]),
-            }
-        }
-    }
-
-    /// The samples `indices` as pictures; `None` when the samples are not of shape `[1 or 3, H, W]`.
-    ///
-    /// # Panics
-    /// When an index is not below [`Dataset::len`].
-    pub fn pictures(&self, indices: &[usize]) -> Option<Pictures> {
-        let shape = self.shape.as_slice().try_into().ok()?;
-        Pictures::from_model(&self.batch(indices).values, shape).ok()
+    /// The samples that could not be read and were replaced by others until now, each with the reason: few, because
+    /// more would have been an error. None unless the data set was told to go on without them.
+    fn skipped(&self) -> Vec<(PathBuf, String)> {
+        Vec::new()
     }
 }
 
-impl Values {
+/// The samples as they are, at every step.
+impl Dataset for MemoryDataset {
+    fn shape(&self) -> &[usize] {
+        self.shape()
+    }
+
+    fn classes(&self) -> usize {
+        self.classes()
+    }
+
+    fn labels(&self) -> &[i64] {
+        self.labels()
+    }
+
     fn len(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Floats(floats) => floats.len(),
-        }
+        self.len()
     }
-}
 
-/// Model space of a byte: 0 is −1, 255 is 1. [`crate::picture::to_byte`] is its inverse.
-pub fn from_byte(byte: u8) -> f32 {
-    f32::from(byte) / 127.5 - 1.0
+    fn class_names(&self) -> Option<&[String]> {
+        self.class_names()
+    }
+
+    fn fingerprint(&self) -> Result<String, DataError> {
+        Ok(self.fingerprint())
+    }
+
+    fn batch(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {
+        Ok(self.examples(indices))
+    }
 }

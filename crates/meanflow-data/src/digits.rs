@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::{DataError, Dataset, idx};
+use crate::{DataError, MemoryDataset, idx};
 
 const IMAGES: &[u8] = include_bytes!("../digits/images-idx3-ubyte");
 const LABELS: &[u8] = include_bytes!("../digits/labels-idx1-ubyte");
@@ -17,7 +17,7 @@ const LABELS: &[u8] = include_bytes!("../digits/labels-idx1-ubyte");
 ///
 /// # Errors
 /// Those of [`idx::parse`], if the binary was built from damaged files.
-pub fn load() -> Result<Dataset, DataError> {
+pub fn load() -> Result<MemoryDataset, DataError> {
     let images = Path::new("data/digits/images-idx3-ubyte");
     let labels = Path::new("data/digits/labels-idx1-ubyte");
     let names = (0..10).map(|digit| digit.to_string()).collect();

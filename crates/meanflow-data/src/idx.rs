@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use crate::file::{open_regular, refuse_bomb};
-use crate::{DataError, Dataset};
+use crate::{DataError, MemoryDataset};
 
 /// Longest file that is read, gzipped or not; what a gzipped one inflates to has the same limit.
 pub const MAX_BYTES: u64 = 2 << 30;
@@ -33,7 +33,7 @@ pub const NAMES: [(&str, &str); 2] = [
 ///
 /// # Errors
 /// As [`read_pair`]; when no image file exists, [`DataError::Field`] with the name that was looked for and those like it.
-pub fn read_directory(directory: &Path) -> Result<Dataset, DataError> {
+pub fn read_directory(directory: &Path) -> Result<MemoryDataset, DataError> {
     let pairs = NAMES.map(|(images, labels)| [images, labels].map(|name| find(directory, name)));
     let found = pairs.iter().find(|[images, _]| images.is_file());
     let Some([images, labels]) = found else {
@@ -90,7 +90,7 @@ fn not_there(directory: &Path) -> DataError {
 /// # Errors
 /// As [`parse`], and [`DataError::Io`], also for damaged gzip; [`DataError::Limit`] for a file longer than
 /// [`MAX_BYTES`] before it is read, and for one whose header promises more before that much is inflated.
-pub fn read_pair(images: &Path, labels: &Path) -> Result<Dataset, DataError> {
+pub fn read_pair(images: &Path, labels: &Path) -> Result<MemoryDataset, DataError> {
     parse((images, &read_file(images)?), (labels, &read_file(labels)?))
 }
 
@@ -101,7 +101,7 @@ pub fn read_pair(images: &Path, labels: &Path) -> Result<Dataset, DataError> {
 /// # Errors
 /// [`DataError::Field`] for a wrong magic number, a zero count or side, or counts that differ;
 /// [`DataError::Limit`] for a side above [`MAX_SIDE`]; [`DataError::Length`] when bytes are missing or left over.
-pub fn parse(images: (&Path, &[u8]), labels: (&Path, &[u8])) -> Result<Dataset, DataError> {
+pub fn parse(images: (&Path, &[u8]), labels: (&Path, &[u8])) -> Result<MemoryDataset, DataError> {
     let (file, bytes) = images;
     let ([count, rows, columns], pixels) = header(file, bytes, IMAGES_MAGIC)?;
     for side in [rows, columns] {
@@ -128,7 +128,7 @@ pub fn parse(images: (&Path, &[u8]), labels: (&Path, &[u8])) -> Result<Dataset, 
     let classes = usize::from(marks.iter().copied().max().unwrap_or(0)) + 1;
     let shape = [1, rows as usize, columns as usize];
     let marks = marks.iter().map(|&mark| i64::from(mark)).collect();
-    Dataset::from_pictures(pixels.to_vec(), shape, marks, classes)
+    MemoryDataset::from_pictures(pixels.to_vec(), shape, marks, classes)
 }
 
 /// Checks the magic number, reads the `K` sizes behind it (none of which may be 0) and returns the rest.

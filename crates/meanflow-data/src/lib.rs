@@ -1,6 +1,6 @@
 //! Data sets and picture files for MeanFlow, without libtorch.
 //!
-//! In: samples as plain numbers in model space, from any [`Source`]: a [`Dataset`] in memory (the embedded [`digits`],
+//! In: samples as plain numbers in model space, from any [`Dataset`]: a [`MemoryDataset`] in memory (the embedded [`digits`],
 //! [`idx`] and [`cifar`] files, [`toy`] laws), plain or with [`augment`]ation, or [`latents`] on the disk; in an order
 //! that a step number determines ([`EpochOrder`]). Out: pictures, contact sheets, NumPy archives,
 //! densities and loss curves, every file whole or not at all.
@@ -15,7 +15,7 @@
 //! // Step 7 of the run with seed 0 sees these samples, today and after a crash.
 //! let batch = NonZeroUsize::new(128).unwrap();
 //! let indices = EpochOrder::new(NonZeroUsize::new(data.len()).unwrap(), batch, 0).batch_at(7);
-//! let examples = data.batch(&indices);
+//! let examples = data.examples(&indices);
 //! assert_eq!((examples.values.len(), examples.labels.len()), (128 * 64, 128));
 //!
 //! let pictures = meanflow_data::Pictures::from_model(&examples.values, [1, 8, 8])?;
@@ -45,6 +45,7 @@ mod fingerprint;
 pub mod grid;
 pub mod idx;
 pub mod latents;
+pub mod memory_dataset;
 pub mod npy;
 mod npy_header;
 pub mod npz;
@@ -59,21 +60,20 @@ mod read_at;
 pub mod renumber;
 pub mod resize;
 mod rows;
-pub mod source;
 pub mod survey;
 pub mod toy;
 
 pub use atomic::{write_atomically, write_bytes};
 pub use collection::{ImageArchive, Links};
-pub use dataset::{Dataset, Examples};
+pub use dataset::Dataset;
 pub use error::DataError;
 pub use file::open_regular;
+pub use memory_dataset::{Examples, MemoryDataset};
 pub use open::{Opened, open};
 pub use order::EpochOrder;
 pub use picture::{Picture, Pictures};
 pub use picture_set::{BadPictures, ImageDataset};
 pub use prefetch::Prefetch;
-pub use source::Source;
 
 /// The code in the README compiles and runs.
 #[cfg(doctest)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::cifar::{self, Part, Variant};
 use crate::collection::has_shards;
 use crate::latents::{self, Latents};
-use crate::{DataError, ImageArchive, Links, Source, digits, idx};
+use crate::{DataError, Dataset, ImageArchive, Links, digits, idx};
 
 /// What a path led to.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub enum Opened {
     /// Encoded pictures of any sizes.
     Pictures(ImageArchive),
     /// Samples of one shape.
-    Samples(Box<dyn Source>),
+    Samples(Box<dyn Dataset>),
 }
 
 /// What can be opened, for messages.
@@ -87,6 +87,6 @@ fn folder(path: &Path, links: Links) -> Result<Opened, DataError> {
     pictures.map(Opened::Pictures)
 }
 
-fn samples(source: impl Source + 'static) -> Opened {
+fn samples(source: impl Dataset + 'static) -> Opened {
     Opened::Samples(Box::new(source))
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 
 /// The endless stream of sample indices: one permutation of `0..len` after the other, cut into batches.
 ///
@@ -74,7 +74,7 @@ impl EpochOrder {
             .filter(|(drawn, _)| *drawn == epoch)
             .unwrap_or_else(|| {
                 let mut indices: Vec<usize> = (0..self.len.get()).collect();
-                Stream::new(self.seed, Purpose::Order, epoch).shuffle(&mut indices);
+                RngStream::new(self.seed, Purpose::Order, epoch).shuffle(&mut indices);
                 (epoch, indices)
             });
         &self.drawn.insert(drawn).1

@@ -239,7 +239,7 @@ fn check_sides(height: usize, width: usize, channels: usize) -> Result<(), DataE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::from_byte;
+    use crate::memory_dataset::from_byte;
 
     #[test]
     fn bytes_survive_model_space() {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use crate::dataset::from_byte;
 use crate::decode::Channels;
+use crate::memory_dataset::from_byte;
 use crate::resize::center_crop;
-use crate::{DataError, Examples, ImageArchive, Picture, Source};
+use crate::{DataError, Dataset, Examples, ImageArchive, Picture};
 
 /// What happens to a picture that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +98,7 @@ impl ImageDataset {
     }
 }
 
-impl Source for ImageDataset {
+impl Dataset for ImageDataset {
     fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -127,7 +127,7 @@ impl Source for ImageDataset {
         self.collection.remarks().to_vec()
     }
 
-    fn draw(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {
+    fn batch(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {
         let plane = self.shape[1] * self.shape[2];
         let mut values = Vec::with_capacity(indices.len() * self.shape[0] * plane);
         let mut labels = Vec::new();

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::latents::Facts;
-use crate::{DataError, Examples, Source};
+use crate::{DataError, Dataset, Examples};
 
 /// The classes that no sample has: a network would be asked for them and never see one.
-pub fn empty_classes(data: &dyn Source) -> Vec<usize> {
+pub fn empty_classes(data: &dyn Dataset) -> Vec<usize> {
     let mut seen = vec![false; data.classes()];
     for &label in data.labels() {
         if let Some(seen) = usize::try_from(label)
@@ -22,7 +22,7 @@ pub fn empty_classes(data: &dyn Source) -> Vec<usize> {
 /// A source whose labels are numbered anew, in their order, without the classes that no sample has.
 #[derive(Debug)]
 pub struct Renumbered {
-    data: Box<dyn Source>,
+    data: Box<dyn Dataset>,
     labels: Vec<i64>,
     /// Of every class, its name, or the number it had.
     names: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Renumbered {
 
 impl Renumbered {
     /// Numbers the classes of `data` anew. A class without a name is named by the number it had.
-    pub fn new(data: Box<dyn Source>) -> Self {
+    pub fn new(data: Box<dyn Dataset>) -> Self {
         let empty = empty_classes(&*data);
         let mut new = Vec::with_capacity(data.classes());
         let mut names = Vec::new();
@@ -53,7 +53,7 @@ impl Renumbered {
     }
 }
 
-impl Source for Renumbered {
+impl Dataset for Renumbered {
     fn shape(&self) -> &[usize] {
         self.data.shape()
     }
@@ -99,8 +99,8 @@ impl Source for Renumbered {
         self.data.latents()
     }
 
-    fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut examples = self.data.draw(indices, seed, step)?;
+    fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
+        let mut examples = self.data.batch(indices, seed, step)?;
         for label in &mut examples.labels {
             *label = self.new[*label as usize];
         }

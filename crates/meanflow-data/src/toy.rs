@@ -1,9 +1,9 @@
 //! Distributions of the plane whose density is known, for experiments that take seconds.
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 
 use crate::density::DensityStyle;
-use crate::{DataError, Dataset};
+use crate::{DataError, MemoryDataset};
 
 /// Squares along one side of the board.
 const SQUARES: usize = 4;
@@ -24,11 +24,12 @@ pub const HALF_SIDE: f64 = 1.732_050_807_568_877_2;
 ///
 /// # Errors
 /// [`DataError::Shape`] when `count` is 0.
-pub fn checkerboard(count: usize, seed: u64) -> Result<Dataset, DataError> {
+pub fn checkerboard(count: usize, seed: u64) -> Result<MemoryDataset, DataError> {
     let points = (0..count as u64).flat_map(|index| {
-        checkerboard_point(&mut Stream::new(seed, Purpose::Data, index)).map(|value| value as f32)
+        checkerboard_point(&mut RngStream::new(seed, Purpose::Data, index))
+            .map(|value| value as f32)
     });
-    Dataset::from_values(points.collect(), vec![2], Vec::new(), 0)
+    MemoryDataset::from_values(points.collect(), vec![2], Vec::new(), 0)
 }
 
 /// Density of [`checkerboard`] at a point of model space: 1/6 on the dark squares, 0 elsewhere.
@@ -68,7 +69,7 @@ fn square_side() -> f64 {
     2.0 * HALF_SIDE / SQUARES as f64
 }
 
-fn checkerboard_point(stream: &mut Stream) -> [f64; 2] {
+fn checkerboard_point(stream: &mut RngStream) -> [f64; 2] {
     let square = stream.below((SQUARES * SQUARES / 2) as u64) as usize;
     let column = square / 2;
     let row = square % 2 * 2 + column % 2;
@@ -113,7 +114,7 @@ mod tests {
     fn points_follow_the_law() {
         const COUNT: usize = 40_000;
         let data = checkerboard(COUNT, 3).unwrap();
-        let points = data.batch(&(0..COUNT).collect::<Vec<_>>()).values;
+        let points = data.examples(&(0..COUNT).collect::<Vec<_>>()).values;
         let (mut sums, mut squares) = ([0.0; 5], [0; 16]);
         for point in points.chunks_exact(2) {
             let [x, y] = [f64::from(point[0]), f64::from(point[1])];
@@ -142,10 +143,10 @@ mod tests {
     fn a_longer_draw_starts_with_the_shorter_one() {
         let (long, short) = (checkerboard(50, 9).unwrap(), checkerboard(20, 9).unwrap());
         let first: Vec<_> = (0..20).collect();
-        assert_eq!(long.batch(&first), short.batch(&first));
+        assert_eq!(long.examples(&first), short.examples(&first));
         assert_ne!(
-            checkerboard(20, 10).unwrap().batch(&first),
-            short.batch(&first)
+            checkerboard(20, 10).unwrap().examples(&first),
+            short.examples(&first)
         );
         assert!(checkerboard(0, 9).is_err());
     }

@@ -12,7 +12,9 @@ use meanflow_data::npy::{self, NpyData};
 use meanflow_data::npz::Npz;
 use meanflow_data::pack::{Packing, pack};
 use meanflow_data::renumber::{Renumbered, empty_classes};
-use meanflow_data::{DataError, Dataset, ImageArchive, Links, Opened, Picture, Source, idx, open};
+use meanflow_data::{
+    DataError, Dataset, ImageArchive, Links, MemoryDataset, Opened, Picture, idx, open,
+};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -422,7 +424,7 @@ fn latents_are_opened_with_whatever_classes_they_have() {
 #[test]
 fn classes_without_samples_are_found_and_can_be_left_out() {
     let bytes = (0..5).collect::<Vec<u8>>();
-    let data = Dataset::from_pictures(bytes, [1, 1, 1], vec![4, 1, 1, 4, 2], 6).unwrap();
+    let data = MemoryDataset::from_pictures(bytes, [1, 1, 1], vec![4, 1, 1, 4, 2], 6).unwrap();
     assert_eq!(empty_classes(&data), [0, 3, 5]);
     let renumbered = Renumbered::new(Box::new(data.clone()));
     assert_eq!(
@@ -431,8 +433,8 @@ fn classes_without_samples_are_found_and_can_be_left_out() {
     );
     assert_eq!(renumbered.class_names().unwrap(), ["1", "2", "4"]);
     assert_eq!(empty_classes(&renumbered), [0_usize; 0]);
-    let drawn = renumbered.draw(&[4, 0], 0, 0).unwrap();
-    let plain = data.batch(&[4, 0]);
+    let drawn = renumbered.batch(&[4, 0], 0, 0).unwrap();
+    let plain = data.examples(&[4, 0]);
     assert_eq!((drawn.labels, drawn.values), (vec![1, 2], plain.values));
     assert!(renumbered.remarks()[0].contains("0 is 1, 1 is 2, 2 is 4"));
 }
@@ -489,7 +491,7 @@ fn a_fingerprint_is_of_the_data_and_not_of_their_place() {
         );
     }
     let samples = |labels, value| {
-        Dataset::from_pictures(vec![1, value], [1, 1, 1], labels, 2)
+        MemoryDataset::from_pictures(vec![1, value], [1, 1, 1], labels, 2)
             .unwrap()
             .fingerprint()
     };

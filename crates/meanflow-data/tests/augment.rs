@@ -1,14 +1,14 @@
 //! Laws of the augmentation: what must not change a picture does not, and the network is told what was done.
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::augment::{Affine, Augmentation, Augmented, resample};
-use meanflow_data::{Dataset, Source, digits};
+use meanflow_data::{Dataset, MemoryDataset, digits};
 use proptest::prelude::*;
 
 /// Values of model space without any pattern.
 fn picture(shape: [usize; 3], seed: u64) -> Vec<f32> {
     let mut values = vec![0.0; shape.iter().product()];
-    Stream::new(seed, Purpose::Data, 0).fill_uniform(&mut values);
+    RngStream::new(seed, Purpose::Data, 0).fill_uniform(&mut values);
     values.iter().map(|value| 2.0 * value - 1.0).collect()
 }
 
@@ -195,7 +195,7 @@ fn a_stretch_has_the_direction_that_the_network_is_told() {
 
 #[test]
 fn the_network_is_told_what_was_done_and_nothing_else() {
-    let mut stream = Stream::new(5, Purpose::Augment, 0);
+    let mut stream = RngStream::new(5, Purpose::Augment, 0);
     let draws: Vec<_> = (0..40_000)
         .map(|_| Augmentation::draw(0.12, &mut stream))
         .collect();
@@ -232,11 +232,11 @@ fn the_network_is_told_what_was_done_and_nothing_else() {
 fn a_step_can_be_drawn_again_and_another_differs() {
     let source = Augmented::new(digits::load().unwrap(), true, Some(0.5)).unwrap();
     let indices: Vec<usize> = (0..50).collect();
-    let draw = source.draw(&indices, 3, 7).unwrap();
-    assert_eq!(draw, source.draw(&indices, 3, 7).unwrap());
-    let other = source.draw(&indices, 3, 8).unwrap();
+    let draw = source.batch(&indices, 3, 7).unwrap();
+    assert_eq!(draw, source.batch(&indices, 3, 7).unwrap());
+    let other = source.batch(&indices, 3, 8).unwrap();
     assert_ne!(draw.values, other.values);
-    assert_ne!(draw.augment, source.draw(&indices, 4, 7).unwrap().augment);
+    assert_ne!(draw.augment, source.batch(&indices, 4, 7).unwrap().augment);
     assert_eq!(draw.labels, other.labels);
     assert_eq!(draw.augment.unwrap().len(), 50 * 6);
 }
@@ -245,11 +245,11 @@ fn a_step_can_be_drawn_again_and_another_differs() {
 fn without_augmentation_a_picture_or_its_mirror_image_comes_out() {
     let data = digits::load().unwrap();
     let indices: Vec<usize> = (0..400).collect();
-    let plain = data.batch(&indices);
+    let plain = data.examples(&indices);
     let same = Augmented::new(data.clone(), false, None).unwrap();
-    assert_eq!(same.draw(&indices, 0, 0).unwrap(), plain);
+    assert_eq!(same.batch(&indices, 0, 0).unwrap(), plain);
     let flipped = Augmented::new(data.clone(), true, None).unwrap();
-    let draw = flipped.draw(&indices, 0, 0).unwrap();
+    let draw = flipped.batch(&indices, 0, 0).unwrap();
     assert_eq!(draw.augment, None);
     let pairs = draw.values.chunks(64).zip(plain.values.chunks(64));
     let mirrored = pairs
@@ -264,7 +264,7 @@ fn without_augmentation_a_picture_or_its_mirror_image_comes_out() {
     assert!(mirrored.abs_diff(200) < 50, "{mirrored}");
     // Told: the first label says it, and only it changes the picture at probability 0.
     let told = Augmented::new(data, false, Some(0.0)).unwrap();
-    let draw = told.draw(&indices, 0, 0).unwrap();
+    let draw = told.batch(&indices, 0, 0).unwrap();
     let labels = draw.augment.unwrap();
     assert!(labels.chunks(6).all(|labels| labels[1..] == [0.0; 5]));
     assert!(labels.contains(&1.0));
@@ -272,7 +272,7 @@ fn without_augmentation_a_picture_or_its_mirror_image_comes_out() {
 
 #[test]
 fn what_is_no_picture_or_no_probability_is_refused() {
-    let points = Dataset::from_values(vec![0.0; 4], vec![2], vec![], 0).unwrap();
+    let points = MemoryDataset::from_values(vec![0.0; 4], vec![2], vec![], 0).unwrap();
     assert!(Augmented::new(points, true, None).is_err());
     for probability in [-0.1, 1.1, f64::NAN] {
         assert!(Augmented::new(digits::load().unwrap(), false, Some(probability)).is_err());

@@ -10,7 +10,7 @@ use common::{fixtures, picture, refusal};
 use meanflow_data::decode::Channels;
 use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
-use meanflow_data::{BadPictures, DataError, ImageArchive, ImageDataset, Picture, Source};
+use meanflow_data::{BadPictures, DataError, Dataset, ImageArchive, ImageDataset, Picture};
 use serde_json::Value;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -141,13 +141,13 @@ fn bad_pictures_are_an_error_or_replaced_by_the_next_and_listed() {
     };
     let strict = set(BadPictures::Refuse);
     assert_eq!((strict.shape(), strict.len()), (&[3, 2, 2][..], 10));
-    assert_eq!(strict.draw(&[3, 0], 0, 0).unwrap().labels, [0, 0]);
-    refusal(strict.draw(&[3, 4], 0, 0), "4.png");
+    assert_eq!(strict.batch(&[3, 0], 0, 0).unwrap().labels, [0, 0]);
+    refusal(strict.batch(&[3, 4], 0, 0), "4.png");
     assert!(strict.skipped().is_empty());
 
     let lenient = set(BadPictures::Skip(0.2));
     let all: Vec<usize> = (0..10).collect();
-    let examples = lenient.draw(&all, 0, 0).unwrap();
+    let examples = lenient.batch(&all, 0, 0).unwrap();
     // 4 is replaced by 5, of another class, and 7 by 8.
     assert_eq!(examples.labels, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
     let values: Vec<_> = examples.values.chunks(12).map(|row| row[0]).collect();
@@ -156,7 +156,7 @@ fn bad_pictures_are_an_error_or_replaced_by_the_next_and_listed() {
     assert_eq!(skipped.len(), 2);
     assert!(skipped[0].0.ends_with("a/4.png") && skipped[1].0.ends_with("b/7.png"));
     // One is allowed, the second is an error.
-    refusal(set(BadPictures::Skip(0.1)).draw(&all, 0, 0), "7.png");
+    refusal(set(BadPictures::Skip(0.1)).batch(&all, 0, 0), "7.png");
     for share in [-0.1, 1.0, f64::NAN] {
         let collection = ImageArchive::open_folder(folder.path()).unwrap();
         let set = ImageDataset::new(collection, 2, Channels::Color, BadPictures::Skip(share));

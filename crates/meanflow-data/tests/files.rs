@@ -8,7 +8,9 @@ use half::f16;
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
 use meanflow_data::npz::{self, Compression, Npz};
-use meanflow_data::{DataError, Dataset, Picture, Pictures, digits, write_atomically, write_bytes};
+use meanflow_data::{
+    DataError, MemoryDataset, Picture, Pictures, digits, write_atomically, write_bytes,
+};
 use proptest::prelude::*;
 
 /// The names in a folder, sorted.
@@ -27,7 +29,7 @@ fn pictures(count: usize, shape: [usize; 3]) -> Pictures {
     let bytes: Vec<u8> = (0..count * size)
         .map(|index| (index * 7 % 251) as u8)
         .collect();
-    let data = Dataset::from_pictures(bytes, shape, Vec::new(), 0).unwrap();
+    let data = MemoryDataset::from_pictures(bytes, shape, Vec::new(), 0).unwrap();
     data.pictures(&(0..count).collect::<Vec<_>>()).unwrap()
 }
 
@@ -42,7 +44,7 @@ fn the_embedded_digits_are_the_ones_described() {
         data.class_counts(),
         [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     );
-    let values = data.batch(&(0..data.len()).collect::<Vec<_>>()).values;
+    let values = data.examples(&(0..data.len()).collect::<Vec<_>>()).values;
     let ends = values.iter().fold((0.0_f32, 0.0_f32), |(low, high), &x| {
         (low.min(x), high.max(x))
     });
@@ -54,22 +56,22 @@ fn filling_replaces_what_the_buffer_held() {
     let data = digits::load().unwrap();
     let mut buffer = vec![9.0; 5];
     data.fill(&[3, 3, 1], &mut buffer);
-    assert_eq!(buffer, data.batch(&[3, 3, 1]).values);
+    assert_eq!(buffer, data.examples(&[3, 3, 1]).values);
     assert_eq!(buffer[..64], buffer[64..128]);
 }
 
 #[test]
 fn data_that_does_not_fit_is_refused() {
     let bad = [
-        Dataset::from_pictures(vec![0; 7], [1, 2, 2], vec![], 0),
-        Dataset::from_pictures(vec![], [1, 2, 2], vec![], 0),
-        Dataset::from_pictures(vec![0; 4], [0, 2, 2], vec![], 0),
-        Dataset::from_pictures(vec![0; 4], [usize::MAX, 2, 2], vec![], 0),
-        Dataset::from_pictures(vec![0; 8], [1, 2, 2], vec![0], 1),
-        Dataset::from_pictures(vec![0; 8], [1, 2, 2], vec![0, 1], 1),
-        Dataset::from_pictures(vec![0; 8], [1, 2, 2], vec![0, -1], 1),
-        Dataset::from_pictures(vec![0; 4], [1, 2, 2], vec![0], 0),
-        Dataset::from_values(vec![0.0, f32::NAN], vec![2], vec![], 0),
+        MemoryDataset::from_pictures(vec![0; 7], [1, 2, 2], vec![], 0),
+        MemoryDataset::from_pictures(vec![], [1, 2, 2], vec![], 0),
+        MemoryDataset::from_pictures(vec![0; 4], [0, 2, 2], vec![], 0),
+        MemoryDataset::from_pictures(vec![0; 4], [usize::MAX, 2, 2], vec![], 0),
+        MemoryDataset::from_pictures(vec![0; 8], [1, 2, 2], vec![0], 1),
+        MemoryDataset::from_pictures(vec![0; 8], [1, 2, 2], vec![0, 1], 1),
+        MemoryDataset::from_pictures(vec![0; 8], [1, 2, 2], vec![0, -1], 1),
+        MemoryDataset::from_pictures(vec![0; 4], [1, 2, 2], vec![0], 0),
+        MemoryDataset::from_values(vec![0.0, f32::NAN], vec![2], vec![], 0),
     ];
     assert!(
         bad.iter()

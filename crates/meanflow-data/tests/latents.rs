@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use common::{fixtures, refusal};
 use half::f16;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::latents::{Facts, Latents, write_facts};
 use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
 use meanflow_data::npz::Npz;
-use meanflow_data::{DataError, Source};
+use meanflow_data::{DataError, Dataset};
 
 const FACTS: &str = "vae = \"sd-vae-ft-mse\"\nscale = 0.5\n";
 
@@ -70,16 +70,16 @@ fn latents_are_drawn_anew_at_every_step() {
         (6, &[4, 2, 3][..], 3)
     );
     assert_eq!(latents.facts().vae, "sd-vae-ft-mse");
-    let draw = latents.draw(&[5, 0, 2], 1, 9).unwrap();
-    assert_eq!(draw, latents.draw(&[5, 0, 2], 1, 9).unwrap());
+    let draw = latents.batch(&[5, 0, 2], 1, 9).unwrap();
+    assert_eq!(draw, latents.batch(&[5, 0, 2], 1, 9).unwrap());
     assert_eq!(draw.labels, [2, 0, 2]);
-    let other = latents.draw(&[5, 0, 2], 1, 10).unwrap();
+    let other = latents.batch(&[5, 0, 2], 1, 10).unwrap();
     assert_ne!(draw.values[..24], other.values[..24]);
     // Cut off at −30, the standard deviation of sample 0 is 3e-7.
     assert!(draw.values[24..48].iter().all(|x| x.abs() < 1e-6));
     // Mean 5 and deviation 0.5, both times 0.5, over 200 steps of 24 numbers.
     let draws: Vec<f32> = (0..200)
-        .flat_map(|step| latents.draw(&[5], 1, step).unwrap().values)
+        .flat_map(|step| latents.batch(&[5], 1, step).unwrap().values)
         .collect();
     let count = draws.len() as f32;
     let mean = draws.iter().sum::<f32>() / count;
@@ -93,7 +93,7 @@ fn latents_are_drawn_anew_at_every_step() {
 fn mirrored_latents_come_half_of_the_time() {
     let latents = Folder::new();
     let latents = latents.open().unwrap();
-    let draw = latents.draw(&[4; 1000], 0, 0).unwrap();
+    let draw = latents.batch(&[4; 1000], 0, 0).unwrap();
     let mirrored = draw
         .values
         .chunks(24)
@@ -116,7 +116,7 @@ fn facts_are_written_as_they_are_read_and_a_shift_comes_off() {
     write_facts(folder.0.path(), &facts).unwrap();
     let shifted = folder.open().unwrap();
     assert_eq!(shifted.facts(), &facts);
-    let [one, other] = [plain, shifted].map(|latents| latents.draw(&[4, 1], 1, 9).unwrap());
+    let [one, other] = [plain, shifted].map(|latents| latents.batch(&[4, 1], 1, 9).unwrap());
     for (value, shifted) in one.values.iter().zip(&other.values) {
         // Rounding in f32 of numbers below 10; the scale is 0.5.
         assert!((value - shifted - 1.5).abs() < 1e-5);
@@ -151,11 +151,11 @@ fn means_in_half_precision_are_only_scaled() {
     fs::remove_file(folder.path("moments.npy")).unwrap();
     refusal(folder.open(), "means.npy");
     let mut values = vec![0.0; 6 * 24];
-    Stream::new(0, Purpose::Data, 0).fill_normal(&mut values);
+    RngStream::new(0, Purpose::Data, 0).fill_normal(&mut values);
     let halves: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
     folder.write("means.npy", &[6, 4, 2, 3], NpySlice::F16(&halves));
     let latents = Latents::open(folder.0.path(), 0, false).unwrap();
-    let draw = latents.draw(&[3, 1], 0, 0).unwrap();
+    let draw = latents.batch(&[3, 1], 0, 0).unwrap();
     let row = |n: usize| halves[24 * n..24 * (n + 1)].iter();
     let expected = row(3).chain(row(1)).map(|value| value.to_f32() * 0.5);
     assert!(draw.values.iter().copied().eq(expected));
@@ -239,14 +239,14 @@ fn moments_that_change_under_a_run_are_an_error_not_a_crash() {
     let last = bytes.len() - 4;
     bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(folder.path("moments.npy"), &bytes).unwrap();
-    latents.draw(&[4], 0, 0).unwrap();
-    let error = refusal(latents.draw(&[5], 0, 0), "moments.npy").to_string();
+    latents.batch(&[4], 0, 0).unwrap();
+    let error = refusal(latents.batch(&[5], 0, 0), "moments.npy").to_string();
     assert!(
         error.contains(&format!("element at byte {last}")),
         "{error}"
     );
     fs::write(folder.path("moments.npy"), &bytes[..last]).unwrap();
-    refusal(latents.draw(&[5], 0, 0), "moments.npy");
+    refusal(latents.batch(&[5], 0, 0), "moments.npy");
 }
 
 /// What the library wrote into its safetensors files.
@@ -265,7 +265,7 @@ fn means_of_the_library_are_drawn_as_they_are() {
     assert_eq!((means.len(), means.shape()), (5, &[4, 4, 6][..]));
     assert_eq!(means.facts().vae, "sd-vae-ft-mse");
     assert_eq!(means.facts().scale, 0.18215);
-    let draw = means.draw(&[0, 1, 2, 3, 4], 0, 0).unwrap().values;
+    let draw = means.batch(&[0, 1, 2, 3, 4], 0, 0).unwrap().values;
     let scaled = numbers("means").into_iter().map(|x| x * 0.18215);
     assert!(draw.into_iter().eq(scaled));
     let flipped = refusal(Latents::open(&path, 0, true), "means.safetensors");
@@ -292,8 +292,8 @@ fn moments_of_the_library_are_drawn_as_those_of_arrays() {
     let tensors = Latents::open(&fixtures().join("moments.safetensors"), 3, false).unwrap();
     let all = [3, 0, 1, 4, 2];
     assert_eq!(
-        arrays.draw(&all, 1, 2).unwrap(),
-        tensors.draw(&all, 1, 2).unwrap()
+        arrays.batch(&all, 1, 2).unwrap(),
+        tensors.batch(&all, 1, 2).unwrap()
     );
     assert_eq!(tensors.labels(), labels);
     let few = Latents::open(&fixtures().join("moments.safetensors"), 2, false);

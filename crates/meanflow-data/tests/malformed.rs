@@ -12,17 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::fixtures;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::decode::{self, Channels};
 use meanflow_data::latents::Latents;
 use meanflow_data::npz::Npz;
-use meanflow_data::{DataError, ImageArchive, Source, idx};
+use meanflow_data::{DataError, Dataset, ImageArchive, idx};
 
 /// Longest that one file may take: most take well below a millisecond, but tests share their processors with others.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The bytes with one to four changes; never the same ones.
-fn damaged(bytes: &[u8], stream: &mut Stream) -> Vec<u8> {
+fn damaged(bytes: &[u8], stream: &mut RngStream) -> Vec<u8> {
     let mut damaged = bytes.to_vec();
     while damaged == bytes {
         for _ in 0..=stream.below(4) {
@@ -32,7 +32,7 @@ fn damaged(bytes: &[u8], stream: &mut Stream) -> Vec<u8> {
     damaged
 }
 
-fn change(bytes: &mut Vec<u8>, stream: &mut Stream) {
+fn change(bytes: &mut Vec<u8>, stream: &mut RngStream) {
     let mut below = |limit: usize| stream.below(limit.max(1) as u64) as usize;
     if bytes.is_empty() {
         return bytes.push(below(256) as u8);
@@ -107,7 +107,7 @@ fn five_thousand_damaged_pictures_are_refused_or_read_whole() {
         .collect();
     files.sort();
     assert!(files.len() >= 14);
-    let mut stream = Stream::new(0, Purpose::Data, 1);
+    let mut stream = RngStream::new(0, Purpose::Data, 1);
     let mut read = 0;
     for case in 0..5000 {
         let file = &files[case % files.len()];
@@ -138,7 +138,7 @@ fn refused_or_read(
 ) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
-    let mut stream = Stream::new(seed, Purpose::Data, 2);
+    let mut stream = RngStream::new(seed, Purpose::Data, 2);
     let mut whole = 0;
     for case in 0..500 {
         fs::write(&path, damaged(bytes, &mut stream)).unwrap();
@@ -204,7 +204,7 @@ fn damaged_safetensors_are_refused_or_read_whole() {
         |path| {
             let latents = Latents::open(path, 3, true)?;
             let all: Vec<usize> = (0..latents.len()).collect();
-            latents.draw(&all, 0, 0).map(drop)
+            latents.batch(&all, 0, 0).map(drop)
         },
     );
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use meanflow_data::cifar::{self, Part, Variant};
-use meanflow_data::{DataError, Dataset, digits, idx};
+use meanflow_data::{DataError, MemoryDataset, digits, idx};
 
 /// The error, which must name a file that ends in `name`.
 fn refusal<T>(result: Result<T, DataError>, name: &str) -> DataError {
@@ -119,7 +119,7 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of the embedded digits' two files, rebuilt from the data set.
-fn digits_files(data: &Dataset) -> [Vec<u8>; 2] {
+fn digits_files(data: &MemoryDataset) -> [Vec<u8>; 2] {
     let indices: Vec<usize> = (0..data.len()).collect();
     let mut images = vec![0, 0, 8, 3, 0, 0, 7, 5, 0, 0, 0, 8, 0, 0, 0, 8];
     images.extend_from_slice(data.pictures(&indices).unwrap().pixels());
@@ -137,7 +137,7 @@ fn gzipped_idx_files_hold_what_the_plain_ones_do() {
     fs::write(path("train-images-idx3-ubyte.gz"), gzipped(&images)).unwrap();
     fs::write(path("train-labels-idx1-ubyte"), &labels).unwrap();
     let all: Vec<usize> = (0..data.len()).collect();
-    let same = |read: Dataset| assert_eq!(read.batch(&all), data.batch(&all));
+    let same = |read: MemoryDataset| assert_eq!(read.examples(&all), data.examples(&all));
     same(idx::read_directory(folder.path()).unwrap());
     fs::remove_file(path("train-labels-idx1-ubyte")).unwrap();
     refusal(

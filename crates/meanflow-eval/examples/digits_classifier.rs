@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use meanflow_core::random::{Purpose, Stream};
-use meanflow_data::{Dataset, digits};
+use meanflow_core::random::{Purpose, RngStream};
+use meanflow_data::{MemoryDataset, digits};
 use meanflow_eval::is_held_out;
 use meanflow_torch::weights;
 use tch::nn::{self, OptimizerConfig};
@@ -65,7 +65,7 @@ fn train(
     for step in 0..steps {
         let share = step as f64 / steps as f64;
         optimizer.set_lr(PEAK_RATE * 0.5 * (1.0 + (std::f64::consts::PI * share).cos()));
-        let mut stream = Stream::new(SEED, Purpose::Order, step);
+        let mut stream = RngStream::new(SEED, Purpose::Order, step);
         let draw = |_| stream.below(count as u64) as i64;
         let rows = Tensor::from_slice(&(0..BATCH).map(draw).collect::<Vec<_>>());
         let batch = shifted(&pictures.index_select(0, &rows), &mut stream);
@@ -82,8 +82,8 @@ fn train(
 }
 
 /// Pictures in model space `[N, 1, 8, 8]` and their labels `[N]`.
-fn tensors(data: &Dataset, indices: &[usize]) -> (Tensor, Tensor) {
-    let examples = data.batch(indices);
+fn tensors(data: &MemoryDataset, indices: &[usize]) -> (Tensor, Tensor) {
+    let examples = data.examples(indices);
     let pictures = Tensor::from_slice(&examples.values).reshape([-1, 1, 8, 8]);
     (pictures, Tensor::from_slice(&examples.labels))
 }
@@ -95,7 +95,7 @@ fn declare(root: &nn::Path<'_>) -> Vec<Layer> {
         let mut weight = path.zeros("weight", shape);
         let bias = path.zeros("bias", &shape[..1]);
         let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-        Stream::new(SEED, Purpose::Init, index as u64).fill_normal(&mut values);
+        RngStream::new(SEED, Purpose::Init, index as u64).fill_normal(&mut values);
         let scale = (2.0 / shape[1..].iter().product::<i64>() as f64).sqrt();
         let drawn = Tensor::from_slice(&values).reshape(*shape) * scale;
         no_grad(|| weight.copy_(&drawn));
@@ -116,7 +116,7 @@ fn logits(x: &Tensor, layers: &[Layer]) -> Tensor {
 }
 
 /// The batch moved by at most one pixel either way; background, −1 in model space, comes in.
-fn shifted(x: &Tensor, stream: &mut Stream) -> Tensor {
+fn shifted(x: &Tensor, stream: &mut RngStream) -> Tensor {
     let [down, right] = [stream.below(3), stream.below(3)].map(|offset| offset as i64);
     let padded = (x + 1.0).constant_pad_nd([1, 1, 1, 1]) - 1.0;
     padded.narrow(2, down, 8).narrow(3, right, 8)

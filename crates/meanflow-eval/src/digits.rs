@@ -38,7 +38,7 @@ mod tests {
     fn it_names_what_it_was_not_shown() {
         let data = digits::load().unwrap();
         let indices: Vec<usize> = (0..data.len()).filter(|&i| is_held_out(i)).collect();
-        let examples = data.batch(&indices);
+        let examples = data.examples(&indices);
         let pictures = (Tensor::from_slice(&examples.values) + 1.0) * 127.5;
         let pictures = pictures.round().to_kind(Kind::Uint8);
         let network = digits_classifier(Device::Cpu).unwrap();

@@ -1,6 +1,6 @@
 //! Kernel distance (KID): how unlike two sets of features look to a polynomial kernel.
 
-use meanflow_core::{Purpose, Stream};
+use meanflow_core::{Purpose, RngStream};
 use tch::{Kind, Tensor};
 
 use crate::{EvalError, Spread, matrix};
@@ -40,7 +40,7 @@ pub fn kernel_distance(
     matrix::at_least("kernel distance, generated", subsets.size, &x)?;
     matrix::at_least("kernel distance, real", subsets.size, &y)?;
     let values = (0..subsets.subsets).map(|subset| {
-        let mut stream = Stream::new(subsets.seed, Purpose::Subsets, subset);
+        let mut stream = RngStream::new(subsets.seed, Purpose::Subsets, subset);
         let mut draw = |rows: &Tensor| {
             let mut indices: Vec<i64> = (0..rows.size()[0]).collect();
             stream.shuffle(&mut indices);

@@ -1,7 +1,7 @@
 //! Samples of model space as the bytes that features are made of.
 
 use meanflow_data::picture::to_byte;
-use meanflow_data::{DataError, Source};
+use meanflow_data::{DataError, Dataset};
 use tch::Tensor;
 
 /// Most pictures that are made features of at a time.
@@ -19,10 +19,10 @@ pub fn chunk(shape: &[usize]) -> usize {
 ///
 /// # Errors
 /// When a picture cannot be read.
-pub fn bytes_of(source: &dyn Source, start: usize, end: usize) -> Result<Tensor, DataError> {
+pub fn bytes_of(source: &dyn Dataset, start: usize, end: usize) -> Result<Tensor, DataError> {
     let indices: Vec<usize> = (start..end).collect();
     Ok(to_bytes(
-        &source.draw(&indices, 0, 0)?.values,
+        &source.batch(&indices, 0, 0)?.values,
         source.shape(),
     ))
 }

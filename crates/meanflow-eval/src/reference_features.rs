@@ -1,6 +1,6 @@
 //! The features of the data that samples are compared with.
 
-use meanflow_data::Source;
+use meanflow_data::Dataset;
 use tch::Tensor;
 
 use crate::pictures::{bytes_of, chunk};
@@ -30,7 +30,7 @@ impl ReferenceFeatures {
     /// # Errors
     /// If a picture cannot be read, or its features are not finite; [`EvalError::TooFew`] for statistics of one picture.
     pub fn of_pictures(
-        data: &dyn Source,
+        data: &dyn Dataset,
         extractor: &dyn Extractor,
         wants_statistics: bool,
         mut progress: impl FnMut(u64),

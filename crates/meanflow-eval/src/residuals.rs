@@ -130,7 +130,7 @@ fn norm(x: &Tensor) -> f64 {
 mod tests {
     use super::*;
     use meanflow_core::Schedule;
-    use meanflow_core::random::{Purpose, Stream};
+    use meanflow_core::random::{Purpose, RngStream};
     use meanflow_torch::layers::TimeEmbedding;
     use meanflow_torch::networks::{MlpConfig, NetworkConfig};
     use meanflow_torch::{Device, ModelConfig};
@@ -153,7 +153,7 @@ mod tests {
     /// Normal numbers, the same in every run whatever else runs beside.
     fn normal(seed: u64, shape: &[i64]) -> Tensor {
         let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-        Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
+        RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
         Tensor::from_slice(&values)
             .reshape(shape)
             .to_kind(Kind::Double)

@@ -40,9 +40,9 @@ pub use meanflow_libtorch::{
 };
 pub use model::compute::{Compute, Dtype, Factor};
 pub use model::condition::{Conditioning, Dropout};
+pub use model::flops::Flops;
 pub use model::parameters::{Initializer, Parameters, VarBuilder};
 pub use model::passes::ForwardCounts;
-pub use model::work::Work;
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use tch::{Device, Kind, Tensor};
 pub use tensor::Rows;

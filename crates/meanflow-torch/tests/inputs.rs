@@ -4,7 +4,7 @@ mod common;
 
 use common::{batch, dit, gradients, normal, objective};
 use meanflow_cfg::{Guidance, GuidanceInterval};
-use meanflow_core::{MaskOrder, MeanFlowRatio, Purpose, Stream, TimeDistribution, TimeSampler};
+use meanflow_core::{MaskOrder, MeanFlowRatio, Purpose, RngStream, TimeDistribution, TimeSampler};
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Batch, Model, Objective, StepInputs, Tensor, host};
@@ -28,7 +28,7 @@ fn other(model: &Model, rows: usize, jumps: f64) -> Batch {
         mean_flow_ratio: MeanFlowRatio::Count(jumps),
         order: MaskOrder::AfterOrdering,
     };
-    other.times = law.draw(rows, &mut Stream::new(9, Purpose::Times, 9));
+    other.times = law.draw(rows, &mut RngStream::new(9, Purpose::Times, 9));
     other
 }
 

@@ -32,7 +32,7 @@ proptest! {
         agrees(&two, k, |x| x[0].sub(&x[1]));
         agrees(&two, k, |x| Dual::cat(&[&x[0], &x[1]], 1));
         agrees(&[vec![rows, n, 3 * d]], k, |x| {
-            let [first, second, third] = x[0].split(2);
+            let [first, second, third] = x[0].chunk(2);
             first.add(&third.scale(2.0)).sub(&second)
         });
         agrees(&[x.clone(), c.clone(), c.clone()], k, |x| x[0].modulate(&x[1], &x[2]));

@@ -1,7 +1,7 @@
 //! Every path from data to noise, end to end: a small network is trained on it, and its samples have the law of the data.
 
 use meanflow_cfg::Guidance;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::solver::HEUN;
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
@@ -128,7 +128,7 @@ fn trained(schedule: Schedule) -> Model {
 fn points(step: u64) -> Batch {
     let normal = |purpose| {
         let mut values = vec![0.0_f32; 2 * ROWS];
-        Stream::new(0, purpose, step).fill_normal(&mut values);
+        RngStream::new(0, purpose, step).fill_normal(&mut values);
         Tensor::from_slice(&values).reshape([ROWS as i64, 2])
     };
     let of = |part: fn((f64, f64)) -> f64| Tensor::from_slice(&DATA.map(part)).to_kind(Kind::Float);
@@ -142,7 +142,7 @@ fn points(step: u64) -> Batch {
         data: normal(Purpose::Data) * of(|(_, std)| std) + of(|(mean, _)| mean),
         noise: normal(Purpose::Noise),
         labels: None,
-        times: law.draw(ROWS, &mut Stream::new(0, Purpose::Times, step)),
+        times: law.draw(ROWS, &mut RngStream::new(0, Purpose::Times, step)),
         dropped: vec![false; ROWS],
         augment: None,
         dropout: None,

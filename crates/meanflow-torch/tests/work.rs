@@ -3,16 +3,16 @@
 use meanflow_core::Schedule;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{JvpMethod, ModelConfig, Work};
+use meanflow_torch::{Flops, JvpMethod, ModelConfig};
 
-fn work(network: NetworkConfig, shape: &[i64], classes: i64) -> Work {
+fn flops(network: NetworkConfig, shape: &[i64], classes: i64) -> Flops {
     let config = ModelConfig {
         network,
         shape: shape.to_vec(),
         classes,
         schedule: Schedule::Linear,
     };
-    config.work().unwrap()
+    config.flops().unwrap()
 }
 
 fn dit([patch, width, depth, heads]: [i64; 4], embedding: TimeEmbedding) -> NetworkConfig {
@@ -51,7 +51,7 @@ fn transformers_cost_what_is_published() {
         ([2, 1024, 24, 16], 80.71),
         ([2, 1152, 28, 16], 118.64),
     ] {
-        let work = work(dit(size, TimeEmbedding::H), &[4, 32, 32], 1000);
+        let work = flops(dit(size, TimeEmbedding::H), &[4, 32, 32], 1000);
         let billions = work.forward() / 2e9;
         // The last digit is rounded, and what is counted there besides products is not said: a thousandth is left for it.
         let room = 0.005 + 1e-3 * published;
@@ -75,7 +75,7 @@ fn pytorch_counts_the_same() {
         (cifar, vec![3, 32, 32], 10, CIFAR),
         (small, vec![3, 16, 16], 10, SMALL),
     ] {
-        let work = work(network, &shape, classes);
+        let work = flops(network, &shape, classes);
         assert_eq!(work.forward(), forward);
         // Products need no recomputation of the scores: two and not two and a half times the forward.
         let ours = work.backward() - work.attention as f64;
@@ -92,7 +92,7 @@ fn an_augmentation_costs_its_product() {
             augment,
             ..unet(32, &[1, 2], 2, &[8])
         };
-        work(NetworkConfig::Unet(config), &[3, 16, 16], 0).forward()
+        flops(NetworkConfig::Unet(config), &[3, 16, 16], 0).forward()
     };
     // Six numbers to those of two embedded times, a multiplication and an addition each.
     assert_eq!(told(6) - told(0), f64::from(2 * 6 * (2 * 64)));
@@ -107,7 +107,7 @@ fn a_perceptron_costs_the_sum_of_its_matrices() {
         depth: 3,
         embedding,
     });
-    let work = work(network, &[2], 0);
+    let work = flops(network, &[2], 0);
     let matrices = 18 * 10 + (256 * 10 + 10 * 10) + 3 * 3 * 100 + 10 * 2;
     assert_eq!((work.maps, work.attention), (matrices, 0));
     assert_eq!(work.forward(), 2.0 * matrices as f64);

@@ -9,7 +9,7 @@ use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
 use meanflow_torch::{Batch, Device, Kind, Model, ModelConfig, Tensor, memory};
 
-/// The peak of a step over the kept numbers of [`meanflow_torch::Work`], after a step that has allocated gradients.
+/// The peak of a step over the kept numbers of [`meanflow_torch::Flops`], after a step that has allocated gradients.
 fn ratio(network: NetworkConfig, shape: &[i64], classes: i64, rows: usize) -> f64 {
     let config = ModelConfig {
         network,
@@ -17,7 +17,7 @@ fn ratio(network: NetworkConfig, shape: &[i64], classes: i64, rows: usize) -> f6
         classes,
         schedule: Schedule::Linear,
     };
-    let kept = config.work().unwrap().kept;
+    let kept = config.flops().unwrap().kept;
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     let whole = batch(&model, rows, 0.25, &[]);
     let float = |x: &Tensor| x.to_kind(Kind::Float);

@@ -1,7 +1,7 @@
 //! What training a recipe costs: operations and memory, from the recipe alone.
 
 use meanflow_cfg::{Guidance, GuidancePlan};
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_torch::ModelConfig;
 
 use crate::TrainError;
@@ -63,7 +63,7 @@ impl TrainConfig {
     /// # Errors
     /// If the configuration describes no network.
     pub fn cost(&self, model: &ModelConfig) -> Result<Cost, TrainError> {
-        let work = model.work()?;
+        let work = model.flops()?;
         let rows = self.rows();
         let weights = NUMBER * model.parameter_count()? as u64;
         let microbatch = self
@@ -94,7 +94,7 @@ impl TrainConfig {
         let batches = (ROWS / batch as u64).clamp(1, BATCHES);
         let mut counted = [0, 0];
         for step in 0..batches {
-            let stream = |purpose| Stream::new(self.seed, purpose, step);
+            let stream = |purpose| RngStream::new(self.seed, purpose, step);
             let times = self.times.draw(batch, &mut stream(Purpose::Times));
             let dropped = self.dropped(times.jumps, step);
             let plan = GuidancePlan::new(&guidance, &times, &dropped);

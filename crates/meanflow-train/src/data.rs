@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::times::TimeDraw;
 use meanflow_data::augment::Augmented;
 use meanflow_data::cifar::{self, Part, Variant};
@@ -15,7 +15,7 @@ use meanflow_data::latents::Latents;
 use meanflow_data::renumber::{Renumbered, empty_classes};
 use meanflow_data::{
     BadPictures, DataError, Dataset, EpochOrder, Examples, ImageArchive, ImageDataset, Links,
-    Prefetch, Source, digits, idx, toy,
+    MemoryDataset, Prefetch, digits, idx, toy,
 };
 use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
 
@@ -42,8 +42,8 @@ impl DataConfig {
     /// # Errors
     /// With the file that is missing or damaged, or that does not hold what the recipe says; with the pictures that
     /// can be transparent and the classes that no sample has, where the recipe does not say what to do with them.
-    pub fn load(&self, seed: u64) -> Result<Box<dyn Source>, TrainError> {
-        let data: Box<dyn Source> = match self {
+    pub fn load(&self, seed: u64) -> Result<Box<dyn Dataset>, TrainError> {
+        let data: Box<dyn Dataset> = match self {
             Self::Digits { .. } => Box::new(digits::load()?),
             Self::Idx { path, expect, .. } => Box::new(pictures(path, expect.as_ref())?),
             Self::Cifar10(config) => Box::new(cifar(config, Variant::Ten)?),
@@ -78,7 +78,7 @@ impl DataConfig {
     }
 
     /// Refuses, keeps or leaves out classes that no sample has, as the recipe says.
-    fn settle_classes(&self, data: Box<dyn Source>) -> Result<Box<dyn Source>, TrainError> {
+    fn settle_classes(&self, data: Box<dyn Dataset>) -> Result<Box<dyn Dataset>, TrainError> {
         let may_say = matches!(self, Self::Idx { .. } | Self::Zip(_) | Self::Tar(_));
         if !self.is_conditional() || !may_say {
             return Ok(data);
@@ -101,7 +101,7 @@ impl DataConfig {
     }
 
     /// What a person should know of the data, a sentence each.
-    pub fn remarks(&self, data: &dyn Source) -> Vec<String> {
+    pub fn remarks(&self, data: &dyn Dataset) -> Vec<String> {
         let mut remarks = data.remarks();
         if self.is_conditional() {
             let empty = empty_classes(data);
@@ -154,7 +154,7 @@ fn listed(classes: &[usize]) -> String {
 
 impl DataFacts {
     /// Those of data that are open.
-    pub fn of(data: &dyn Source) -> Self {
+    pub fn of(data: &dyn Dataset) -> Self {
         Self {
             shape: data.shape().to_vec(),
             classes: data.classes(),
@@ -225,7 +225,7 @@ fn latents(config: &LatentsConfig) -> Result<Latents, DataError> {
 }
 
 /// The pictures of an IDX folder, if they are what the recipe says.
-fn pictures(path: &Path, expected: Option<&Expected>) -> Result<Dataset, DataError> {
+fn pictures(path: &Path, expected: Option<&Expected>) -> Result<MemoryDataset, DataError> {
     let pictures = idx::read_directory(path)?;
     if let Some(expected) = expected {
         let what = "pictures that data.expect describes";
@@ -237,7 +237,7 @@ fn pictures(path: &Path, expected: Option<&Expected>) -> Result<Dataset, DataErr
 fn compare(
     what: &'static str,
     expected: &DataFacts,
-    data: &dyn Source,
+    data: &dyn Dataset,
     path: &Path,
 ) -> Result<(), DataError> {
     let got = DataFacts::of(data);
@@ -284,14 +284,14 @@ impl TrainConfig {
     /// The times of a step's batch, counted from 0.
     pub(crate) fn times_at(&self, step: u64) -> TimeDraw {
         let rows = self.training.batch_size.get();
-        let mut stream = Stream::new(self.seed, Purpose::Times, step);
+        let mut stream = RngStream::new(self.seed, Purpose::Times, step);
         self.times.draw(rows, &mut stream)
     }
 
     /// Which rows of a step's batch, whose first `jumps` rows have `r < t`, are trained without their label.
     pub(crate) fn dropped(&self, jumps: usize, step: u64) -> Vec<bool> {
         let rows = self.training.batch_size.get();
-        let mut stream = Stream::new(self.seed, Purpose::Labels, step);
+        let mut stream = RngStream::new(self.seed, Purpose::Labels, step);
         let drop = self.class_dropout.as_ref();
         drop.map_or_else(
             || vec![false; rows],
@@ -316,7 +316,7 @@ fn order(config: &TrainConfig, len: usize) -> EpochOrder {
 /// What makes the draft of a step, in whatever thread.
 fn drafting(
     config: &TrainConfig,
-    data: Arc<dyn Source>,
+    data: Arc<dyn Dataset>,
 ) -> impl Fn(u64) -> Result<Draft, DataError> + Send + Sync + use<> {
     let seed = config.seed;
     let order = Mutex::new(order(config, data.len()));
@@ -324,9 +324,9 @@ fn drafting(
         let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
         let indices = order.batch_at(step);
         drop(order);
-        let examples = data.draw(&indices, seed, step)?;
+        let examples = data.batch(&indices, seed, step)?;
         let mut noise = vec![0.0; examples.values.len()];
-        Stream::new(seed, Purpose::Noise, step).fill_normal(&mut noise);
+        RngStream::new(seed, Purpose::Noise, step).fill_normal(&mut noise);
         Ok(Draft { examples, noise })
     }
 }
@@ -345,7 +345,7 @@ fn default_workers(device: Device) -> NonZeroUsize {
 /// Batches as functions of the step: whatever is random comes from a stream of (seed, purpose, step).
 #[derive(Debug)]
 pub(crate) struct Batches {
-    data: Arc<dyn Source>,
+    data: Arc<dyn Dataset>,
     drafts: Prefetch<Result<Draft, DataError>>,
     device: Device,
     conditional: bool,
@@ -353,8 +353,8 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// Batches for the recipe, which the data set was made for.
-    pub(crate) fn new(config: &TrainConfig, data: Box<dyn Source>, device: Device) -> Self {
-        let data: Arc<dyn Source> = data.into();
+    pub(crate) fn new(config: &TrainConfig, data: Box<dyn Dataset>, device: Device) -> Self {
+        let data: Arc<dyn Dataset> = data.into();
         let workers = config
             .training
             .num_workers
@@ -374,7 +374,7 @@ impl Batches {
     /// When the samples cannot be read.
     pub(crate) fn at(&mut self, config: &TrainConfig, step: u64) -> Result<Batch, TrainError> {
         let rows = config.training.batch_size.get();
-        let stream = |purpose| Stream::new(config.seed, purpose, step);
+        let stream = |purpose| RngStream::new(config.seed, purpose, step);
         let Draft { examples, noise } = self.drafts.take(step)?;
         let times = config.times_at(step);
         let dropped = config.dropped(times.jumps, step);

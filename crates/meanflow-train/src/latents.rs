@@ -4,7 +4,7 @@ use std::path::Path;
 
 use meanflow_data::latents::{self, Facts};
 use meanflow_data::npy::{self, NpySlice, NpyView};
-use meanflow_data::{DataError, Pictures, Source};
+use meanflow_data::{DataError, Dataset, Pictures};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_torch::{Device, Tensor, TorchError};
 
@@ -27,7 +27,7 @@ const MOST_ROWS: usize = 64;
 /// # Errors
 /// When the VAE does not fit the pictures, the data cannot be read or the folder cannot be written.
 pub fn encode(
-    data: &dyn Source,
+    data: &dyn Dataset,
     vae: &Vae,
     facts: &Facts,
     flip: bool,
@@ -156,7 +156,7 @@ impl LatentDecoder {
 
 /// Pictures on their way through the encoder.
 struct Encoder<'a> {
-    data: &'a dyn Source,
+    data: &'a dyn Dataset,
     vae: &'a Vae,
     /// Channels, height and width of a picture.
     picture: [i64; 3],
@@ -166,7 +166,7 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(data: &'a dyn Source, vae: &'a Vae) -> Result<Self, TrainError> {
+    fn new(data: &'a dyn Dataset, vae: &'a Vae) -> Result<Self, TrainError> {
         let (config, factor) = (vae.config(), vae.config().factor());
         let wanted = config.in_channels;
         let fits = |side: usize| side as i64 % factor == 0;
@@ -204,7 +204,7 @@ impl<'a> Encoder<'a> {
     fn moments(&self, start: usize, mirrored: bool) -> Result<(Vec<f32>, usize), TrainError> {
         let end = (start + self.rows).min(self.data.len());
         let indices: Vec<usize> = (start..end).collect();
-        let examples = self.data.draw(&indices, 0, 0)?;
+        let examples = self.data.batch(&indices, 0, 0)?;
         let [channels, height, width] = self.picture;
         let mut pictures =
             Tensor::from_slice(&examples.values).reshape([-1, channels, height, width]);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use meanflow_data::Source;
+use meanflow_data::Dataset;
 use meanflow_torch::Device;
 
 use crate::TrainError;
@@ -59,7 +59,7 @@ impl RunOptions {
     /// What makes pictures of latents, if that is asked for.
     pub(crate) fn decoder(
         &self,
-        data: &dyn Source,
+        data: &dyn Dataset,
         device: Device,
         observer: &mut dyn Observer,
     ) -> Result<Option<LatentDecoder>, TrainError> {

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use meanflow_data::{DataError, EpochOrder, Picture, Source, write_bytes};
+use meanflow_data::{DataError, Dataset, EpochOrder, Picture, write_bytes};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -17,7 +17,7 @@ const COLUMNS: usize = 16;
 /// What `data.json` of a run directory says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DataRecord {
-    /// A hash of names, sizes, labels and contents, as far as [`Source::fingerprint`] looks; the place does not count.
+    /// A hash of names, sizes, labels and contents, as far as [`Dataset::fingerprint`] looks; the place does not count.
     pub fingerprint: String,
     /// Number of samples.
     pub samples: usize,
@@ -34,7 +34,7 @@ impl DataRecord {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn of(data: &dyn Source) -> Result<Self, DataError> {
+    pub fn of(data: &dyn Dataset) -> Result<Self, DataError> {
         Ok(Self {
             fingerprint: data.fingerprint()?,
             samples: data.len(),
@@ -75,7 +75,7 @@ impl DataRecord {
 /// # Errors
 /// When a sample cannot be read, or is neither a picture nor a latent nor a point of the plane.
 pub fn picture_of(
-    data: &dyn Source,
+    data: &dyn Dataset,
     seed: u64,
     (count, columns): (NonZeroUsize, usize),
     decoder: Option<&LatentDecoder>,
@@ -83,7 +83,7 @@ pub fn picture_of(
     let all = NonZeroUsize::new(data.len()).expect("a data set is never empty");
     let indices = EpochOrder::new(all, count.min(all), seed).batch_at(0);
     let samples = Samples {
-        values: data.draw(&indices, seed, 0)?.values,
+        values: data.batch(&indices, seed, 0)?.values,
         shape: data.shape().to_vec(),
     };
     samples.sheet_by(decoder, columns)
@@ -94,7 +94,7 @@ pub fn picture_of(
 /// # Errors
 /// As [`picture_of`].
 pub(crate) fn picture(
-    data: &dyn Source,
+    data: &dyn Dataset,
     seed: u64,
     decoder: Option<&LatentDecoder>,
 ) -> Result<Option<Picture>, TrainError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::caption::{captioned, columns_named};
 use meanflow_data::density::{self, DensityStyle};
 use meanflow_data::grid::{self, GridStyle};
@@ -211,7 +211,7 @@ pub fn data_labels(seeds: &[u64], labels: &[i64]) -> Vec<i64> {
     }
     let mut places = Vec::with_capacity(labels.len());
     for (&label, &count) in &counts {
-        let mut stream = Stream::new(0, Purpose::Labels, label.unsigned_abs());
+        let mut stream = RngStream::new(0, Purpose::Labels, label.unsigned_abs());
         let place = |j| ((j as f64 + stream.uniform()) / count as f64, label);
         places.extend((0..count).map(place));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meanflow_data::latents::Facts;
-use meanflow_data::{Picture, Source};
+use meanflow_data::{Dataset, Picture};
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::{Batch, Device, Model, Sharing, StepInputs, device, recover, weights};
 use serde::Serialize;
@@ -73,7 +73,7 @@ impl Trainer {
     /// When the recipe describes no network for the data.
     pub fn new(
         config: TrainConfig,
-        data: Box<dyn Source>,
+        data: Box<dyn Dataset>,
         device: Device,
     ) -> Result<Self, TrainError> {
         let state = TrainState::new(&config, data.shape(), data.classes(), device)?;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 use meanflow_core::Schedule;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, recover};
 use meanflow_torch::engine::{JvpInputs, JvpMethod};
@@ -111,7 +111,7 @@ fn goldens(device: Device) {
 /// Normal values in f64, the same on every machine.
 fn normal(seed: u64, shape: &[i64]) -> Tensor {
     let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-    Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
+    RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
     Tensor::from_slice(&values)
         .reshape(shape)
         .to_kind(Kind::Double)

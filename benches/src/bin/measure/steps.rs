@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use benches::{MatmulPrecision, RepeatedStep, Size, StepKind};
-use meanflow_torch::{Device, JvpMethod, Kind, Tensor, Work, device, memory};
+use meanflow_torch::{Device, Flops, JvpMethod, Kind, Tensor, device, memory};
 use serde::Serialize;
 use serde_json::json;
 
@@ -224,7 +224,7 @@ impl Table<'_> {
         let mut times = self.times(&mut step, start + budget)?;
         times.sort_by(f64::total_cmp);
         let seconds = times[times.len() / 2];
-        let tflops = operations(&self.size.model().work()?, passes) / seconds / 1e12;
+        let tflops = operations(&self.size.model().flops()?, passes) / seconds / 1e12;
         let row = Row {
             size: self.name,
             rows,
@@ -267,7 +267,7 @@ fn mode(graph: bool) -> &'static str {
 }
 
 /// Operations of a step in which so many rows went through the network.
-fn operations(work: &Work, passes: meanflow_torch::ForwardCounts) -> f64 {
+fn operations(work: &Flops, passes: meanflow_torch::ForwardCounts) -> f64 {
     passes.forwards as f64 * work.forward()
         + passes.tangents as f64 * work.derivative(JvpMethod::Dual)
         + passes.taped as f64 * work.backward()

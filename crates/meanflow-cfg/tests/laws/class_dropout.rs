@@ -1,11 +1,11 @@
 //! Which rows lose their label, and how often. Every seed is fixed.
 
 use meanflow_cfg::{ClassDropout, DropoutRows};
-use meanflow_core::{Purpose, Stream};
+use meanflow_core::{Purpose, RngStream};
 use proptest::prelude::*;
 
 fn draw(drop: &ClassDropout, rows: usize, jumps: usize, step: u64) -> Vec<bool> {
-    drop.draw(rows, jumps, &mut Stream::new(5, Purpose::Labels, step))
+    drop.draw(rows, jumps, &mut RngStream::new(5, Purpose::Labels, step))
 }
 
 fn count(dropped: &[bool]) -> usize {

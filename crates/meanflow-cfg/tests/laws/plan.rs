@@ -2,7 +2,7 @@
 
 use meanflow_cfg::{ClassDropout, DropoutRows, Guidance, GuidanceInterval, GuidancePlan};
 use meanflow_core::{
-    MaskOrder, MeanFlowRatio, Purpose, Stream, TimeDistribution, TimeDraw, TimeSampler,
+    MaskOrder, MeanFlowRatio, Purpose, RngStream, TimeDistribution, TimeDraw, TimeSampler,
 };
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn times(rows: usize, share: f64, step: u64) -> TimeDraw {
         mean_flow_ratio: MeanFlowRatio::Count(share),
         order: MaskOrder::AfterOrdering,
     };
-    law.draw(rows, &mut Stream::new(1, Purpose::Times, step))
+    law.draw(rows, &mut RngStream::new(1, Purpose::Times, step))
 }
 
 proptest! {
@@ -25,7 +25,7 @@ proptest! {
         let guidance = Guidance::new(omega, kappa, GuidanceInterval::new(start, end).unwrap()).unwrap();
         let times = times(rows, share, step);
         let dropped = ClassDropout::new(drop, DropoutRows::Independent).unwrap()
-            .draw(rows, times.jumps, &mut Stream::new(1, Purpose::Labels, step));
+            .draw(rows, times.jumps, &mut RngStream::new(1, Purpose::Labels, step));
         let plan = GuidancePlan::new(&guidance, &times, &dropped);
         for (row, weights) in plan.coefficients.iter().enumerate() {
             prop_assert_eq!(*weights, guidance.coefficients(times.intervals[row].t(), dropped[row]));
@@ -46,7 +46,11 @@ fn forwards(rows: DropoutRows, interval: GuidanceInterval) -> Vec<[usize; 3]> {
     let drop = ClassDropout::new(0.2, rows).unwrap();
     let batch = |step| {
         let times = times(20, 0.25, step);
-        let dropped = drop.draw(20, times.jumps, &mut Stream::new(1, Purpose::Labels, step));
+        let dropped = drop.draw(
+            20,
+            times.jumps,
+            &mut RngStream::new(1, Purpose::Labels, step),
+        );
         let plan = GuidancePlan::new(&guidance, &times, &dropped);
         [plan.class_forward, plan.class_reuse, plan.null_forward].map(|rows| rows.len())
     };

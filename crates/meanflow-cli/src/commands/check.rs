@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_torch::device_check::{self, Goldens, Verdict};
 use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::golden::{self, Setting};
@@ -265,7 +265,7 @@ fn randomise(model: &Model, seed: u64) {
     for (index, (_, tensor)) in model.parameters().iter().enumerate() {
         let size = tensor.size();
         let mut values = vec![0.0_f32; tensor.numel()];
-        Stream::new(seed, Purpose::Init, index as u64).fill_normal(&mut values);
+        RngStream::new(seed, Purpose::Init, index as u64).fill_normal(&mut values);
         let fan_in: i64 = size.iter().skip(1).product::<i64>().max(4);
         let drawn = Tensor::from_slice(&values).reshape(&size) / (fan_in as f64).sqrt();
         no_grad(|| tensor.shallow_clone().copy_(&drawn));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use meanflow_data::decode::Channels;
-use meanflow_data::{BadPictures, DataError, ImageDataset, Source};
+use meanflow_data::{BadPictures, DataError, Dataset, ImageDataset};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_train::latents::{encode, facts_of};
 use serde_json::json;
@@ -96,7 +96,7 @@ fn name_of(weights: &Path) -> String {
 }
 
 /// Pictures of a recipe or of files, cut to one size where they are encoded.
-fn open(args: &Encode) -> anyhow::Result<Box<dyn Source>> {
+fn open(args: &Encode) -> anyhow::Result<Box<dyn Dataset>> {
     let path = &args.data;
     match (named_data::open(path, &args.look)?, args.size) {
         (Named::Samples(samples), None) => Ok(samples),

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
 /// 10⁹ operations of a forward of one sample, for weights that say what their network is.
 fn forward_gflop(header: &WeightsHeader) -> Option<f64> {
     let config: ModelConfig = serde_json::from_str(header.metadata.get(MODEL_KEY)?).ok()?;
-    Some(config.work().ok()?.forward() / 1e9)
+    Some(config.flops().ok()?.forward() / 1e9)
 }
 
 /// What is known of the content, in words.

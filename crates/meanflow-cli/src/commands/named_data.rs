@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use meanflow_data::decode::{Background, View};
-use meanflow_data::{ImageArchive, Links, Opened, Source};
+use meanflow_data::{Dataset, ImageArchive, Links, Opened};
 use meanflow_train::TrainConfig;
 
 /// How pictures are looked at.
@@ -35,7 +35,7 @@ pub(super) enum Named {
     /// Encoded pictures of any sizes.
     Pictures(ImageArchive),
     /// Samples of one shape, without augmentation.
-    Samples(Box<dyn Source>),
+    Samples(Box<dyn Dataset>),
 }
 
 /// The recipe that a path names, by its ending.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meanflow_data::Source;
+use meanflow_data::Dataset;
 use serde_json::json;
 
 use crate::commands::pictures::{LINES, rest, say_remarks};
@@ -23,12 +23,12 @@ struct Channel {
 }
 
 /// Reads every sample as a training run does, which refuses what is damaged or not finite, and says what there is.
-pub(super) fn report(path: &Path, data: &dyn Source) -> anyhow::Result<u8> {
+pub(super) fn report(path: &Path, data: &dyn Dataset) -> anyhow::Result<u8> {
     let progress = Count::named("samples", data.len());
     let mut channels = Vec::new();
     for start in (0..data.len()).step_by(CHUNK) {
         let indices: Vec<usize> = (start..data.len().min(start + CHUNK)).collect();
-        let values = data.draw(&indices, 0, 0)?.values;
+        let values = data.batch(&indices, 0, 0)?.values;
         push(&mut channels, &values, data.shape());
         progress.add(indices.len());
     }
@@ -105,7 +105,7 @@ impl Channel {
 
 fn json_of(
     path: &Path,
-    data: &dyn Source,
+    data: &dyn Dataset,
     classes: &[Class<'_>],
     channels: &[Channel],
 ) -> serde_json::Value {
@@ -122,7 +122,7 @@ fn json_of(
     })
 }
 
-fn text_of(path: &Path, data: &dyn Source, classes: &[Class<'_>], channels: &[Channel]) -> String {
+fn text_of(path: &Path, data: &dyn Dataset, classes: &[Class<'_>], channels: &[Channel]) -> String {
     let (path, samples, shape) = (path.display(), data.len(), data.shape());
     let what = match data.latents() {
         Some(facts) => format!("latents of {}", facts.vae),

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use meanflow_data::decode::Channels;
-use meanflow_data::{BadPictures, ImageDataset, Source};
+use meanflow_data::{BadPictures, Dataset, ImageDataset};
 use meanflow_train::picture_of;
 use serde_json::json;
 
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Show) -> anyhow::Result<u8> {
 }
 
 /// The samples, as a network sees them, and the seed of their order.
-fn open(args: &Show) -> anyhow::Result<(Box<dyn Source>, u64)> {
+fn open(args: &Show) -> anyhow::Result<(Box<dyn Dataset>, u64)> {
     if let Some(config) = named_data::recipe(&args.path)? {
         let data = config.data.load(config.seed)?;
         for remark in config.data.remarks(&*data) {
@@ -91,7 +91,7 @@ fn open(args: &Show) -> anyhow::Result<(Box<dyn Source>, u64)> {
         }
         return Ok((data, config.seed));
     }
-    let data: Box<dyn Source> = match named_data::open(&args.path, &args.look)? {
+    let data: Box<dyn Dataset> = match named_data::open(&args.path, &args.look)? {
         Named::Samples(samples) => samples,
         Named::Pictures(pictures) => {
             pictures.refuse_transparent()?;

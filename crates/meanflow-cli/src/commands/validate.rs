@@ -3,7 +3,7 @@
 
 use std::num::NonZeroUsize;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::EpochOrder;
 use meanflow_data::survey::{DatasetReport, Depth};
 use meanflow_torch::ModelConfig;
@@ -92,7 +92,7 @@ fn look(config: &TrainConfig) -> anyhow::Result<Look> {
     // The first batch: what is wrong with every sample shows.
     let all = NonZeroUsize::new(data.len()).unwrap_or(NonZeroUsize::MIN);
     let batch = config.training.batch_size.min(all);
-    data.draw(
+    data.batch(
         &EpochOrder::new(all, batch, config.seed).batch_at(0),
         config.seed,
         0,
@@ -130,7 +130,7 @@ fn facts(config: &TrainConfig, data: &DataFacts) -> anyhow::Result<Vec<(&'static
     let batch = config.training.batch_size.get();
     let jumps = config
         .times
-        .draw(batch, &mut Stream::new(config.seed, Purpose::Times, 0))
+        .draw(batch, &mut RngStream::new(config.seed, Purpose::Times, 0))
         .jumps;
     let cost = config.cost(&model)?;
     let epochs = config.training.steps.get() as f64 * batch as f64 / data.samples as f64;

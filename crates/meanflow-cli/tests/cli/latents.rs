@@ -107,7 +107,7 @@ fn encoded_pictures_are_what_the_encoder_says() {
     assert_eq!(labels.data, NpyData::I64(digits.labels().to_vec()));
     // The last one is in an evaluation that is not full.
     let places = [0, 1, 1796];
-    let examples = digits.batch(&places);
+    let examples = digits.examples(&places);
     let pictures = Tensor::from_slice(&examples.values).reshape([3, 1, 8, 8]);
     for (name, pictures) in [
         ("moments", pictures.shallow_clone()),

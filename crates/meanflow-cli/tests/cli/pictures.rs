@@ -5,7 +5,7 @@ use std::fs;
 use meanflow_data::decode::Channels;
 use meanflow_data::latents::Latents;
 use meanflow_data::npy::{self, NpyData};
-use meanflow_data::{ImageArchive, Picture, Source};
+use meanflow_data::{Dataset, ImageArchive, Picture};
 use serde_json::Value;
 
 use crate::latents::vae;
@@ -158,7 +158,7 @@ fn other_data_are_counted_and_what_is_not_finite_is_refused() {
     assert_eq!(stats["classes"].as_array().unwrap().len(), 10);
     let digits = meanflow_data::digits::load().unwrap();
     let all: Vec<usize> = (0..digits.len()).collect();
-    let values = digits.batch(&all).values;
+    let values = digits.examples(&all).values;
     let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;
     let said = stats["channels"][0]["mean"].as_f64().unwrap();
     // Two orders of adding a hundred thousand numbers in f64.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use meanflow_core::{Purpose, Stream};
+use meanflow_core::{Purpose, RngStream};
 use proptest::prelude::*;
 
 const PURPOSES: [Purpose; 8] = [
@@ -16,8 +16,8 @@ const PURPOSES: [Purpose; 8] = [
     Purpose::Data,
 ];
 
-fn stream() -> Stream {
-    Stream::new(7, Purpose::Noise, 0)
+fn stream() -> RngStream {
+    RngStream::new(7, Purpose::Noise, 0)
 }
 
 /// Largest distance between the distribution of the sample and `law`, times `√n` (Kolmogorov and Smirnov).
@@ -42,11 +42,11 @@ pub(crate) fn normal_law(x: f64) -> f64 {
 #[test]
 fn numbers_are_the_same_on_every_platform() {
     // Computed by another implementation of Philox and of the transforms.
-    let mut stream = Stream::new(42, Purpose::Noise, (3 << 32) + 5);
+    let mut stream = RngStream::new(42, Purpose::Noise, (3 << 32) + 5);
     let mut noise = [0f32; 6];
     stream.fill_normal(&mut noise);
     assert_eq!(noise, GOLDEN_NORMALS);
-    let mut stream = Stream::new(u64::MAX, Purpose::Data, 1);
+    let mut stream = RngStream::new(u64::MAX, Purpose::Data, 1);
     assert_eq!(
         [stream.uniform(), stream.uniform(), stream.uniform()],
         GOLDEN_UNIFORMS
@@ -79,7 +79,7 @@ fn seeds_purposes_and_steps_are_different_streams() {
     for seed in [0, 1, 1 << 32, u64::MAX] {
         for step in [0, 1, 1 << 32, u64::MAX] {
             for purpose in PURPOSES {
-                first.insert(Stream::new(seed, purpose, step).uniform().to_bits());
+                first.insert(RngStream::new(seed, purpose, step).uniform().to_bits());
             }
         }
     }
@@ -90,7 +90,7 @@ proptest! {
     #[test]
     fn a_stream_can_be_repeated(seed: u64, step: u64) {
         let draw = || {
-            let mut stream = Stream::new(seed, Purpose::Latent, step);
+            let mut stream = RngStream::new(seed, Purpose::Latent, step);
             let mut noise = [0f32; 7];
             stream.fill_normal(&mut noise);
             (noise, stream.normal(), stream.below(1000))
@@ -101,8 +101,8 @@ proptest! {
     #[test]
     fn filling_in_parts_is_filling_at_once(seed: u64, cut in 0usize..20) {
         let (mut whole, mut parts) = ([0f32; 40], [0f32; 40]);
-        Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut whole);
-        let mut stream = Stream::new(seed, Purpose::Noise, 0);
+        RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut whole);
+        let mut stream = RngStream::new(seed, Purpose::Noise, 0);
         // Numbers come in pairs, so a cut between pairs is not felt.
         let (left, right) = parts.split_at_mut(2 * cut);
         stream.fill_normal(left);
@@ -113,14 +113,14 @@ proptest! {
     #[test]
     fn a_shuffle_only_moves(seed: u64, count in 0usize..50) {
         let mut items: Vec<usize> = (0..count).collect();
-        Stream::new(seed, Purpose::Order, 0).shuffle(&mut items);
+        RngStream::new(seed, Purpose::Order, 0).shuffle(&mut items);
         items.sort_unstable();
         prop_assert!(items.into_iter().eq(0..count));
     }
 
     #[test]
     fn integers_are_below_their_bound(seed: u64, n in prop_oneof![1u64..10, Just(u64::MAX), Just((1 << 63) + 1), any::<u64>().prop_map(|n| n.max(1))]) {
-        let mut stream = Stream::new(seed, Purpose::Order, 0);
+        let mut stream = RngStream::new(seed, Purpose::Order, 0);
         prop_assert!((0..20).all(|_| stream.below(n) < n));
     }
 }

@@ -1,7 +1,7 @@
 //! Laws of (r, t): counts, frequencies and distributions. Every seed is fixed.
 
 use meanflow_core::{
-    Interval, MaskOrder, MeanFlowRatio, Purpose, Stream, TimeDistribution, TimeDraw, TimeSampler,
+    Interval, MaskOrder, MeanFlowRatio, Purpose, RngStream, TimeDistribution, TimeDraw, TimeSampler,
 };
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn one_law(mean_flow_ratio: MeanFlowRatio, order: MaskOrder) -> TimeSampler {
 }
 
 fn draw(law: &TimeSampler, rows: usize, seed: u64) -> TimeDraw {
-    law.draw(rows, &mut Stream::new(seed, Purpose::Times, 0))
+    law.draw(rows, &mut RngStream::new(seed, Purpose::Times, 0))
 }
 
 /// The distribution function of the official law.
@@ -198,7 +198,7 @@ fn with_two_laws_ordering_first_may_swap_them() {
 
 #[test]
 fn times_have_their_law() {
-    let mut stream = Stream::new(11, Purpose::Times, 0);
+    let mut stream = RngStream::new(11, Purpose::Times, 0);
     let mut sample = |law: TimeDistribution| {
         (0..50_000)
             .map(|_| law.sample(&mut stream))

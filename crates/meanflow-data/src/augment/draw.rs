@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use meanflow_core::random::Stream;
+use meanflow_core::random::RngStream;
 
 use super::mirror;
 use super::resample::{Affine, resample};
@@ -38,7 +38,7 @@ impl Augmentation {
     /// Draws one: mirrored with even odds; scaled, stretched and shifted with `probability` each, by normal amounts.
     ///
     /// Every draw takes the same number of words from the stream, whatever comes out.
-    pub fn draw(probability: f64, stream: &mut Stream) -> Self {
+    pub fn draw(probability: f64, stream: &mut RngStream) -> Self {
         let mirror = stream.uniform() < 0.5;
         let mut applied = || stream.uniform() < probability;
         let [scaled, stretched, shifted] = [applied(), applied(), applied()];

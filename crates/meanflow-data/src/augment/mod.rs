@@ -11,18 +11,18 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 
 pub use draw::{Augmentation, LABELS};
 pub use resample::{Affine, resample};
 
 use crate::latents::Facts;
-use crate::{DataError, Examples, Source};
+use crate::{DataError, Dataset, Examples};
 
 /// Pictures of a source that are never twice the same.
 #[derive(Debug)]
 pub struct Augmented {
-    data: Box<dyn Source>,
+    data: Box<dyn Dataset>,
     shape: [usize; 3],
     flip: bool,
     probability: Option<f64>,
@@ -37,7 +37,7 @@ impl Augmented {
     /// # Errors
     /// [`DataError::Shape`] when the samples are not `[C, H, W]`, or the probability is outside [0, 1].
     pub fn new(
-        data: impl Source + 'static,
+        data: impl Dataset + 'static,
         flip: bool,
         probability: Option<f64>,
     ) -> Result<Self, DataError> {
@@ -58,7 +58,7 @@ impl Augmented {
     }
 
     /// Whether each of `rows` pictures is mirrored untold, and how it is augmented.
-    fn plan(&self, rows: usize, stream: &mut Stream) -> Vec<(bool, Option<Augmentation>)> {
+    fn plan(&self, rows: usize, stream: &mut RngStream) -> Vec<(bool, Option<Augmentation>)> {
         let mut row = || {
             let flip = self.flip && stream.uniform() < 0.5;
             let augmentation = self.probability.map(|p| Augmentation::draw(p, stream));
@@ -78,7 +78,7 @@ impl Augmented {
     }
 }
 
-impl Source for Augmented {
+impl Dataset for Augmented {
     fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -111,11 +111,11 @@ impl Source for Augmented {
         self.data.latents()
     }
 
-    fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut examples = self.data.draw(indices, seed, step)?;
+    fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
+        let mut examples = self.data.batch(indices, seed, step)?;
         let plan = self.plan(
             indices.len(),
-            &mut Stream::new(seed, Purpose::Augment, step),
+            &mut RngStream::new(seed, Purpose::Augment, step),
         );
         examples.augment = self.probability.map(|_| {
             let told = plan.iter().filter_map(|(_, augmentation)| *augmentation);

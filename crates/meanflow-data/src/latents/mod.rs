@@ -17,7 +17,7 @@ mod tensors;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use serde::{Deserialize, Serialize};
 
 use crate::file::open_regular;
@@ -25,7 +25,7 @@ use crate::fingerprint::Fingerprint;
 use crate::npy;
 use crate::npy_header;
 use crate::rows::Rows;
-use crate::{DataError, Examples, Source, write_bytes};
+use crate::{DataError, Dataset, Examples, write_bytes};
 
 use tensors::Tensors;
 
@@ -211,7 +211,7 @@ impl Latents {
     }
 }
 
-impl Source for Latents {
+impl Dataset for Latents {
     fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -247,8 +247,8 @@ impl Source for Latents {
         Ok(hash.finish())
     }
 
-    fn draw(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut stream = Stream::new(seed, Purpose::Posterior, step);
+    fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
+        let mut stream = RngStream::new(seed, Purpose::Posterior, step);
         let files: Vec<&Rows> = indices
             .iter()
             .map(|_| &self.files[stream.below(self.files.len() as u64) as usize])

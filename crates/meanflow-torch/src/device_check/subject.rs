@@ -3,7 +3,7 @@
 //! Parameters and inputs are numbers of f32, so that f64 holds the same numbers.
 
 use meanflow_cfg::{Guidance, GuidanceInterval};
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
@@ -120,7 +120,7 @@ impl Subject {
             data: drawn(2 * seed),
             noise: drawn(2 * seed + 1),
             labels: Some((0..rows as i64).map(|row| row % classes).collect()),
-            times: law.draw(rows, &mut Stream::new(seed, Purpose::Times, 0)),
+            times: law.draw(rows, &mut RngStream::new(seed, Purpose::Times, 0)),
             dropped: (0..rows).map(|row| row == 1).collect(),
             augment: None,
             dropout: None,
@@ -185,7 +185,7 @@ pub(super) fn step(model: &Model, batch: &Batch) -> Result<[Tensor; 3], TorchErr
 /// Normal numbers of this shape on the CPU, rounded to f32.
 pub(super) fn normal(seed: u64, shape: &[i64]) -> Tensor {
     let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-    Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
+    RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
     Tensor::from_slice(&values).reshape(shape)
 }
 

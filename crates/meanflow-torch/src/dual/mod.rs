@@ -243,7 +243,7 @@ impl Dual {
 
     /// Views of `PARTS` parts of one size along a dimension other than the rows: one operation, whose backward pass puts
     /// the gradients together in one copy.
-    pub fn split<const PARTS: usize>(&self, dim: i64) -> [Self; PARTS] {
+    pub fn chunk<const PARTS: usize>(&self, dim: i64) -> [Self; PARTS] {
         let parts = |x: &Tensor| x.chunk(PARTS as i64, dim).into_iter();
         let mut primals = parts(&self.primal);
         let mut tangents = self.tangent.as_ref().map(|dx| no_grad(|| parts(dx)));

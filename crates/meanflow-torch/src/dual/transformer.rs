@@ -118,7 +118,7 @@ impl Dual {
 
     /// [`Dual::self_attention`] by [`Dual::attention`].
     fn attention_of_heads(&self, heads: i64) -> Self {
-        let [q, k, v] = self.split(2).map(|part| {
+        let [q, k, v] = self.chunk(2).map(|part| {
             part.map_linear(|x| {
                 let (rows, tokens, width) = x.size3().expect("[B, N, D]");
                 x.view([rows, tokens, heads, width / heads]).transpose(1, 2)

@@ -2,7 +2,7 @@
 
 use super::Linear;
 use crate::model::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// The ε of every layer norm.
 pub(crate) const EPSILON: f64 = 1e-6;
@@ -41,7 +41,7 @@ impl Block {
     /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms and gates take, as the kernels of the CPU
     /// do (libtorch's own operations keep each normalised state too); attention keeps queries, keys and values, and its
     /// result as the input of the projection.
-    pub fn work(&self, tokens: i64) -> Work {
+    pub fn flops(&self, tokens: i64) -> Flops {
         let (width, hidden) = (self.projection.outputs(), self.expand.outputs());
         let maps = [
             &self.query_key_value,
@@ -49,13 +49,13 @@ impl Block {
             &self.expand,
             &self.contract,
         ];
-        let elementwise = Work::keep(tokens * (2 * 2 * width + 3 * width + hidden))
+        let elementwise = Flops::keep(tokens * (2 * 2 * width + 3 * width + hidden))
             // The activation's two gradients beside that of the state which goes round the half.
-            + Work::pass(tokens * (2 * hidden + width));
-        maps.map(|map| map.work(tokens)).into_iter().sum::<Work>()
-            + Work::attention(tokens, width)
+            + Flops::pass(tokens * (2 * hidden + width));
+        maps.map(|map| map.flops(tokens)).into_iter().sum::<Flops>()
+            + Flops::attention(tokens, width)
             + elementwise
-            + modulation_work(&self.modulation)
+            + modulation_flops(&self.modulation)
     }
 
     /// `x [B, N, D]`, `condition [B, D]` after its SiLU, to `[B, N, D]`.
@@ -78,16 +78,16 @@ impl Block {
 }
 
 /// Of a modulation, which is kept whole. The condition is kept once for all modulations, by whoever makes it.
-pub(crate) fn modulation_work(linear: &Linear) -> Work {
-    Work {
+pub(crate) fn modulation_flops(linear: &Linear) -> Flops {
+    Flops {
         kept: linear.outputs() as u64,
-        ..linear.work(1)
+        ..linear.flops(1)
     }
 }
 
 /// The parts of a modulation, each `[B, 1, D]`.
 pub(crate) fn modulation<const PARTS: usize>(linear: &Linear, condition: &Dual) -> [Dual; PARTS] {
     let parts = linear.forward(condition).to_kind(condition.kind());
-    let parts = parts.split::<PARTS>(1);
+    let parts = parts.chunk::<PARTS>(1);
     parts.map(|part| part.map_linear(|x| x.unsqueeze(1)))
 }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::model::compute::Factor;
 use crate::model::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// Convolution of stride 1 that keeps the size of the picture.
 #[derive(Clone, Debug)]
@@ -31,10 +31,10 @@ impl Convolution {
     }
 
     /// Of a picture of so many pixels, without what it keeps: its input, which other layers may keep as well.
-    pub fn work(&self, pixels: i64) -> Work {
+    pub fn flops(&self, pixels: i64) -> Flops {
         let channels = self.weight.size()[0] + self.weight.size()[1];
-        Work::map(pixels * self.weight.size().iter().product::<i64>())
-            + Work::pass(pixels * channels)
+        Flops::map(pixels * self.weight.size().iter().product::<i64>())
+            + Flops::pass(pixels * channels)
     }
 
     /// `[B, inputs, H, W]` to `[B, outputs, H, W]`, in the kind of the input: what follows is a norm or a sum.

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::Linear;
 use crate::model::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// Which functions of (r, t) a network sees; `h = t − r` (Geng et al. 2025, Table 1c).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -89,9 +89,9 @@ impl TimestepEmbedder {
     }
 
     /// Of one time of each kind; the SiLU between two layers keeps its input.
-    pub fn work(&self) -> Work {
+    pub fn flops(&self) -> Flops {
         let tower = |[first, second]: &[Linear; 2]| {
-            first.work(1) + Work::keep(first.outputs()) + second.work(1)
+            first.flops(1) + Flops::keep(first.outputs()) + second.flops(1)
         };
         self.towers.iter().map(tower).sum()
     }

@@ -7,7 +7,7 @@ use super::PatchGrid;
 use crate::dual::kernels;
 use crate::model::compute::Factor;
 use crate::model::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// `x Wᵀ + b` over the last dimension.
 #[derive(Clone, Debug)]
@@ -66,12 +66,12 @@ impl Linear {
     }
 
     /// Of `rows` vectors, which it keeps.
-    pub fn work(&self, rows: i64) -> Work {
+    pub fn flops(&self, rows: i64) -> Flops {
         let weights = self.weight.size().iter().product::<i64>();
         let inputs = weights / self.outputs();
-        Work::map(rows * weights)
-            + Work::keep(rows * inputs)
-            + Work::pass(rows * (inputs + self.outputs()))
+        Flops::map(rows * weights)
+            + Flops::keep(rows * inputs)
+            + Flops::pass(rows * (inputs + self.outputs()))
     }
 
     /// `[B, …, inputs]` to `[B, …, outputs]`, in the kind of the product.

@@ -27,7 +27,7 @@ impl PatchGrid {
     }
 
     /// `[B, C, H, W]` to `[B, tokens, C·p·p]`, channel slowest: the order of a convolution's weight.
-    pub fn split(&self, pictures: &Dual) -> Dual {
+    pub fn patchify(&self, pictures: &Dual) -> Dual {
         let Self {
             channels,
             rows,
@@ -42,7 +42,7 @@ impl PatchGrid {
     }
 
     /// `[B, tokens, p·p·C]`, channel fastest, to `[B, C, H, W]`.
-    pub fn join(&self, tokens: &Dual) -> Dual {
+    pub fn unpatchify(&self, tokens: &Dual) -> Dual {
         let Self {
             channels,
             rows,
@@ -59,7 +59,7 @@ impl PatchGrid {
 
 /// Fixed positions `[rows · columns, width]`: the first half of the channels tells the column, the second the row, each
 /// as `[sin, cos]` of the coordinate times `10000^(−k / (width / 4))`.
-pub fn positions(grid: &PatchGrid, width: i64) -> Vec<f64> {
+pub fn sincos_pos_embed(grid: &PatchGrid, width: i64) -> Vec<f64> {
     let quarter = width / 4;
     let frequencies: Vec<f64> = (0..quarter)
         .map(|k| 10_000_f64.powf(-(k as f64) / quarter as f64))

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::model::parameters::VarBuilder;
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// What happens to the size of a picture.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,12 +61,12 @@ impl Resample {
     }
 
     /// Of pictures of so many pixels before; it keeps them, though its filter is fixed.
-    pub fn work(&self, pixels: i64) -> Work {
+    pub fn flops(&self, pixels: i64) -> Flops {
         let Some(filter) = &self.filter else {
-            return Work::default();
+            return Flops::default();
         };
         let positions = self.resize.pixels(pixels).min(pixels);
-        Work::map(positions * filter.numel() as i64) + Work::keep(pixels * filter.size()[0])
+        Flops::map(positions * filter.numel() as i64) + Flops::keep(pixels * filter.size()[0])
     }
 
     /// `[B, C, H, W]` to `[B, C, H', W']`.

@@ -1,6 +1,6 @@
 //! What a network is told besides a state and its times.
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_libtorch::{done, operations};
 use tch::{Tensor, no_grad};
 
@@ -50,7 +50,7 @@ impl Dropout {
     pub fn mask(self, layer: u64, rate: f64, like: &Tensor) -> Tensor {
         let mut size = like.size();
         let rows = std::mem::replace(&mut size[0], self.rows);
-        let seed = Stream::new(self.seed, Purpose::Dropout, layer).below(u64::MAX);
+        let seed = RngStream::new(self.seed, Purpose::Dropout, layer).below(u64::MAX);
         no_grad(|| {
             let mask = Tensor::empty(&size, (like.kind(), like.device()));
             done(operations::fill_bernoulli(&mask, 1.0 - rate, seed));

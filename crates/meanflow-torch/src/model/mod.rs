@@ -2,9 +2,9 @@
 
 pub(crate) mod compute;
 pub(crate) mod condition;
+pub(crate) mod flops;
 pub(crate) mod parameters;
 pub(crate) mod passes;
-pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::model::passes::{Counter, ForwardCounts};
 use crate::networks::{Network, NetworkConfig};
 use crate::tensor::per_row;
 use crate::weights::{self, Verify};
-use crate::{Dual, TorchError, Work, host};
+use crate::{Dual, Flops, TorchError, host};
 
 /// The key of a weights file's metadata under which the [`ModelConfig`] stands as JSON.
 pub const MODEL_KEY: &str = "model";
@@ -91,8 +91,8 @@ impl ModelConfig {
     ///
     /// # Errors
     /// If the configuration describes no network.
-    pub fn work(&self) -> Result<Work, TorchError> {
-        Ok(self.outline()?.1.work())
+    pub fn flops(&self) -> Result<Flops, TorchError> {
+        Ok(self.outline()?.1.flops())
     }
 
     /// The network without memory for its parameters.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::model::compute::{Compute, Dtype, Factor};
@@ -247,7 +247,7 @@ impl<'a> Declaration<'a> {
     fn declare(&mut self, name: String, shape: &[i64], init: Initializer) -> Tensor {
         let tensor = match &self.source {
             Source::Seed(seed) => {
-                let mut stream = Stream::new(*seed, Purpose::Init, self.entries.len() as u64);
+                let mut stream = RngStream::new(*seed, Purpose::Init, self.entries.len() as u64);
                 draw(&mut stream, shape, init)
                     .to_kind(self.kind)
                     .to_device(self.device)
@@ -323,7 +323,7 @@ impl<'a> VarBuilder<'a, '_> {
     }
 }
 
-fn draw(stream: &mut Stream, shape: &[i64], init: Initializer) -> Tensor {
+fn draw(stream: &mut RngStream, shape: &[i64], init: Initializer) -> Tensor {
     let count = shape.iter().product::<i64>() as usize;
     let mut values = vec![0.0_f32; count];
     match init {

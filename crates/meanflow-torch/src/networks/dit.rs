@@ -7,11 +7,11 @@ use super::{Network, limits, multiple, within};
 use crate::dual::checkpoint::checkpointed;
 use crate::layers::{
     Block, EPSILON, LabelEmbedder, Linear, PatchGrid, TimeEmbedding, TimestepEmbedder, modulation,
-    modulation_work, positions,
+    modulation_flops, sincos_pos_embed,
 };
 use crate::model::condition::Conditioning;
 use crate::model::parameters::{Initializer, VarBuilder};
-use crate::{Dual, TorchError, Work};
+use crate::{Dual, Flops, TorchError};
 
 /// The size of a [`Dit`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -134,7 +134,7 @@ impl Dit {
         Self {
             grid,
             patches: Linear::patches(&mut scope.sub("x_embedder.proj"), &grid, width),
-            positions: scope.constant(&positions(&grid, width), &[1, grid.tokens(), width]),
+            positions: scope.constant(&sincos_pos_embed(&grid, width), &[1, grid.tokens(), width]),
             times: TimestepEmbedder::new(scope, config.embedding, width),
             labels: (classes > 0)
                 .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, width)),
@@ -170,7 +170,7 @@ impl Network for Dit {
         let condition = self.condition(r, t, condition.labels.as_ref());
         let mut x = self
             .patches
-            .forward(&self.grid.split(z))
+            .forward(&self.grid.patchify(z))
             .add_constant(&self.positions);
         for block in &self.blocks {
             x = if self.checkpoint {
@@ -181,21 +181,21 @@ impl Network for Dit {
         }
         let [shift, scale] = modulation(&self.last_modulation, &condition);
         let normal = x.norm_modulate(&shift, &scale, EPSILON, self.last.kind());
-        self.grid.join(&self.last.forward(&normal))
+        self.grid.unpatchify(&self.last.forward(&normal))
     }
 
-    fn work(&self) -> Work {
+    fn flops(&self) -> Flops {
         let tokens = self.grid.tokens();
         let width = self.patches.outputs();
-        let blocks = self.blocks.iter().map(|block| block.work(tokens));
-        self.patches.work(tokens)
-            + self.times.work()
+        let blocks = self.blocks.iter().map(|block| block.flops(tokens));
+        self.patches.flops(tokens)
+            + self.times.flops()
             // The condition before and after its SiLU.
-            + Work::keep(2 * width)
+            + Flops::keep(2 * width)
             + blocks.sum()
-            + modulation_work(&self.last_modulation)
-            + self.last.work(tokens)
+            + modulation_flops(&self.last_modulation)
+            + self.last.flops(tokens)
             // The last norm keeps what it takes.
-            + Work::keep(tokens * width)
+            + Flops::keep(tokens * width)
     }
 }

@@ -8,7 +8,7 @@ use crate::dual::checkpoint::checkpointed;
 use crate::layers::{LabelEmbedder, Linear, TimeEmbedding, TimestepEmbedder};
 use crate::model::condition::Conditioning;
 use crate::model::parameters::VarBuilder;
-use crate::{Dual, TorchError, Work};
+use crate::{Dual, Flops, TorchError};
 
 /// The size of a [`Mlp`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -99,22 +99,22 @@ impl Network for Mlp {
         }
         self.last.forward(&x.silu())
     }
-    fn work(&self) -> Work {
+    fn flops(&self) -> Flops {
         let width = self.first.outputs();
         // The condition is kept once, and so are its inputs; a SiLU keeps what it takes.
         let layer = |[expand, contract, shift]: &[Linear; 3]| {
-            let shift = Work {
+            let shift = Flops {
                 kept: 0,
-                ..shift.work(1)
+                ..shift.flops(1)
             };
-            expand.work(1) + shift + Work::keep(width) + contract.work(1)
+            expand.flops(1) + shift + Flops::keep(width) + contract.flops(1)
         };
-        self.first.work(1)
-            + self.times.work()
-            + Work::keep(2 * width)
+        self.first.flops(1)
+            + self.times.flops()
+            + Flops::keep(2 * width)
             + self.layers.iter().map(layer).sum()
-            + Work::keep(width)
-            + self.last.work(1)
+            + Flops::keep(width)
+            + self.last.flops(1)
     }
 }
 

@@ -18,7 +18,7 @@ pub use vae::{Vae, VaeConfig, VaeFiles, VaeNetwork};
 
 use crate::model::condition::Conditioning;
 use crate::model::parameters::VarBuilder;
-use crate::{Dual, TorchError, Work};
+use crate::{Dual, Flops, TorchError};
 
 /// A network for the average velocity `u(z, r, t | label)`.
 ///
@@ -30,7 +30,7 @@ pub trait Network: Debug + Send {
     fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual;
 
     /// What a forward of one row costs.
-    fn work(&self) -> Work;
+    fn flops(&self) -> Flops;
 }
 
 /// Which network, and its size.

@@ -15,7 +15,7 @@ pub use solver::{Ode, Solver};
 
 use std::thread;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_libtorch::{host, recover};
 use tch::{Device, Kind, Tensor};
 
@@ -51,7 +51,7 @@ pub fn noise(seeds: &[u64], shape: &[i64]) -> Tensor {
     let share = seeds.len().div_ceil(threads(values.len())).max(1);
     let fill = |seeds: &[u64], values: &mut [f32]| {
         for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
-            Stream::new(*seed, Purpose::Latent, 0).fill_normal(row);
+            RngStream::new(*seed, Purpose::Latent, 0).fill_normal(row);
         }
     };
     thread::scope(|scope| {

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use tch::{Kind, Tensor, no_grad};
 
-use crate::layers::{PatchGrid, outer, positions};
+use crate::layers::{PatchGrid, outer, sincos_pos_embed};
 use crate::model::parameters::Parameters;
 use crate::networks::{DitConfig, NetworkConfig};
 use crate::{Model, ModelConfig, TorchError};
@@ -247,7 +247,7 @@ fn constants(config: &ModelConfig) -> Vec<(String, Tensor)> {
                 columns: config.shape[2] / patch,
                 patch: *patch,
             };
-            let values = Tensor::from_slice(&positions(&grid, *width));
+            let values = Tensor::from_slice(&sincos_pos_embed(&grid, *width));
             vec![(
                 "pos_embed".into(),
                 values.reshape([1, grid.tokens(), *width]),

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
 use meanflow_cfg::Guidance;
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
@@ -70,7 +70,7 @@ pub fn randomise(model: &Model) {
 pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
     tch::set_num_threads(1);
     let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-    Stream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
+    RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
     Tensor::from_slice(&values)
         .reshape(shape)
         .to_kind(Kind::Double)
@@ -94,7 +94,7 @@ pub fn batch(model: &Model, rows: usize, jumps: f64, drop: &[usize]) -> Batch {
         data: normal(1, &shape),
         noise: normal(2, &shape),
         labels: (classes > 0).then(|| (0..rows as i64).map(|row| row % classes).collect()),
-        times: law.draw(rows, &mut Stream::new(5, Purpose::Times, 0)),
+        times: law.draw(rows, &mut RngStream::new(5, Purpose::Times, 0)),
         dropped: (0..rows).map(|row| drop.contains(&row)).collect(),
         augment: None,
         dropout: None,

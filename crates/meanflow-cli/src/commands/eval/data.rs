@@ -6,7 +6,7 @@ use anyhow::Context;
 use meanflow_data::decode::{Channels, dimensions};
 use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
-use meanflow_data::{BadPictures, Dataset, ImageArchive, ImageDataset, Source};
+use meanflow_data::{BadPictures, Dataset, ImageArchive, ImageDataset, MemoryDataset};
 
 use crate::commands::named_data::{self, Look, Named};
 use crate::failure::Usage;
@@ -17,7 +17,7 @@ const MOST_BYTES: u64 = 16 << 30;
 
 /// A set of pictures with the names of its classes, where there are some.
 pub(super) struct PictureData {
-    pub(super) source: Box<dyn Source>,
+    pub(super) source: Box<dyn Dataset>,
     pub(super) class_names: Option<Vec<String>>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn open(
 }
 
 /// A source with the names of its classes.
-fn named(source: Box<dyn Source>) -> PictureData {
+fn named(source: Box<dyn Dataset>) -> PictureData {
     let class_names = source.class_names().map(<[String]>::to_vec);
     PictureData {
         source,
@@ -68,7 +68,7 @@ fn unknown(path: &Path, end: &str) -> String {
 }
 
 /// `arr_0`, pictures `[N, H, W, C]` of bytes, and `arr_1`, their labels, if they are there.
-fn archive(path: &Path) -> anyhow::Result<Dataset> {
+fn archive(path: &Path) -> anyhow::Result<MemoryDataset> {
     let mut file = Npz::open(path, MOST_BYTES)?;
     let shown = path.display();
     let refuse = |text: String| Usage(format!("{shown}: {text}"));
@@ -104,7 +104,7 @@ fn archive(path: &Path) -> anyhow::Result<Dataset> {
     let classes = largest.map_or(0, |&label| label.max(0) as usize + 1);
     to_planes(&mut bytes, height * width, channels);
     let shape = [channels, height, width];
-    Dataset::from_pictures(bytes, shape, labels, classes)
+    MemoryDataset::from_pictures(bytes, shape, labels, classes)
         .with_context(|| format!("{shown}: {count} pictures"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use meanflow_eval::{SampleBatch, pictures};
 use meanflow_torch::sampler::Solver;
 use meanflow_torch::{Device, Model, Tensor};
@@ -154,7 +154,7 @@ impl Generator {
         if classes == 0 {
             return None;
         }
-        let random = |&seed: &u64| Stream::new(seed, Purpose::Labels, 0).below(classes) as i64;
+        let random = |&seed: &u64| RngStream::new(seed, Purpose::Labels, 0).below(classes) as i64;
         Some(match how {
             Labels::Data => data_labels(seeds, data),
             Labels::Balanced => seeds.iter().map(|seed| (seed % classes) as i64).collect(),

@@ -254,7 +254,7 @@ fn by_class(
             let cell = match rows.is_empty() {
                 true => String::new(),
                 false => {
-                    let values = data.source.draw(&rows, 0, 0)?.values;
+                    let values = data.source.batch(&rows, 0, 0)?.values;
                     let bytes = pictures::to_bytes(&values, data.source.shape());
                     image(&sheet(&bytes, OF_CLASS)?, &format!("data, class {name}"))?
                 }
@@ -298,7 +298,7 @@ fn neighbours(
     let count = found.nearest.len().min(20);
     let nearest = found.nearest[..count].iter();
     let indices: Vec<usize> = nearest.map(|&index| index as usize).collect();
-    let values = data.source.draw(&indices, 0, 0)?.values;
+    let values = data.source.batch(&indices, 0, 0)?.values;
     let near = pictures::to_bytes(&values, data.source.shape());
     let both = Tensor::cat(&[sampler.first.0.narrow(0, 0, count as i64), near], 0);
     let ratio = found.sample_to_data / found.data_to_data;

@@ -1,6 +1,6 @@
 //! What is said of a model: every value, and all that it depends on.
 
-use meanflow_data::Source;
+use meanflow_data::Dataset;
 use meanflow_eval::{Evaluation, Extractor, Memorisation, Omitted, Probe, Residuals};
 use meanflow_torch::Tensor;
 use meanflow_torch::sampler::noise;
@@ -85,11 +85,11 @@ fn memorisation(
 }
 
 /// Residuals of the model on the first pictures of the data.
-fn residuals(data: &dyn Source, generator: &Generator) -> anyhow::Result<Residuals> {
+fn residuals(data: &dyn Dataset, generator: &Generator) -> anyhow::Result<Residuals> {
     let model = &generator.model;
     let rows = PROBE.min(data.len());
     let indices: Vec<usize> = (0..rows).collect();
-    let examples = data.draw(&indices, 0, 0)?;
+    let examples = data.batch(&indices, 0, 0)?;
     let shape = &model.config().shape;
     let size: Vec<i64> = std::iter::once(rows as i64)
         .chain(shape.iter().copied())

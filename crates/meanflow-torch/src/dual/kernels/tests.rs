@@ -1,6 +1,6 @@
 //! Every kernel against the libtorch operations that it stands for: value, gradients and tangent.
 
-use meanflow_core::random::{Purpose, Stream};
+use meanflow_core::random::{Purpose, RngStream};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -23,7 +23,7 @@ struct Case {
 impl Case {
     /// The same numbers in every run: rare draws are far more sensitive to rounding than the others.
     fn new(kind: Kind, shapes: &[&[i64]], moving: &[bool], rows: i64) -> Self {
-        let mut stream = Stream::new(1, Purpose::Noise, 0);
+        let mut stream = RngStream::new(1, Purpose::Noise, 0);
         let mut normal = |shape: &[i64]| {
             let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
             stream.fill_normal(&mut values);
@@ -156,7 +156,7 @@ fn strided_modulations() {
         let case = Case::new(kind, &[&[5, 3, 20], &[5, 60]], &[true, true], 2);
         case.check(|x| {
             let [shift, scale, gate] = x[1]
-                .split(1)
+                .chunk(1)
                 .map(|part| part.map_linear(|part| part.unsqueeze(1)));
             let normal = x[0].norm_modulate(&shift, &scale, 1e-6, kind);
             x[0].add_gated(&gate, &normal)

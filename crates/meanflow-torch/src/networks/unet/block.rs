@@ -4,7 +4,7 @@ use super::UnetConfig;
 use crate::layers::{Convolution, GroupNorm, Linear, Resample, Resize};
 use crate::model::condition::Dropout;
 use crate::model::parameters::VarBuilder;
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// Gain of the weights that end a residual branch: a fresh block is nearly its skip connection.
 pub(super) const SMALL: f64 = 1e-5;
@@ -113,7 +113,7 @@ impl Block {
     }
 
     /// Of an input of so many pixels. Norms, SiLUs, the mask of dropout and convolutions keep what they take.
-    pub(super) fn work(&self, pixels: i64) -> Work {
+    pub(super) fn flops(&self, pixels: i64) -> Flops {
         let BlockShape {
             inputs,
             outputs,
@@ -123,18 +123,18 @@ impl Block {
         let after = resize.pixels(pixels);
         let [conv0, conv1] = &self.convolutions;
         let dropout = i64::from(self.dropout > 0.0);
-        let skip = self.skip.as_ref().map(|skip| skip.work(after));
-        let attention = self.attention.as_ref().map(|layer| layer.work(after));
+        let skip = self.skip.as_ref().map(|skip| skip.flops(after));
+        let attention = self.attention.as_ref().map(|layer| layer.flops(after));
         // Where the size is kept, a norm's input is also that of the skip.
         let resampled = match resize {
-            Resize::Keep => Work::default(),
-            _ => self.resample.work(pixels) * 2 + Work::keep(after * inputs),
+            Resize::Keep => Flops::default(),
+            _ => self.resample.flops(pixels) * 2 + Flops::keep(after * inputs),
         };
-        Work::keep(pixels * 2 * inputs + after * (inputs + (3 + dropout) * outputs))
+        Flops::keep(pixels * 2 * inputs + after * (inputs + (3 + dropout) * outputs))
             + resampled
-            + conv0.work(after)
-            + self.shift.work(1)
-            + conv1.work(after)
+            + conv0.flops(after)
+            + self.shift.flops(1)
+            + conv1.flops(after)
             + [skip, attention].into_iter().flatten().sum()
     }
 
@@ -183,12 +183,12 @@ impl Attention {
     }
 
     /// Beside the inputs of norm and maps, queries, keys and values are kept, and the result before it is put in order.
-    fn work(&self, pixels: i64) -> Work {
+    fn flops(&self, pixels: i64) -> Flops {
         let channels = self.norm.channels();
-        self.query_key_value.work(pixels)
-            + Work::attention(pixels, channels)
-            + self.projection.work(pixels)
-            + Work::keep(7 * pixels * channels)
+        self.query_key_value.flops(pixels)
+            + Flops::attention(pixels, channels)
+            + self.projection.flops(pixels)
+            + Flops::keep(7 * pixels * channels)
     }
 
     /// `[B, C, H, W]` to the same.

@@ -12,7 +12,7 @@ use crate::dual::checkpoint::checkpointed;
 use crate::layers::{Convolution, GroupNorm, LabelEmbedder, Linear, Resize, TimeEmbedding};
 use crate::model::condition::Conditioning;
 use crate::model::parameters::{Initializer, VarBuilder};
-use crate::{Dual, Work};
+use crate::{Dual, Flops};
 
 /// Residual blocks at falling and then rising resolution; every block of the way down is seen again on the way up.
 ///
@@ -94,20 +94,20 @@ impl Network for Unet {
         self.last.forward(&self.last_norm.forward(&x).silu())
     }
 
-    fn work(&self) -> Work {
+    fn flops(&self) -> Flops {
         let mut pixels = self.pixels;
         let blocks = self.down.iter().chain(&self.up).map(|block| {
-            let work = block.work(pixels);
+            let work = block.flops(pixels);
             pixels = block.pixels(pixels);
             work
         });
-        let blocks = blocks.sum::<Work>();
-        self.embedding.work()
-            + self.first.work(self.pixels)
+        let blocks = blocks.sum::<Flops>();
+        self.embedding.flops()
+            + self.first.flops(self.pixels)
             + blocks
-            + self.last.work(self.pixels)
+            + self.last.flops(self.pixels)
             // The last norm, SiLU and convolution keep what they take.
-            + Work::keep(3 * self.pixels * self.last_norm.channels())
+            + Flops::keep(3 * self.pixels * self.last_norm.channels())
     }
 }
 
@@ -232,11 +232,11 @@ impl Embedding {
     }
 
     /// Two SiLUs keep what they take.
-    fn work(&self) -> Work {
+    fn flops(&self) -> Flops {
         let [first, second] = &self.layers;
         let told = self.augment.as_ref();
         let told = told.map_or(0, |weight| weight.numel() as i64);
-        first.work(1) + second.work(1) + Work::map(told) + Work::keep(2 * second.outputs())
+        first.flops(1) + second.flops(1) + Flops::map(told) + Flops::keep(2 * second.outputs())
     }
 
     /// Times `[B]` to `[B, E]`.

@@ -10,7 +10,7 @@ use crate::JvpMethod;
 
 /// The cost of one forward of one row.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Work {
+pub struct Flops {
     /// Multiply-adds of affine maps and convolutions.
     pub maps: u64,
     /// Multiply-adds of `q kᵀ` and `p v`, which multiply what moves with what moves.
@@ -22,7 +22,7 @@ pub struct Work {
     pub passing: u64,
 }
 
-impl Work {
+impl Flops {
     /// An affine map or a convolution that takes so many multiply-adds.
     pub fn map(multiply_adds: i64) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Work {
 }
 
 /// One after the other.
-impl Add for Work {
+impl Add for Flops {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -99,7 +99,7 @@ impl Add for Work {
 }
 
 /// So many times, one after another.
-impl Mul<i64> for Work {
+impl Mul<i64> for Flops {
     type Output = Self;
 
     fn mul(self, times: i64) -> Self {
@@ -113,7 +113,7 @@ impl Mul<i64> for Work {
     }
 }
 
-impl Sum for Work {
+impl Sum for Flops {
     fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
         parts.fold(Self::default(), Add::add)
     }
