@@ -363,7 +363,7 @@ mod tests {
             names: None,
             ..captions
         };
-        assert_eq!(bare.of_columns(4), None);
+        assert_eq!(bare.of_columns(5), None);
         assert_eq!(bare.of_columns(6).unwrap(), ["0", "1", "0", "1", "0", "1"]);
     }
 
