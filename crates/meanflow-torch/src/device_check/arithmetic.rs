@@ -24,7 +24,10 @@ pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
         Box::new(move || Ok(factors(device).into())),
     )];
     for operation in OPERATIONS {
-        let work = move || Ok(Found::from(operation.check(device)?));
+        let work = move || {
+            let remark = kernels::missing_on(device).unwrap_or_default();
+            Ok(Found::Compared(operation.check(device)?, remark))
+        };
         checks.push((format!("operation {}", operation.name), Box::new(work)));
     }
     checks

@@ -65,6 +65,15 @@ pub(crate) fn serve_rounded(factor: &Tensor) -> bool {
         && CudaKernels::Matrices.prepare(device).is_ok()
 }
 
+/// Why a CUDA device does without kernels of our own, by libtorch's operations alone; none where it has them.
+pub(crate) fn missing_on(device: Device) -> Option<String> {
+    let Device::Cuda(device) = device else {
+        return None;
+    };
+    let missing = CudaKernels::Matrices.prepare(device).err()?;
+    Some(format!("by libtorch's own operations: {missing}"))
+}
+
 /// The longest sequence whose attention is made head by head in the processor's cache.
 const SHORT: i64 = 256;
 
