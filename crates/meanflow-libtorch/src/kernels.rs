@@ -479,6 +479,12 @@ mod tests {
             norm_modulate_tangent([Some(&x), None, None], &x, &m, &normalized, Kind::Float)
                 .is_err()
         );
+        assert!(gelu(&Tensor::new()).is_err());
+    }
+
+    #[test]
+    fn products_of_sizes_that_do_not_fit_are_refused() {
+        let (x, m) = (numbers(&[4, 3, 8]), numbers(&[4, 1, 8]));
         assert!(self_attention(&x, 3).is_err() && self_attention(&m.select(1, 0), 1).is_err());
         let packed = numbers(&[4, 3, 12]);
         let attended = self_attention(&packed, 2).unwrap();
@@ -486,6 +492,5 @@ mod tests {
         assert!(self_attention_tangent(&packed, &attended.logs, &long).is_err());
         assert!(self_attention_tangent(&packed, &attended.logs.narrow(0, 0, 2), &packed).is_err());
         assert!(linear(&x, &numbers(&[2, 7]), None).is_err() && linear(&x, &x, None).is_err());
-        assert!(gelu(&Tensor::new()).is_err());
     }
 }

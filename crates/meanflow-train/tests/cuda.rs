@@ -308,7 +308,10 @@ fn graph(device: Device) {
     ];
     let graphed = [&varying[..], &["compute.cuda_graph=true"]].concat();
     let (eager, graph) = (v_losses(device, 8, &varying), v_losses(device, 8, &graphed));
-    assert!((graph[0] / eager[0] - 1.0).abs() < 1e-5, "{eager:?} and {graph:?}");
+    assert!(
+        (graph[0] / eager[0] - 1.0).abs() < 1e-5,
+        "{eager:?} and {graph:?}"
+    );
     for (eager, graph) in eager.iter().zip(&graph) {
         assert!((graph / eager - 1.0).abs() < 0.02, "{eager} and {graph}");
     }

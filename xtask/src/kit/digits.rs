@@ -1,11 +1,12 @@
 //! Phase c: the digits are trained on the device, and what was learnt is judged.
 
-use super::Session;
 use super::report::Status;
+use super::{Kit, Session};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 /// Steps of the recipe, with which its accuracy is known.
@@ -25,29 +26,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
         // Of an earlier report in this folder, with which the training would go on.
         fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
     }
-    let mut train = kit.program("meanflow");
-    train
-        .arg("train")
-        .arg(kit.folder.join("configs/digits.toml"));
-    train.args(["--device", &kit.device]).arg("--out").arg(&run);
-    for (key, value) in [
-        ("steps", steps),
-        ("checkpoint_every", steps),
-        ("sample_every", steps),
-        ("log_every", (steps / 20).max(1)),
-    ] {
-        train.args(["--set", &format!("training.{key}={value}")]);
-    }
-    if !kit.is_cpu() {
-        // The way for a device: microbatches are for threads, and a small step would wait for its launches.
-        for setting in [
-            "training.microbatches=1",
-            "compute.async_metrics=true",
-            "compute.cuda_graph=true",
-        ] {
-            train.args(["--set", setting]);
-        }
-    }
+    let train = training(kit, steps, &run);
     let start = Instant::now();
     let status = session.rows_of(train)?;
     if status != Status::Done {
@@ -71,6 +50,34 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
         session.remark("Expected: a class accuracy of at least 0.97.")?;
     }
     Ok(status)
+}
+
+/// The training of the recipe, into `run`.
+fn training(kit: &Kit, steps: u32, run: &Path) -> Command {
+    let mut train = kit.program("meanflow");
+    train
+        .arg("train")
+        .arg(kit.folder.join("configs/digits.toml"));
+    train.args(["--device", &kit.device]).arg("--out").arg(run);
+    for (key, value) in [
+        ("steps", steps),
+        ("checkpoint_every", steps),
+        ("sample_every", steps),
+        ("log_every", (steps / 20).max(1)),
+    ] {
+        train.args(["--set", &format!("training.{key}={value}")]);
+    }
+    if !kit.is_cpu() {
+        // The way for a device: microbatches are for threads, and a small step would wait for its launches.
+        for setting in [
+            "training.microbatches=1",
+            "compute.async_metrics=true",
+            "compute.cuda_graph=true",
+        ] {
+            train.args(["--set", setting]);
+        }
+    }
+    train
 }
 
 /// Milliseconds a step between the middle record of a run and its last.

@@ -87,24 +87,7 @@ fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
     let proof = session.kit.out.join("proof.safetensors");
     let start = Instant::now();
     let until = start + session.left().mul_f64(START);
-    let mut waiting = Vec::new();
-    let (python, jax) = (session.kit.python.clone(), session.kit.jax.clone());
-    for (python, script, variants) in [
-        (&python, "step.py", EAGER),
-        (&python, "step.py", COMPILED),
-        (&jax, "step_jax.py", JAX),
-    ] {
-        let Some(python) = python else {
-            session.remark(format!(
-                "{}: no Python for {script} was found.",
-                variants.join(", ")
-            ))?;
-            continue;
-        };
-        let mut command = told(session, session.kit.script(python, script), setting)?;
-        command.args(["--variants", &variants.join(",")]);
-        waiting.push((variants, Rival::launch(script, command)));
-    }
+    let waiting = launched(session, setting)?;
     let ours = told(session, session.kit.program("step"), setting)?;
     let rival = Rival::start_until(session.deadline, "step", ours)?;
     let mut competitors = vec![Competitor {
@@ -140,6 +123,32 @@ fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
         replies = race(session, &mut competitors, end)?;
     }
     tell(session, setting, &competitors, &replies)
+}
+
+/// The rivals that there is a Python for, all of them started.
+fn launched(
+    session: &mut Session<'_>,
+    setting: &Setting,
+) -> Result<Vec<(&'static [&'static str], Result<Rival>)>> {
+    let mut waiting = Vec::new();
+    let (python, jax) = (session.kit.python.clone(), session.kit.jax.clone());
+    for (python, script, variants) in [
+        (&python, "step.py", EAGER),
+        (&python, "step.py", COMPILED),
+        (&jax, "step_jax.py", JAX),
+    ] {
+        let Some(python) = python else {
+            session.remark(format!(
+                "{}: no Python for {script} was found.",
+                variants.join(", ")
+            ))?;
+            continue;
+        };
+        let mut command = told(session, session.kit.script(python, script), setting)?;
+        command.args(["--variants", &variants.join(",")]);
+        waiting.push((variants, Rival::launch(script, command)));
+    }
+    Ok(waiting)
 }
 
 /// A command with what every rival is told.
