@@ -12,29 +12,22 @@ use crate::TrainError;
 
 /// Waits until the entries of a folder are on the disk: after this a rename in it survives a power loss.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), TrainError> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .map_err(TrainError::io("sync", path))
+    meanflow_files::sync_folder(path).map_err(TrainError::io("sync", path))
 }
 
 /// Creates a folder with its parents.
 pub(crate) fn create_folder(path: &Path) -> Result<(), TrainError> {
-    fs::create_dir_all(path).map_err(TrainError::io("create the folder", path))
+    meanflow_files::create_folder(path).map_err(TrainError::io("create the folder", path))
 }
 
 /// Removes a folder that may not exist.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), TrainError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(TrainError::io("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
+    meanflow_files::remove_folder(path).map_err(TrainError::io("remove", path))
 }
 
 /// Renames a file or folder.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), TrainError> {
-    fs::rename(from, to).map_err(TrainError::io("rename", from))
+    meanflow_files::rename(from, to).map_err(TrainError::io("rename", from))
 }
 
 /// Names in a folder, sorted; none when it does not exist. Names that are no UTF-8 are not ours and left out.
@@ -98,58 +91,8 @@ pub fn free_space(folder: &Path) -> Option<u64> {
     free.blocks_available().checked_mul(free.fragment_size())
 }
 
-/// Removes the hidden files that killed processes left beside the files they were writing. Only names of our pattern are
-/// touched: `.NAME.PROCESS-COUNT.tmp` and `.NAME.partial-PROCESS`.
+/// Removes the hidden files that killed processes left beside the files they were writing.
 pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), TrainError> {
-    for name in names(folder)?.iter().filter(|name| is_leftover(name)) {
-        let path = folder.join(name);
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(TrainError::io("remove", &path)(error));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a name is that of a file which a write left unfinished.
-pub(crate) fn is_leftover(name: &str) -> bool {
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let numbers = |text: &str| {
-        let parts = text.split_once('-');
-        parts.is_some_and(|(process, count)| number(process) && number(count))
-    };
-    let Some(name) = name.strip_prefix('.') else {
-        return false;
-    };
-    let atomic = name
-        .strip_suffix(".tmp")
-        .and_then(|name| name.rsplit_once('.'));
-    let partial = name.rsplit_once(".partial-");
-    atomic.is_some_and(|(_, end)| numbers(end)) || partial.is_some_and(|(_, end)| number(end))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_leftovers_are_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let kept = [
-            ".gitignore",
-            ".a.tmp",
-            ".lock",
-            ".notes.partial-x",
-            "a.1-2.tmp",
-        ];
-        let gone = [".loss.svg.123-4.tmp", ".model.safetensors.partial-77"];
-        for name in kept.iter().chain(&gone) {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        remove_leftovers(folder.path()).unwrap();
-        let mut kept = kept.map(str::to_owned);
-        kept.sort();
-        assert_eq!(names(folder.path()).unwrap(), kept);
-    }
+    meanflow_files::remove_leftovers(folder)
+        .map_err(TrainError::io("remove unfinished files from", folder))
 }

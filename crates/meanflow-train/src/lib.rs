@@ -23,6 +23,8 @@ mod clock;
 pub mod config;
 mod cost;
 mod crash;
+#[cfg(test)]
+mod crash_states;
 mod data;
 mod ema;
 mod error;

@@ -151,9 +151,7 @@ impl Run {
         }
         begin(&mut trainer, &folder, found, options, observer)?;
         start.tidy(&checkpoints)?;
-        folder.tidy()?;
-        write_bytes(&folder.config(), config.to_toml().as_bytes())?;
-        record.write(folder.root())?;
+        folder.begin(&config, &record)?;
         let log = open_metrics(&folder.metrics(), bytes, observer)?;
         let clock = Clock::new(seconds, config.training.batch_size.get());
         let run = Self {

@@ -4,11 +4,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use meanflow_data::write_bytes;
+use meanflow_files::is_leftover;
 use toml::Table;
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::files::{self, create_folder, fingerprint, is_leftover, names, remove_leftovers};
-use crate::{TrainConfig, TrainError, manifest};
+use crate::files::{self, create_folder, fingerprint, names, remove_leftovers};
+use crate::{DataRecord, TrainConfig, TrainError, manifest};
 
 const LOCK: &str = ".lock";
 const CONFIG: &str = "config.toml";
@@ -54,10 +56,12 @@ impl RunDir {
         Ok(true)
     }
 
-    /// Removes what killed processes left unfinished.
-    pub(crate) fn tidy(&self) -> Result<(), TrainError> {
+    /// Removes what killed processes left unfinished, and writes down recipe and data.
+    pub(crate) fn begin(&self, config: &TrainConfig, data: &DataRecord) -> Result<(), TrainError> {
         remove_leftovers(&self.root)?;
-        remove_leftovers(&self.root.join(SAMPLES))
+        remove_leftovers(&self.root.join(SAMPLES))?;
+        write_bytes(&self.config(), config.to_toml().as_bytes())?;
+        Ok(data.write(&self.root)?)
     }
 
     /// The folder itself.

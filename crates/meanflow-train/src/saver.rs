@@ -72,7 +72,8 @@ pub(crate) struct Save {
 }
 
 impl Save {
-    fn run(self) -> Result<PathBuf, TrainError> {
+    /// Writes it all; the folder of the checkpoint.
+    pub(crate) fn run(self) -> Result<PathBuf, TrainError> {
         let (curve, text) = &self.curve;
         self.metrics
             .sync_all()

@@ -6,9 +6,10 @@ pub mod init_from;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use meanflow_files::{Durability, replace};
 use meanflow_libtorch::read_into;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::json;
@@ -76,37 +77,15 @@ pub fn save(
     tensors: &[(String, Tensor)],
     metadata: BTreeMap<String, String>,
 ) -> Result<(), TorchError> {
-    let io = |operation: &'static str| {
-        move |source| TorchError::Io {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
+    let io = |source| TorchError::Io {
+        operation: "write",
+        path: path.to_owned(),
+        source,
     };
     let layout = Layout::of(path, tensors)?;
-    let name = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("weights");
-    let partial = path.with_file_name(format!(".{name}.partial-{}", std::process::id()));
-    let result = File::create(&partial)
-        .map_err(io("write"))
-        .and_then(|file| layout.write(file, path, metadata))
-        .and_then(|()| fs::rename(&partial, path).map_err(io("replace")))
-        .and_then(|()| sync_folder(path).map_err(io("sync the folder of")));
-    if result.is_err() {
-        // The reason of the failure matters more than a left-over that may not even exist.
-        let _ = fs::remove_file(&partial);
-    }
-    result
-}
-
-/// Makes a rename durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    replace(path, Durability::Synced, io, |file| {
+        layout.write(file, path, metadata)
+    })
 }
 
 /// The tensors of a file in the order of their numbers.
@@ -138,7 +117,7 @@ impl<'a> Layout<'a> {
     /// Writes the file, first without the hash, which is known when all is written.
     fn write(
         &self,
-        file: File,
+        file: &mut (impl Write + Seek),
         path: &Path,
         metadata: BTreeMap<String, String>,
     ) -> Result<(), TorchError> {
@@ -147,7 +126,6 @@ impl<'a> Layout<'a> {
             path: path.to_owned(),
             source,
         };
-        let mut file = BufWriter::new(file);
         let header = self.header(&with_hash(metadata.clone(), UNKNOWN));
         file.write_all(&header).map_err(io)?;
         let described = self.entries.iter().map(|(name, dtype, tensor)| {
@@ -162,9 +140,7 @@ impl<'a> Layout<'a> {
         }
         let header = self.header(&with_hash(metadata, &hash.finish()));
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        file.write_all(&header).map_err(io)?;
-        let file = file.into_inner().map_err(|error| io(error.into_error()))?;
-        file.sync_all().map_err(io)
+        file.write_all(&header).map_err(io)
     }
 
     /// Length and text of the header, its keys in order: the same weights are the same bytes.
