@@ -105,7 +105,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn code_of_train(error: &TrainError) -> Option<u8> {
     match error {
-        TrainError::Config(_) | TrainError::Changed { .. } => Some(CONFIG),
+        TrainError::Config(_) | TrainError::Changed { .. } | TrainError::NoMemory { .. } => {
+            Some(CONFIG)
+        }
         TrainError::Data(error) => Some(code_of_data(error)),
         TrainError::DataChanged { .. } => Some(DATA),
         TrainError::Torch(error) | TrainError::Init { source: error, .. } => code_of_torch(error),
@@ -114,9 +116,12 @@ fn code_of_train(error: &TrainError) -> Option<u8> {
         | TrainError::NotNew { .. }
         | TrainError::NoWeights { .. }
         | TrainError::NoCheckpoint { .. } => Some(USAGE),
-        TrainError::NoneWhole { .. } | TrainError::Newer { .. } | TrainError::Bundle { .. } => {
-            Some(WEIGHTS)
+        TrainError::Io {
+            operation: "read", ..
         }
+        | TrainError::NoneWhole { .. }
+        | TrainError::Newer { .. }
+        | TrainError::Bundle { .. } => Some(WEIGHTS),
         TrainError::NotFinite { .. }
         | TrainError::OftenNotFinite { .. }
         | TrainError::WeightsNotFinite { .. }
@@ -211,4 +216,53 @@ fn hint_of_train(error: &TrainError) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// The errors of the three libraries for a failed write, or a failed reading of what they read.
+    fn errors(operation: &'static str, number: i32) -> [Error; 3] {
+        let (path, source) = (PathBuf::from("x"), || io::Error::from_raw_os_error(number));
+        let data = match operation {
+            "write" => DataError::Write {
+                file: path.clone(),
+                source: source(),
+            },
+            _ => DataError::Io {
+                file: path.clone(),
+                source: source(),
+            },
+        };
+        let torch = TorchError::Io {
+            operation,
+            path: path.clone(),
+            source: source(),
+        };
+        let train = TrainError::Io {
+            operation,
+            path,
+            source: source(),
+        };
+        [data.into(), torch.into(), train.into()]
+    }
+
+    /// Numbers of Linux: EIO, EACCES and EROFS; ENOSPC, EDQUOT and EFBIG.
+    #[test]
+    fn a_failure_of_the_system_has_the_code_of_what_failed_wherever_it_happened() {
+        for number in [5, 13, 30] {
+            let [data, torch, train] = errors("write", number).map(|error| code(&error));
+            assert_eq!([data, torch, train], [OTHER; 3], "{number}");
+            let [data, torch, train] = errors("read", number).map(|error| code(&error));
+            assert_eq!([data, torch, train], [DATA, WEIGHTS, WEIGHTS], "{number}");
+        }
+        for number in [28, 122, 27] {
+            let codes = errors("write", number).map(|error| code(&error));
+            assert_eq!(codes, [NO_SPACE; 3], "{number}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! What training a recipe costs: operations and memory, from the recipe alone.
 
+use std::fs;
+
 use meanflow_cfg::{Guidance, GuidancePlan};
 use meanflow_core::random::{Purpose, RngStream};
-use meanflow_torch::ModelConfig;
+use meanflow_torch::{Dtype, ModelConfig};
 
 use crate::TrainError;
 use crate::config::TrainConfig;
@@ -47,6 +49,33 @@ impl Memory {
     pub fn total_of_workers(&self, workers: usize) -> u64 {
         self.total() + workers.saturating_sub(1) as u64 * (self.gradients + self.activations)
     }
+}
+
+/// Refuses a recipe that the memory of this machine cannot hold, before anything is built. Activations are counted where they are
+/// known and not only bounded.
+pub(crate) fn refuse_too_large(
+    config: &TrainConfig,
+    model: &ModelConfig,
+) -> Result<(), TrainError> {
+    let memory = config.cost(model)?.memory;
+    let compute = config.compute.network();
+    let is_plain = compute.dtype == Dtype::F32 && !compute.activation_checkpointing;
+    let bounded = if is_plain { 0 } else { memory.activations };
+    let needed = memory.total() - bounded;
+    match memory_there() {
+        Some(there) if needed > there => Err(TrainError::NoMemory { needed, there }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of memory and swap of this machine, of which a process can take at most all; none where nothing says so.
+fn memory_there() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = |key: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    Some((kibibytes("MemTotal:")? + kibibytes("SwapTotal:")?) << 10)
 }
 
 /// Bytes of a number.

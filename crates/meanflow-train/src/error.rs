@@ -78,6 +78,14 @@ pub enum TrainError {
         /// Bytes that are free.
         free: u64,
     },
+    /// The machine has less memory than the recipe needs; nothing was built.
+    #[error("the recipe needs {} MiB of memory for weights, gradients, optimizer, averages and activations, and this machine has {} MiB", needed >> 20, there >> 20)]
+    NoMemory {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes of memory and swap.
+        there: u64,
+    },
     /// A run was to begin at the start where there are checkpoints.
     #[error("{}: expected no checkpoints, as the run is to begin at the start, got those after {} steps", path.display(), steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", "))]
     NotNew {

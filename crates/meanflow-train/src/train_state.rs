@@ -9,6 +9,7 @@ use meanflow_torch::{
 
 use crate::TrainError;
 use crate::config::{Positive, TrainConfig};
+use crate::cost::refuse_too_large;
 use crate::ema::{Ema, EmaSchedule};
 use crate::step_metrics::DeviceMetrics;
 
@@ -41,6 +42,9 @@ impl TrainState {
         device: Device,
     ) -> Result<Self, TrainError> {
         let model = config.model(shape, classes)?;
+        if device == Device::Cpu {
+            refuse_too_large(config, &model)?;
+        }
         let model = Model::new(model, config.seed, device, Kind::Float)?;
         let model = model.computed(config.compute.network());
         let schedules = EmaSchedule::all(&config.ema);

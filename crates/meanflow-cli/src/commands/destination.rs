@@ -1,7 +1,6 @@
 //! Where samples go: a picture, an archive, or a folder.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use meanflow_data::picture::numbered;
 use meanflow_data::{DataError, Picture, Pictures, write_bytes};
 use meanflow_train::{LATENTS_KEY, Samples};
 
+use crate::commands::unfinished;
 use crate::failure::Usage;
 use crate::output::{is_json, write_out};
 
@@ -69,17 +69,10 @@ impl Output {
             }
             return Ok(());
         }
-        if path.is_file() {
-            return Err(Usage(format!("--out {shown}: expected a folder, got a file")).into());
+        if force && path.is_dir() {
+            return Ok(());
         }
-        let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        if occupied && !force {
-            return Err(Usage(format!(
-                "--out {shown}: the folder is not empty; --force writes into it"
-            ))
-            .into());
-        }
-        Ok(())
+        unfinished::refuse_others(path, "--force writes into it")
     }
 
     /// Writes pictures with their classes, if they have any, and their seeds, which name the pictures of a folder.

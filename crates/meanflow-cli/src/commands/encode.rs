@@ -1,6 +1,5 @@
 //! `meanflow data encode`: pictures to the latents of a VAE.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,6 +13,7 @@ use serde_json::json;
 use crate::args::Compute;
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::open_device;
+use crate::commands::unfinished::{self, Unfinished};
 use crate::failure::Usage;
 use crate::output::{is_json, say};
 use crate::progress::Count;
@@ -54,10 +54,7 @@ pub(crate) struct Encode {
 
 pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let out = args.out.display();
-    let occupied = fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some());
-    if args.out.is_file() || occupied {
-        return Err(Usage(format!("--out {out}: expected an empty folder, or none")).into());
-    }
+    unfinished::refuse_others(&args.out, "it must be empty, or not exist")?;
     let device = open_device(&args.compute)?;
     let vae = Vae::load(&args.vae, device)?;
     let weights = VaeFiles::of(&args.vae).weights;
@@ -65,11 +62,13 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let facts = facts_of(&vae, &name, &weights)?;
     let data = open(args)?;
     let start = Instant::now();
+    let unfinished = Unfinished::begin(&args.out)?;
     let passes = if args.flip { 2 } else { 1 };
     let progress = Count::named("pictures", passes * data.len());
     encode(&*data, &vae, &facts, args.flip, &args.out, |more| {
         progress.add(more);
     })?;
+    unfinished.finish()?;
     progress.finish();
     let (pictures, seconds) = (data.len(), start.elapsed().as_secs_f64());
     if is_json() {

@@ -21,6 +21,7 @@ mod sample;
 mod samples;
 pub(crate) mod show;
 mod train;
+mod unfinished;
 mod validate;
 
 pub(crate) use destination::is_standard_output;

@@ -12,6 +12,7 @@ use crate::args::{Class, Sample};
 use crate::commands::classes;
 use crate::commands::decode::Decoding;
 use crate::commands::destination::{Output, write_index};
+use crate::commands::unfinished::Unfinished;
 use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
 use crate::failure::Usage;
@@ -26,6 +27,7 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let seeds = &args.seeds.0;
     let labels = labels(&args.class, seeds, &model, (&weights, &metadata))?;
     let (grid, solver) = args.route.resolve();
+    let unfinished = Unfinished::of(output, &args.out)?;
     let (labels, start) = (labels.as_deref(), Instant::now());
     let progress = Count::named("samples", seeds.len());
     let watch = |more| progress.add(more);
@@ -62,6 +64,7 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
             names.as_deref(),
         )?;
     }
+    unfinished.map(Unfinished::finish).transpose()?;
     effort.report(&args.out, &shape);
     Ok(0)
 }

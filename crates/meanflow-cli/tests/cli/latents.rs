@@ -221,7 +221,7 @@ fn what_does_not_go_together_is_refused() {
             "data", "encode", "digits", "--vae", "vae", "--out", "latents",
         ],
     );
-    assert!(said.contains("empty folder"), "{said}");
+    assert!(said.contains("it must be empty"), "{said}");
     scene.trained("plane");
     let said = scene.fails(
         2,

@@ -391,6 +391,66 @@ fn sizes_that_a_recipe_only_claims_are_refused() {
     ]);
 }
 
+/// Twenty terabytes of weights, gradients, moments and an average.
+#[test]
+fn a_recipe_that_no_memory_can_hold_is_refused_before_a_network_is_built() {
+    let scene = Scene::new();
+    let recipe = scene.recipe();
+    let network = r#"network={ kind = "mlp", width = 65536, depth = 256, embedding = "th" }"#;
+    let error = scene.fails(3, &["train", &recipe, "--set", network, "--out", "run"]);
+    assert!(error.contains("MiB of memory"), "{error}");
+    assert!(!scene.path("run").exists());
+}
+
+/// What a killed `sample` leaves: the mark with its command, some of the pictures, one of them half.
+#[test]
+fn a_folder_that_a_killed_command_left_half_filled_is_filled_by_the_same_command() {
+    let scene = Scene::new();
+    let data = r#"data={ kind = "digits", conditional = false }"#;
+    let network = r#"network={ kind = "dit", patch = 4, width = 8, depth = 1, heads = 2, mlp_ratio = 1.0, embedding = "th" }"#;
+    let recipe = scene.recipe();
+    scene.succeeds(&[
+        "train",
+        &recipe,
+        "--out",
+        "run",
+        "--set",
+        data,
+        "--set",
+        network,
+        "--set",
+        "training.steps=2",
+    ]);
+    let sample = ["sample", "run", "--seeds", "0-3", "--out", "folder"];
+    scene.succeeds(&sample);
+    let picture = scene.path("folder/000000/000002.png");
+    let whole = fs::read(&picture).unwrap();
+    assert!(!scene.path("folder/.unfinished").exists());
+    let left = scene.path("folder/000000/.000003.png.1073741824-1.tmp");
+    for mark in [
+        format!("meanflow {}", sample.join(" ")),
+        "meanflow sample run".to_owned(),
+    ] {
+        fs::write(scene.path("folder/.unfinished"), &mark).unwrap();
+        fs::write(&left, "half").unwrap();
+        fs::remove_file(&picture).unwrap();
+        if mark.ends_with("folder") {
+            scene.succeeds(&sample);
+        } else {
+            let error = scene.fails(2, &sample);
+            assert!(
+                error.contains("half filled by `meanflow sample run`"),
+                "{error}"
+            );
+            scene.succeeds(&[&sample[..], &["--force"]].concat());
+        }
+        assert_eq!(fs::read(&picture).unwrap(), whole);
+        assert!(!left.exists() && !scene.path("folder/.unfinished").exists());
+    }
+    let error = scene.fails(2, &sample);
+    assert!(error.contains("not empty"), "{error}");
+}
+
 #[test]
 fn weights_that_do_not_fit_are_refused_before_a_network_is_built() {
     let scene = Scene::new();
