@@ -12,8 +12,8 @@
 use std::error::Error;
 use std::f64::consts::TAU;
 
-use meanflow_core::scheduler::{self, Jet, Scheduler};
-use meanflow_core::{Purpose, RngStream};
+use meanflow_core::scheduler::{Jet, Scheduler};
+use meanflow_core::{Purpose, RngStream, Schedule};
 use meanflow_data::custom::{self, DatasetBuilder};
 use meanflow_data::{DataError, Dataset, MemoryDataset};
 use meanflow_torch::layers::{LabelEmbedder, Linear, TimeEmbedding, TimestepEmbedder};
@@ -22,7 +22,7 @@ use meanflow_torch::{Conditioning, Dual, Flops, TorchError, VarBuilder};
 use serde::Deserialize;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    scheduler::register("early-noise", &EarlyNoise)?;
+    Schedule::register("early-noise", &EarlyNoise)?;
     custom::register::<Stripes>("stripes")?;
     networks::register::<PerceptronConfig>("perceptron")?;
     meanflow_cli::main()

@@ -4,14 +4,15 @@
 //! data sets and then calls it is the same command for them, too:
 //!
 //! ```no_run
-//! # use meanflow_core::scheduler::{Jet, Scheduler, register};
+//! # use meanflow_core::Schedule;
+//! # use meanflow_core::scheduler::{Jet, Scheduler};
 //! # #[derive(Debug)]
 //! # struct Mine;
 //! # impl Scheduler for Mine {
 //! #     fn a(&self, t: Jet) -> Jet { -t + 1.0 }
 //! #     fn b(&self, t: Jet) -> Jet { t }
 //! # }
-//! register("mine", &Mine).expect("the first of this name");
+//! Schedule::register("mine", &Mine).expect("the first of this name");
 //! meanflow_cli::main()
 //! ```
 

@@ -5,8 +5,8 @@
 use std::error::Error;
 
 use meanflow_core::oracle::{Gaussian, along_trajectory};
-use meanflow_core::scheduler::{Jet, Scheduler, register};
-use meanflow_core::{Interval, identity_residual, jump};
+use meanflow_core::scheduler::{Jet, Scheduler};
+use meanflow_core::{Interval, Schedule, identity_residual, jump};
 use num_dual::DualNum;
 
 /// `a = cos²(πt/2)`, `b = sin²(πt/2)`: it leaves the data slowly and comes to the noise slowly.
@@ -24,7 +24,7 @@ impl Scheduler for RaisedCosine {
 }
 
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
-    let schedule = register("raised-cosine", &RaisedCosine)?;
+    let schedule = Schedule::register("raised-cosine", &RaisedCosine)?;
     for t in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let point = schedule.at(t);
         println!(

@@ -1,7 +1,7 @@
 //! The mathematics of MeanFlow: paths, times, the identity, solvers and closed forms.
 //!
 //! Nothing here knows a tensor library, reads a file, prints, or owns a global random generator; what is global is the
-//! list of schedulers that a program adds ([`scheduler::register`]). A formula is
+//! list of schedulers that a program adds ([`Schedule::register`]). A formula is
 //! written once, over [`State`], and holds for a number, an [`ndarray`] batch, or a tensor of another crate.
 //! Equation numbers such as (M11) are those of the project's numbered derivation.
 //!
@@ -43,6 +43,7 @@ pub mod inversion;
 pub mod oracle;
 pub mod random;
 mod registry;
+mod scalar;
 pub mod schedule;
 pub mod scheduler;
 pub mod solver;
@@ -57,7 +58,8 @@ pub use interval::{Interval, IntervalError};
 pub use inversion::{FixedPoint, Inverse, invert_jump};
 pub use random::{Purpose, RngStream};
 pub use registry::{Registry, RegistryError};
-pub use schedule::{PathPoint, Scalar, Schedule};
+pub use scalar::Scalar;
+pub use schedule::{PathPoint, Schedule};
 pub use scheduler::Scheduler;
 pub use solver::{Solution, SolverError, Tableau, Tolerance, integrate, integrate_adaptive};
 pub use state::{Norm, State};

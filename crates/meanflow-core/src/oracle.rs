@@ -14,7 +14,7 @@ pub use mixture::{ClassConditional, Mixture};
 use num_dual::Dual64;
 
 use crate::interval::Interval;
-use crate::schedule::Scalar;
+use crate::scalar::Scalar;
 use crate::solver::{SolverError, Tolerance, integrate_adaptive};
 use crate::state::Norm;
 

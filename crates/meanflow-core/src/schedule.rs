@@ -2,17 +2,14 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use num_dual::{Dual64, DualNum};
+use num_dual::Dual64;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CoreError, check};
-use crate::scheduler::CustomSchedule;
+use crate::registry::RegistryError;
+use crate::scalar::Scalar;
+use crate::scheduler::{self, CustomSchedule, Scheduler};
 use crate::state::State;
-
-/// A number over f64 that may carry derivatives: f64 itself, or the dual numbers of [`num_dual`].
-pub trait Scalar: Copy + DualNum<Primitive = f64> {}
-
-impl<D: Copy + DualNum<Primitive = f64>> Scalar for D {}
 
 /// The path `z_t = a(t) x + b(t) e` (M1) from data `x` at `t = 0` to noise `e` at `t = 1`.
 ///
@@ -72,6 +69,17 @@ pub struct PathPoint {
 }
 
 impl Schedule {
+    /// Makes a scheduler known under a name, which recipes and weights files may then say.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when the name is in use, or the path does not begin at the data or is not finite.
+    pub fn register(
+        name: &'static str,
+        scheduler: &'static dyn Scheduler,
+    ) -> Result<Self, RegistryError> {
+        scheduler::register(name, scheduler).map(|name| Self::Custom { name })
+    }
+
     /// `a(t)`.
     pub fn a<D: Scalar>(&self, t: D) -> D {
         match *self {

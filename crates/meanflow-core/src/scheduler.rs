@@ -1,4 +1,4 @@
-//! A path of one's own, beside those of [`Schedule`].
+//! A path of one's own, beside those that are here.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::registry::{Registry, RegistryError};
-use crate::schedule::{Scalar, Schedule};
+use crate::scalar::Scalar;
 
 /// A number with its first three derivatives, which go through arithmetic and elementary functions with it.
 pub type Jet = Dual3_64;
@@ -18,7 +18,8 @@ pub type Jet = Dual3_64;
 /// finite with a finite slope on [0, 1].
 ///
 /// ```
-/// use meanflow_core::scheduler::{Jet, Scheduler, register};
+/// use meanflow_core::Schedule;
+/// use meanflow_core::scheduler::{Jet, Scheduler};
 /// use num_dual::DualNum;
 ///
 /// /// Noise comes as `t²`, data goes as `1 − t`.
@@ -35,7 +36,7 @@ pub type Jet = Dual3_64;
 /// }
 ///
 /// // From now on a recipe may say `path = { kind = "custom", name = "late" }`.
-/// let schedule = register("late", &Late)?;
+/// let schedule = Schedule::register("late", &Late)?;
 /// assert_eq!(schedule.at(0.5).db, 1.0);
 /// # Ok::<(), meanflow_core::RegistryError>(())
 /// ```
@@ -51,21 +52,18 @@ const WHAT: &str = "scheduler";
 
 static SCHEDULERS: Registry<&'static dyn Scheduler> = Registry::new(WHAT);
 
-/// Makes a scheduler known under a name, which recipes and weights files may then say.
-///
-/// # Errors
-/// [`RegistryError`] when the name is in use, or the path does not begin at the data or is not finite.
-pub fn register(
+/// Makes a scheduler known under a name, if it is a path and the name is free.
+pub(crate) fn register(
     name: &'static str,
     scheduler: &'static dyn Scheduler,
-) -> Result<Schedule, RegistryError> {
-    let name_of = CustomSchedule { name, scheduler };
-    if let Some(reason) = name_of.fault() {
+) -> Result<CustomSchedule, RegistryError> {
+    let schedule = CustomSchedule { name, scheduler };
+    if let Some(reason) = schedule.fault() {
         let what = WHAT;
         return Err(RegistryError::Invalid { what, name, reason });
     }
     SCHEDULERS.register(name, scheduler)?;
-    Ok(Schedule::Custom { name: name_of })
+    Ok(schedule)
 }
 
 /// A [`Scheduler`] that this program has registered; it is written as its name.

@@ -66,6 +66,22 @@ pub fn open(path: &Path, links: Links) -> Result<Opened, DataError> {
     }
 }
 
+impl ImageArchive {
+    /// Opens pictures, whatever a path leads to, by the rules of [`open`].
+    ///
+    /// # Errors
+    /// As [`open`], and [`DataError::Field`] for data that are no encoded pictures.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        match open(path, Links::Inside)? {
+            Opened::Pictures(pictures) => Ok(pictures),
+            Opened::Samples(_) => {
+                let (expected, got) = ("PNG and JPEG files", "numbers that are samples already");
+                Err(DataError::field(path, 0, "pictures", expected, got))
+            }
+        }
+    }
+}
+
 fn folder(path: &Path, links: Links) -> Result<Opened, DataError> {
     if latents::is_there(path) {
         return Latents::open_as_found(path).map(samples);

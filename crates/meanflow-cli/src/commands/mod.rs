@@ -10,6 +10,7 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
 mod interpolate;
+mod listing;
 pub(crate) mod manual;
 mod measure;
 pub(crate) mod metrics;

@@ -12,10 +12,11 @@ use meanflow_data::pack::{Packing, pack};
 use meanflow_data::survey::{DatasetReport, Depth, Kinds};
 use serde_json::{Value, json};
 
+use crate::commands::listing::{LINES, rest, say_remarks};
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::samples;
 use crate::failure::{DATA, Usage};
-use crate::output::{is_json, note, say};
+use crate::output::{is_json, say};
 use crate::progress::Count;
 
 /// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones. Of a recipe's data, MNIST's or
@@ -167,9 +168,6 @@ fn as_json(args: &Pictures, collection: &ImageArchive, survey: &DatasetReport) -
     })
 }
 
-/// Most classes and sizes that are listed for people.
-pub(super) const LINES: usize = 20;
-
 fn as_text(args: &Pictures, collection: &ImageArchive, survey: &DatasetReport) -> String {
     let path = args.path.display();
     let (pictures, ignored) = (collection.len(), collection.ignored());
@@ -212,26 +210,10 @@ fn as_text(args: &Pictures, collection: &ImageArchive, survey: &DatasetReport) -
     text
 }
 
-/// How many lines are left out.
-pub(super) fn rest(lines: usize) -> String {
-    let more = lines.saturating_sub(LINES);
-    if more == 0 {
-        return String::new();
-    }
-    format!("  … and {more} more\n")
-}
-
 /// Every class with its name, if it has one, and the number of its pictures.
 fn classes(collection: &ImageArchive) -> Vec<(usize, Option<&str>, usize)> {
     let (count, names) = (collection.classes(), collection.class_names());
     samples::classes(count, collection.labels(), names)
-}
-
-/// Tells what a person should know of how data were read.
-pub(super) fn say_remarks(remarks: &[String]) {
-    for remark in remarks {
-        note(format_args!("note: {remark}"));
-    }
 }
 
 /// How many pictures are not plain, with what becomes of them.

@@ -5,7 +5,7 @@ use std::path::Path;
 use meanflow_data::Dataset;
 use serde_json::json;
 
-use crate::commands::pictures::{LINES, rest, say_remarks};
+use crate::commands::listing::{LINES, rest, say_remarks};
 use crate::output::{is_json, say};
 use crate::progress::Count;
 

@@ -2,7 +2,8 @@
 
 use num_dual::Dual;
 
-use crate::schedule::{Scalar, Schedule};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
 
 /// A function of time.
 pub(super) trait Curve {

@@ -2,7 +2,8 @@
 
 use super::curve::{Curve, DataShare, Variance};
 use crate::error::{CoreError, check};
-use crate::schedule::{Scalar, Schedule};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
 
 /// Data with the distribution N(mean, std²).
 ///

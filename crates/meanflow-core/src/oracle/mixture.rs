@@ -5,7 +5,8 @@ use num_dual::DualStruct;
 use super::average_by_solver;
 use super::gaussian::Gaussian;
 use crate::error::{CoreError, check};
-use crate::schedule::{Scalar, Schedule};
+use crate::scalar::Scalar;
+use crate::schedule::Schedule;
 use crate::solver::SolverError;
 use crate::state::Norm;
 

@@ -3,7 +3,7 @@
 use std::f64::consts::FRAC_PI_2;
 
 use meanflow_core::oracle::{Gaussian, along_trajectory};
-use meanflow_core::scheduler::{Jet, Scheduler, register};
+use meanflow_core::scheduler::{Jet, Scheduler};
 use meanflow_core::{Interval, RegistryError, Schedule};
 use num_dual::{Dual, Dual64, DualNum};
 
@@ -37,7 +37,7 @@ impl Scheduler for Power {
 
 #[test]
 fn a_copy_of_the_cosine_path_has_its_values_and_derivatives() {
-    let copy = register("copy-of-cosine", &Cosine).unwrap();
+    let copy = Schedule::register("copy-of-cosine", &Cosine).unwrap();
     let data = Gaussian::new(-1.0, 0.5).unwrap();
     for t in [0.0, 0.2, 0.5, 0.9, 1.0] {
         assert_eq!(copy.at(t).a, Schedule::Cosine.at(t).a);
@@ -66,7 +66,7 @@ fn a_copy_of_the_cosine_path_has_its_values_and_derivatives() {
 
 #[test]
 fn a_registered_scheduler_is_written_as_its_name() {
-    let schedule = register("written", &Power(2)).unwrap();
+    let schedule = Schedule::register("written", &Power(2)).unwrap();
     let text = toml::to_string(&schedule).unwrap();
     assert_eq!(text, "kind = \"custom\"\nname = \"written\"\n");
     assert_eq!(toml::from_str::<Schedule>(&text).unwrap(), schedule);
@@ -99,15 +99,17 @@ fn what_is_no_path_or_has_a_name_in_use_is_refused() {
             t.sqrt()
         }
     }
-    let error = register("backwards", &Backwards).unwrap_err().to_string();
+    let error = Schedule::register("backwards", &Backwards)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("expected a(0) = 1 and b(0) = 0, got 0 and 1"),
         "{error}"
     );
-    let error = register("steep", &Root).unwrap_err().to_string();
+    let error = Schedule::register("steep", &Root).unwrap_err().to_string();
     assert!(error.contains("slopes at t = 0, got 1, 0, "), "{error}");
-    register("once", &Power(3)).unwrap();
-    let again = register("once", &Power(2));
+    Schedule::register("once", &Power(3)).unwrap();
+    let again = Schedule::register("once", &Power(2));
     assert!(matches!(
         again,
         Err(RegistryError::Taken { name: "once", .. })

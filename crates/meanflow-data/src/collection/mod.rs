@@ -183,20 +183,6 @@ impl ImageArchive {
         Self::new(path, tar::open(path)?, labels_are)
     }
 
-    /// Opens pictures, whatever a path leads to, by the rules of [`crate::open()`].
-    ///
-    /// # Errors
-    /// As [`crate::open()`], and [`DataError::Field`] for data that are no encoded pictures.
-    pub fn open(path: &Path) -> Result<Self, DataError> {
-        match crate::open(path, Links::Inside)? {
-            crate::Opened::Pictures(pictures) => Ok(pictures),
-            crate::Opened::Samples(_) => {
-                let (expected, got) = ("PNG and JPEG files", "numbers that are samples already");
-                Err(DataError::field(path, 0, "pictures", expected, got))
-            }
-        }
-    }
-
     fn new(root: &Path, found: Found, labels_are: &'static str) -> Result<Self, DataError> {
         let file = root;
         if found.entries.is_empty() {
