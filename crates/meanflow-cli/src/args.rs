@@ -91,7 +91,7 @@ pub(crate) struct New {
 /// second Ctrl-C or SIGTERM leaves at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
-meanflow train configs/digits.toml --set training.steps=100 --set lr.peak=5e-4 --out runs/short\n  \
+meanflow train configs/digits.toml --set training.steps=100 \\\n    --set lr.peak=5e-4 --out runs/short\n  \
 meanflow train --preset pictures --set data.path=PICTURES --fast-dev-run\n  \
 meanflow train configs/digits.toml --dry-run\n  \
 meanflow train --replay runs/digits/crash-1.json")]
@@ -143,7 +143,7 @@ pub(crate) struct Train {
 meanflow sample runs/digits --seeds 0-99 --class 7 --steps 2 --out sevens/\n  \
 meanflow sample model.safetensors --seeds 0-1796 --class data --out batch.npz\n  \
 meanflow sample runs/digits --seeds 0-63 --ode heun:50 --out flow-matching.png\n  \
-meanflow sample runs/imagenet256-b4 --seeds 0-63 --vae sd-vae-ft-mse/ --out grid.png"
+meanflow sample runs/imagenet256-b4 --seeds 0-63 \\\n    --vae sd-vae-ft-mse/ --out grid.png"
 )]
 pub(crate) struct Sample {
     /// A weights file (.safetensors) or a run directory
@@ -187,7 +187,7 @@ pub(crate) struct Sample {
 /// The noise is turned from that of one seed to that of the other and is normal all the way.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  meanflow interpolate runs/digits --seeds 3,8 --count 9 --class 7 --out between.png"
+    after_help = "Example:\n  meanflow interpolate runs/digits --seeds 3,8 --count 9 --class 7 \\\n    --out between.png"
 )]
 pub(crate) struct Interpolate {
     /// A weights file (.safetensors) or a run directory
@@ -249,7 +249,7 @@ pub(crate) struct Validate {
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  meanflow check runs/digits\n  meanflow check configs/digits.toml --set training.batch_size=16\n  \
-meanflow check golden crates/meanflow-torch/tests/goldens/*.safetensors --dtype f64"
+meanflow check golden crates/meanflow-torch/tests/goldens/*.safetensors \\\n    --dtype f64"
 )]
 pub(crate) struct Check {
     #[command(subcommand)]
@@ -340,7 +340,7 @@ impl Derivative {
 /// Both sides are safetensors. The layout of official weights, Flax or PyTorch, is seen from their names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-meanflow convert import official.safetensors configs/imagenet256-b4.toml --out b4.safetensors\n  \
+meanflow convert import official.safetensors configs/imagenet256-b4.toml \\\n    --out b4.safetensors\n  \
 meanflow convert export runs/digits --layout flax --out flax.safetensors")]
 pub(crate) struct Convert {
     #[command(subcommand)]

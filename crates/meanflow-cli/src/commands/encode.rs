@@ -24,8 +24,8 @@ use crate::progress::Count;
 /// at every step, the labels, and which VAE it was.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  \
-meanflow data encode configs/cifar10-v0.toml --vae sd-vae-ft-mse/ --flip --out data/cifar10-latents\n  \
-meanflow data encode data/imagenet/train --size 256 --vae sd-vae-ft-mse/ --flip --out data/imagenet256-latents")]
+meanflow data encode configs/cifar10-v0.toml --vae sd-vae-ft-mse/ \\\n    --flip --out data/cifar10-latents\n  \
+meanflow data encode data/imagenet/train --size 256 \\\n    --vae sd-vae-ft-mse/ --flip --out data/imagenet256-latents")]
 pub(crate) struct Encode {
     /// A recipe (.toml), whose pictures are taken as they are, a folder with MNIST's or CIFAR's files, or `digits`; with --size a
     /// folder, zip or tar archives of pictures

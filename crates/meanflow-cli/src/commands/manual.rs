@@ -15,7 +15,7 @@ use crate::output::{say, write_text};
 /// Print the script by which a shell completes this program's words.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-meanflow completions bash > ~/.local/share/bash-completion/completions/meanflow\n  \
+meanflow completions bash \\\n    > ~/.local/share/bash-completion/completions/meanflow\n  \
 meanflow completions zsh > ~/.zfunc/_meanflow\n  meanflow completions fish > ~/.config/fish/completions/meanflow.fish")]
 pub(crate) struct Completions {
     /// The shell

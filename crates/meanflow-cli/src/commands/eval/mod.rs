@@ -53,7 +53,7 @@ const MOST_SAMPLES: usize = 50_000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  meanflow eval runs/digits\n  \
 meanflow eval runs/digits --steps 1,2 --ode heun:50 --repeats 5 --out report\n  \
-meanflow eval batch.npz --ref statistics.npz --features inception:inception.safetensors --metrics fid --out report")]
+meanflow eval batch.npz --ref statistics.npz \\\n    --features inception:inception.safetensors --metrics fid --out report")]
 pub(crate) struct Eval {
     /// A run folder, a weights file (.safetensors), or pictures drawn before: an .npz with arr_0, a folder, a .zip or .tar
     #[arg(value_name = "MODEL|PICTURES")]
