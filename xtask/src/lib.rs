@@ -36,7 +36,8 @@ enum Task {
     GpuKit(gpu_kit::Args),
     /// Put libtorch where every cargo command of the workspace finds it.
     Libtorch(libtorch::Args),
-    /// Kill, damage and double runs of the real program; each must end with the bytes of an undisturbed one.
+    /// Kill, damage and double runs of the real program, which must end with the bytes of an undisturbed one; and long tests of
+    /// the libraries.
     Soak(soak::Args),
     /// Check everything: format, lints, tests, doctests, house rules.
     Test,

@@ -20,6 +20,7 @@ pub(crate) fn run() -> Result<()> {
     step("soak", || {
         soak::run(&soak::Args {
             small: true,
+            only: Vec::new(),
             seed: 1,
         })
     })?;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use meanflow_train::{Event, Observer, TrainConfig};
 
-const RECIPE: &str = r#"
+/// The recipe as it is.
+#[allow(dead_code, reason = "not every test program needs it")]
+pub(crate) const RECIPE: &str = r#"
 seed = 3
 data = { kind = "checkerboard", size = 500 }
 network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
@@ -32,6 +34,7 @@ pub(crate) fn recipe(overrides: &[&str]) -> TrainConfig {
 }
 
 /// Asks to stop after a step.
+#[allow(dead_code, reason = "not every test program needs it")]
 pub(crate) struct StopAt<'a> {
     /// The step.
     pub(crate) step: u64,

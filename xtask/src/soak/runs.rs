@@ -1,5 +1,4 @@
-//! `cargo xtask soak [--small]`: the real program is killed, damaged, doubled and signalled, many times, and must always
-//! end with the bytes of a run that nothing happened to.
+//! Runs of the real program that are killed, damaged and doubled; each must end with the bytes of an undisturbed one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,43 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::{command, workspace};
-
-/// How much is done.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// The counts that every test of the workspace runs, in well under a minute
-    #[arg(long)]
-    pub(crate) small: bool,
-    /// Everything random follows from it
-    #[arg(long, value_name = "SEED", default_value = "1")]
-    pub(crate) seed: u64,
-}
-
-/// Repetitions of each part.
-struct Counts {
-    kills: usize,
-    signals: usize,
-    flips: usize,
-    truncations: usize,
-    doubles: usize,
-}
-
-const SMALL: Counts = Counts {
-    kills: 50,
-    signals: 8,
-    flips: 20,
-    truncations: 5,
-    doubles: 5,
-};
-
-const FULL: Counts = Counts {
-    kills: 1000,
-    signals: 100,
-    flips: 500,
-    truncations: 100,
-    doubles: 100,
-};
+use super::random::Random;
+use crate::workspace;
 
 /// A run is killed so often, then it may end.
 const KILLS_A_RUN: usize = 12;
@@ -61,43 +25,22 @@ const SETTINGS: [&str; 6] = [
     "training.sample_every=150",
 ];
 
-pub(crate) fn run(args: &Args) -> Result<()> {
-    command::succeed(command::cargo().args("build --release --package meanflow-cli".split(' ')))?;
-    let scene = tempfile::tempdir().context("cannot make a folder to work in")?;
-    let mut soak = Soak::begin(scene.path(), args.seed)?;
-    let counts = if args.small { SMALL } else { FULL };
-    println!(
-        "seed {}; {} s an undisturbed run",
-        args.seed,
-        soak.seconds()
-    );
-    soak.kills("SIGKILL", counts.kills, &["KILL"])?;
-    soak.kills("signals", counts.signals, &["INT", "TERM", "HUP", "USR1"])?;
-    soak.damage("bit flips", counts.flips, |bytes, random| {
-        let bit = random.below(8 * bytes.len() as u64);
-        bytes[bit as usize / 8] ^= 1 << (bit % 8);
-    })?;
-    soak.damage("truncations", counts.truncations, |bytes, random| {
-        bytes.truncate(random.below(bytes.len() as u64) as usize);
-    })?;
-    soak.doubles(counts.doubles)
-}
-
 /// What is compared: hashes by name.
 type Results = BTreeMap<String, Vec<u8>>;
 
-struct Soak {
-    program: PathBuf,
+/// The undisturbed run, and those that are compared with it.
+pub(super) struct Runs {
+    pub(super) program: PathBuf,
     recipe: PathBuf,
-    folder: PathBuf,
-    random: Random,
+    pub(super) folder: PathBuf,
+    pub(super) random: Random,
     expected: Results,
     undisturbed: Duration,
 }
 
-impl Soak {
+impl Runs {
     /// Trains the run that all others are compared with.
-    fn begin(folder: &Path, seed: u64) -> Result<Self> {
+    pub(super) fn begin(folder: &Path, seed: u64) -> Result<Self> {
         let mut soak = Self {
             program: workspace::target().join("release/meanflow"),
             recipe: workspace::root().join("configs/digits.toml"),
@@ -113,12 +56,12 @@ impl Soak {
         Ok(soak)
     }
 
-    fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         (self.undisturbed.as_secs_f64() * 100.0).round() / 100.0
     }
 
     /// The folder of a run. The name shows in the title of its curve, so each lies in a folder of its own.
-    fn path(&self, scene: &str) -> PathBuf {
+    pub(super) fn path(&self, scene: &str) -> PathBuf {
         self.folder.join(scene).join("run")
     }
 
@@ -161,7 +104,7 @@ impl Soak {
     }
 
     /// Ends runs by signals at random moments, each several times in a row, and lets them end.
-    fn kills(&mut self, name: &str, count: usize, signals: &[&str]) -> Result<()> {
+    pub(super) fn kills(&mut self, name: &str, count: usize, signals: &[&str]) -> Result<()> {
         let (mut done, mut runs, mut inside) = (0, 0, 0);
         while done < count {
             let scene = format!("{name}-{runs}");
@@ -191,7 +134,7 @@ impl Soak {
     }
 
     /// Damages one file of a finished run at a time: it is named, and the run ends as it did.
-    fn damage(
+    pub(super) fn damage(
         &mut self,
         name: &str,
         count: usize,
@@ -219,7 +162,7 @@ impl Soak {
     }
 
     /// Starts the same run twice at once: one trains, the other is refused or finds it done.
-    fn doubles(&mut self, count: usize) -> Result<()> {
+    pub(super) fn doubles(&mut self, count: usize) -> Result<()> {
         for number in 0..count {
             let scene = format!("double-{number}");
             let mut children = [self.train(&scene)?, self.train(&scene)?];
@@ -323,34 +266,9 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `end`; the rest of the division matters to nobody here.
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn random_numbers_are_those_of_the_paper() {
-        let mut random = Random(0);
-        assert_eq!(random.next(), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(random.next(), 0x6e78_9e6a_a1b9_65f4);
-    }
 
     #[test]
     fn blanks_are_told_from_damage() {
