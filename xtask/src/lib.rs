@@ -9,6 +9,7 @@ mod libtorch;
 mod progress;
 mod python;
 mod soak;
+mod supply;
 mod test;
 mod tidy;
 mod train;

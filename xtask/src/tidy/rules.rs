@@ -27,6 +27,29 @@ const UNFINISHED: [&str; 3] = [
 /// Modules that have no place here, with the reason. Single functions are in `clippy.toml`, which cannot name a module.
 const FORBIDDEN: &[(&str, &str)] = &[("vision::", "decodes pictures without limits")];
 
+/// Ways to write a file that is not whole or not synced.
+const WRITES: [&str; 4] = [
+    "fs::write(",
+    "fs::rename(",
+    "File::create(",
+    "File::create_new(",
+];
+
+/// Sources that may use them, with the reason.
+const WRITERS: &[(&str, &str)] = &[
+    ("crates/meanflow-files/", "writes whatever is kept"),
+    (
+        "crates/meanflow-libtorch/src/memory.rs",
+        "tells the kernel something",
+    ),
+    (
+        "crates/meanflow-torch/src/device_check/goldens.rs",
+        "fills a temporary folder",
+    ),
+    ("crates/meanflow-train/src/crash_states", "tests"),
+    ("crates/meanflow-train/src/tensorboard/", "appends to a log"),
+];
+
 /// Every offence of a file: line and what is wrong.
 pub(super) fn check(name: &str, text: &str, equations: &BTreeSet<String>) -> Vec<(usize, String)> {
     let code = lexer::code(text);
@@ -35,6 +58,7 @@ pub(super) fn check(name: &str, text: &str, equations: &BTreeSet<String>) -> Vec
     offences.extend(long_functions(name, &code));
     offences.extend(words(text));
     offences.extend(calls(name, &code));
+    offences.extend(writes(name, &code));
     offences.extend(citations(text, equations));
     offences.sort();
     offences
@@ -118,6 +142,19 @@ fn calls(name: &str, code: &str) -> Vec<(usize, String)> {
     offences
 }
 
+/// Writes of a library or the command, outside of their tests, that meanflow-files does not make.
+fn writes(name: &str, code: &str) -> Vec<(usize, String)> {
+    let may = WRITERS.iter().any(|(writer, _)| name.starts_with(writer));
+    if may || !name.starts_with("crates/") || !name.contains("/src/") {
+        return Vec::new();
+    }
+    let end = code.find("#[cfg(test)]").unwrap_or(code.len());
+    find(
+        &code[..end],
+        &WRITES.map(|call| (call, "files that are kept are written by meanflow-files")),
+    )
+}
+
 /// Every line that holds one of the words, starting where a word starts.
 fn find(text: &str, words: &[(&str, &str)]) -> Vec<(usize, String)> {
     let mut offences = Vec::new();
@@ -190,6 +227,7 @@ mod tests {
             (marked.as_str(), "unfinished"),
             ("let x = vision::load(path);", "limits"),
             ("    unsafe { f() }", "libtorch"),
+            ("    fs::write(path, text)?;", "meanflow-files"),
             ("/// See (M1, M3).", "(M3)"),
             (&format!("fn f() {{\n{long}}}"), "52 lines"),
             (&file, "at most 700"),
