@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use meanflow_torch::Device;
 use meanflow_train::{
-    Event, Observer, Outcome, Resume, RunOptions, Silent, TrainError, Trainer, fingerprint,
-    metrics, train, train_with,
+    Checkpoint, Checkpoints, Event, Observer, Outcome, Resume, RunOptions, Silent, TrainConfig,
+    TrainError, Trainer, fingerprint, metrics, train, train_with,
 };
 
 mod common;
@@ -190,8 +190,37 @@ fn checkpoints_beside_those_of_no_account_are_kept_as_asked() {
     let config = recipe(&["checkpoints={ keep_last = 1, keep_every = 6 }"]);
     let stop = AtomicBool::new(false);
     train(config, folder.path(), Device::Cpu, &stop, &mut Silent).unwrap();
-    let steps = meanflow_train::Checkpoints::new(folder.path().join("checkpoints")).steps();
+    let steps = Checkpoints::new(folder.path().join("checkpoints")).steps();
     assert_eq!(steps.unwrap(), [20, 18, 12, 6]);
+}
+
+/// Checkpoints in the layouts of earlier versions, of a run of six steps. They are never made again.
+#[test]
+fn checkpoints_of_earlier_versions_are_gone_on_with() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+    for layout in ["format-1", "format-2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        let copy = root.join("checkpoints/step-00000006");
+        fs::create_dir_all(&copy).unwrap();
+        for entry in fs::read_dir(kept.join(layout)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        let state = Checkpoint::read(&copy).unwrap().state;
+        assert_eq!(state.step, 6);
+        let longer = ["training.steps=8".to_owned()];
+        let config = TrainConfig::parse(&copy, &state.recipe, &longer).unwrap();
+        let options = RunOptions {
+            allow_changes: vec!["training.steps".to_owned()],
+            ..RunOptions::default()
+        };
+        let stop = AtomicBool::new(false);
+        let outcome = train_with(config, &root, Device::Cpu, &options, &stop, &mut Silent);
+        assert_eq!(outcome.unwrap(), Outcome::Finished, "{layout}");
+        let steps = Checkpoints::new(root.join("checkpoints")).steps();
+        assert_eq!(steps.unwrap(), [8, 6], "{layout}");
+    }
 }
 
 #[test]
