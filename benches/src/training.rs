@@ -83,7 +83,7 @@ impl Training {
         };
         Ok(Self {
             microbatches,
-            threads: DataParallel::new(sharing, &model, &optimizer, &[average])?,
+            threads: DataParallel::new(sharing, &model, &optimizer, &[average], None)?,
             optimizer,
             data: Tensor::randn(shape, (Kind::Float, device)),
             labels: (0..rows as i64).map(|row| row % size.classes).collect(),

@@ -1,6 +1,7 @@
 //! The command line, as it is typed.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -55,13 +56,14 @@ const VERSION: &str = concat!(
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 other, also output that cannot be written · 2 usage · 3 config · 4 data · \
 5 checkpoint or weights unusable · 6 disk full · 7 not finite: loss, weights or samples · 8 device or libtorch · \
-9 stopped by --max-time, after a checkpoint · 128 + N stopped by signal N, after a checkpoint: 130 Ctrl-C, 143 SIGTERM, \
-129 SIGHUP, 138 SIGUSR1";
+9 stopped by --max-time, after a checkpoint · 10 another process of the run was lost · \
+128 + N stopped by signal N, after a checkpoint: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     New(New),
     Train(Train),
+    Launch(Launch),
     Sample(Sample),
     Interpolate(Interpolate),
     Eval(Eval),
@@ -83,6 +85,28 @@ pub(crate) struct New {
     /// The recipe
     #[arg(value_name = "NAME", value_parser = preset_names(), hide_possible_values = true)]
     pub(crate) name: Option<String>,
+}
+
+/// Start several processes of one command on this machine, which share its work.
+///
+/// Each has a CUDA device of its own, where there are CUDA devices. No digit of a training depends on how many processes there
+/// are, as long as they can share its microbatches. When one fails, the others are ended.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  meanflow launch --processes 2 -- train recipe.toml --out runs/two\n  \
+meanflow launch --processes 8 --restarts 3 -- train recipe.toml\n  \
+meanflow launch --processes 2 -- eval runs/digits --out report"
+)]
+pub(crate) struct Launch {
+    /// How many
+    #[arg(long, value_name = "N")]
+    pub(crate) processes: NonZeroUsize,
+    /// How often all of them are begun again where one has failed
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) restarts: u32,
+    /// train or eval, with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Train a model by a recipe, or go on with a run that was stopped.
@@ -453,7 +477,7 @@ pub(crate) struct Reading {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compute {
-    /// cpu, cuda, cuda:N, or auto for CUDA where there is one
+    /// cpu, cuda, cuda:N, or auto for CUDA where there is one, of several processes that of the local rank
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
     /// Threads on the CPU, which share microbatches, or operations where there is one microbatch [default: one a core]

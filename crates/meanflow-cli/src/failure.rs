@@ -20,6 +20,8 @@ const WEIGHTS: u8 = 5;
 const NO_SPACE: u8 = 6;
 const NOT_FINITE: u8 = 7;
 const DEVICE: u8 = 8;
+/// Another process that was started with this one.
+pub(crate) const LOST: u8 = 10;
 
 /// A command that cannot be done as it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +90,8 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<EvalError>() {
         return code_of_eval(error);
     }
-    if error.is::<LibtorchError>() {
-        return Some(DEVICE);
+    if let Some(error) = error.downcast_ref::<LibtorchError>() {
+        return Some(code_of_libtorch(error));
     }
     if error.is::<Usage>() {
         return Some(USAGE);
@@ -105,9 +107,10 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn code_of_train(error: &TrainError) -> Option<u8> {
     match error {
-        TrainError::Config(_) | TrainError::Changed { .. } | TrainError::NoMemory { .. } => {
-            Some(CONFIG)
-        }
+        TrainError::Config(_)
+        | TrainError::Changed { .. }
+        | TrainError::NoMemory { .. }
+        | TrainError::Ranks { .. } => Some(CONFIG),
         TrainError::Data(error) => Some(code_of_data(error)),
         TrainError::DataChanged { .. } => Some(DATA),
         TrainError::Torch(error) | TrainError::Init { source: error, .. } => code_of_torch(error),
@@ -138,9 +141,16 @@ fn code_of_data(error: &DataError) -> u8 {
     }
 }
 
+fn code_of_libtorch(error: &LibtorchError) -> u8 {
+    match error {
+        LibtorchError::Group { .. } => LOST,
+        _ => DEVICE,
+    }
+}
+
 fn code_of_torch(error: &TorchError) -> Option<u8> {
     match error {
-        TorchError::Libtorch(_) => Some(DEVICE),
+        TorchError::Libtorch(error) => Some(code_of_libtorch(error)),
         TorchError::Config { .. } | TorchError::Shape { .. } => Some(CONFIG),
         TorchError::Weights { .. } | TorchError::File { .. } => Some(WEIGHTS),
         TorchError::Io {
@@ -180,6 +190,9 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         NO_SPACE => Some(
             "nothing that was there before is damaged: make room, then run the same command again",
         ),
+        LOST => {
+            Some("start all processes again: the same command goes on from the newest checkpoint")
+        }
         CONFIG => Some("`meanflow validate CONFIG` checks a recipe without training"),
         _ => None,
     }

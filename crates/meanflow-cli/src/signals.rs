@@ -7,6 +7,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use anyhow::Context;
@@ -26,13 +27,7 @@ impl Interruption {
     /// Starts to listen, in a thread that lives as long as the process. Threads that exist already may still be
     /// interrupted: call it before libtorch makes its own.
     pub(crate) fn listen() -> anyhow::Result<Arc<Self>> {
-        let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
-        if !hangup_is_ignored() {
-            signals.add(Signal::SIGHUP);
-        }
-        signals
-            .thread_block()
-            .context("could not listen for Ctrl-C")?;
+        let signals = blocked()?;
         let interruption = Arc::new(Self::default());
         let shared = Arc::clone(&interruption);
         thread::spawn(move || shared.wait(&signals));
@@ -57,10 +52,39 @@ impl Interruption {
         }
     }
 
-    /// The exit code of a process that a signal ended: 128 and the signal's number, 130 for Ctrl-C.
+    /// The exit code of a process that a signal ended: 128 and the signal's number, 130 for Ctrl-C. Where another process of the
+    /// run was sent the signal, that of SIGTERM.
     pub(crate) fn exit_code(&self) -> u8 {
-        u8::try_from(128 + self.signal.load(Ordering::Relaxed)).unwrap_or(130)
+        let signal = match self.signal.load(Ordering::Relaxed) {
+            0 => Signal::SIGTERM as i32,
+            signal => signal,
+        };
+        u8::try_from(128 + signal).unwrap_or(130)
     }
+}
+
+/// The signals that ask the process to stop, as they come; by a thread that lives as long as the process.
+pub(crate) fn channel() -> anyhow::Result<Receiver<Signal>> {
+    let signals = blocked()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        while let Ok(signal) = signals.wait()
+            && sender.send(signal).is_ok()
+        {}
+    });
+    Ok(receiver)
+}
+
+/// The signals that ask to stop, which this thread and those that it makes block from now on.
+fn blocked() -> anyhow::Result<SigSet> {
+    let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1]);
+    if !hangup_is_ignored() {
+        signals.add(Signal::SIGHUP);
+    }
+    signals
+        .thread_block()
+        .context("could not listen for Ctrl-C")?;
+    Ok(signals)
 }
 
 /// Blocks the signal of a file that grows beyond the limit (`ulimit -f`), which would kill the process: the write then

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::{Cuda, Device};
 
 use crate::call::{check, done};
-use crate::{LibtorchError, version};
+use crate::{LibtorchError, World, version};
 
 unsafe extern "C" {
     fn mf_set_tf32(allowed: bool) -> *mut c_char;
@@ -25,7 +25,8 @@ pub struct Opened {
     pub note: Option<String>,
 }
 
-/// The device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` for CUDA where there is one.
+/// The device of a name: `cpu`, `cuda`, `cuda:1`, or `auto` for CUDA where there is one, of several processes the device of
+/// each one's local rank ([`World`]).
 ///
 /// A binary that was linked with the CPU part of libtorch alone uses CUDA all the same where the full libraries are
 /// found: in the folder that `MEANFLOW_TORCH_LIB` names, beside the libtorch it was built with, or on the system's path.
@@ -48,7 +49,7 @@ pub fn open_explained(name: &str) -> Result<Opened, LibtorchError> {
     version::require()?;
     let opened = match name {
         "cpu" => plainly(Device::Cpu),
-        "auto" => automatic(),
+        "auto" => automatic()?,
         "cuda" => plainly(cuda(name, 0)?),
         _ => {
             let index = name
@@ -75,23 +76,29 @@ fn refused(device: &str, problem: String) -> LibtorchError {
     }
 }
 
-/// CUDA where there is a device; else the CPU, and why, where somebody would expect CUDA.
-fn automatic() -> Opened {
+/// CUDA where there is a device, that of the local rank; else the CPU, and why, where somebody would expect CUDA.
+fn automatic() -> Result<Opened, LibtorchError> {
+    let index = World::from_env()?.local_rank;
     let problem = match load_cuda() {
         Ok(()) if Cuda::device_count() > 0 => {
-            return Opened {
-                device: Device::Cuda(0),
-                note: Some("computing on cuda:0, the first CUDA device".into()),
+            let name = format!("cuda:{index}");
+            let note = match index {
+                0 => "computing on cuda:0, the first CUDA device".to_owned(),
+                _ => format!("computing on {name}, which is this process's by its local rank"),
             };
+            return Ok(Opened {
+                device: cuda(&name, index)?,
+                note: Some(note),
+            });
         }
         Ok(()) => none_there(),
         Err(reasons) if env::var_os(FOLDER).is_some() => reasons,
-        Err(_) => return plainly(Device::Cpu),
+        Err(_) => return Ok(plainly(Device::Cpu)),
     };
-    Opened {
+    Ok(Opened {
         device: Device::Cpu,
         note: Some(format!("computing on the CPU: {problem}")),
-    }
+    })
 }
 
 fn cuda(name: &str, index: usize) -> Result<Device, LibtorchError> {

@@ -10,7 +10,7 @@
 //! * [`profile`]: what libtorch did during a piece of work, and how long each part took.
 //! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
 //! * [`CudaGraph`]: work that a CUDA device captures once and replays with one call.
-//! * [`ProcessGroup`]: processes that compute together, which find each other in a [`Store`].
+//! * [`ProcessGroup`]: processes that compute together, which find each other in a [`Store`]; [`World`]: what their launcher says.
 //!
 //! ```
 //! use meanflow_libtorch::{device, host};
@@ -39,6 +39,7 @@ mod recover;
 mod store;
 mod transfer;
 mod version;
+mod world;
 
 pub use call::done;
 pub use cuda_graph::CudaGraph;
@@ -50,6 +51,7 @@ pub use recover::recover;
 pub use store::Store;
 pub use transfer::read_into;
 pub use version::loaded_version;
+pub use world::{Peers, World};
 
 /// The code in the README compiles and runs.
 #[cfg(doctest)]

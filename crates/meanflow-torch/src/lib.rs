@@ -35,8 +35,8 @@ pub use dual::jvp::jvp;
 pub use dual::{Dual, engine};
 pub use error::TorchError;
 pub use meanflow_libtorch::{
-    CudaGraph, LibtorchError, ProcessGroup, Store, device, host, loaded_version, memory, profile,
-    recover,
+    CudaGraph, LibtorchError, Peers, ProcessGroup, Store, World, device, host, loaded_version,
+    memory, profile, recover,
 };
 pub use model::compute::{Compute, Dtype, Factor};
 pub use model::condition::{Conditioning, Dropout};
@@ -53,6 +53,7 @@ pub use training::gradients::{Gradients, PairwiseSum};
 pub use training::inputs::StepInputs;
 pub use training::objective::{Objective, StepLoss};
 pub use training::optimizer::{Adam, AdamConfig};
+pub use training::ranks::Ranks;
 pub use training::workers::{Sharing, Workers};
 pub use weights::{convert, init_from};
 

@@ -40,6 +40,12 @@ pub enum TrainError {
         /// What does not fit.
         source: TorchError,
     },
+    /// A process of the run was given something else than the first.
+    #[error("rank {rank}: expected the recipe and the data of rank 0, got others")]
+    Ranks {
+        /// Which of the processes, from 0.
+        rank: usize,
+    },
     /// Another process trains in this folder.
     #[error("{}: the run directory is in use by another process", path.display())]
     InUse {

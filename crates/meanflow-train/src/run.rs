@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use meanflow_data::{DataError, write_bytes};
-use meanflow_torch::{Device, TorchError};
+use meanflow_torch::{Device, Peers, TorchError};
 
 use crate::checkpoint::{Checkpoint, Checkpoints, RecipeChange, State};
 use crate::clock::Clock;
@@ -20,6 +20,7 @@ use crate::options::RunOptions;
 use crate::record::{self, DataRecord};
 use crate::run_dir::{RunDir, publish};
 use crate::saver::{Save, Saver};
+use crate::shared;
 use crate::start::{Start, accepted_changes, begin, check_data, crash_start, open_metrics};
 use crate::tensorboard::Board;
 use crate::trainer::Trainer;
@@ -62,6 +63,23 @@ pub fn train_with(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
+    train_among(config, root, device, options, None, stop, observer)
+}
+
+/// As [`train_with`], as one of several processes that share every batch: the first decides, tells its observer, and writes the
+/// run directory; the others compute, and give the same outcome. No digit depends on how many there are.
+///
+/// # Errors
+/// As [`train_with`]; where another process was lost, or has another recipe or other data.
+pub fn train_among(
+    config: TrainConfig,
+    root: &Path,
+    device: Device,
+    options: &RunOptions,
+    peers: Option<Peers>,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
     let end = options.max_time.map(|time| (Instant::now(), time));
     let data = config.data.load(config.seed)?;
     let samples = data.len();
@@ -71,7 +89,10 @@ pub fn train_with(
     let record = DataRecord::of(&*data)?;
     let decoder = options.decoder(&*data, device, observer)?;
     let picture = record::picture(&*data, config.seed, decoder.as_ref())?;
-    let mut trainer = Trainer::new(config.clone(), data, device)?;
+    let mut trainer = shared::trainer(&config, data, &record, device, peers)?;
+    if trainer.follows() {
+        return trainer.follow();
+    }
     trainer.set_decoder(decoder);
     let mut run = Run::open(config, root, (trainer, record), options, observer)?;
     if let Some(picture) = picture {
@@ -90,14 +111,13 @@ pub fn train_with(
     });
     if step >= steps {
         observer.notice(Event::AlreadyFinished { step, steps });
+        run.trainer.dismiss(Outcome::Finished)?;
         return Ok(Outcome::Finished);
     }
     run.refuse_a_full_disk(AT_START)?;
-    let recipe = options.origin.as_ref().map(|origin| &origin.recipe.text);
-    let recipe = recipe.cloned().unwrap_or_else(|| run.config.to_toml());
-    let training = run.config.training.clone();
-    let mut board = Board::begin(observer, run.folder.root(), step, &training, &recipe);
-    run.go_on(stop, end, &mut board)
+    let outcome = run.watched(options, stop, end, observer)?;
+    run.trainer.dismiss(outcome)?;
+    Ok(outcome)
 }
 
 /// Checkpoints that there should be room for when a run begins: one beside those that are kept, and the exported weights.
@@ -212,6 +232,21 @@ impl Run {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Goes on, and writes what TensorBoard reads.
+    fn watched(
+        &mut self,
+        options: &RunOptions,
+        stop: &AtomicBool,
+        end: Option<(Instant, Duration)>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainError> {
+        let recipe = options.origin.as_ref().map(|origin| &origin.recipe.text);
+        let recipe = recipe.cloned().unwrap_or_else(|| self.config.to_toml());
+        let (step, training) = (self.trainer.steps_done(), self.config.training.clone());
+        let mut board = Board::begin(observer, self.folder.root(), step, &training, &recipe);
+        self.go_on(stop, end, &mut board)
     }
 
     fn go_on(

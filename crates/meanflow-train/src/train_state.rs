@@ -3,8 +3,8 @@
 use meanflow_cfg::Guidance;
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
-    Adam, Average, Batch, DataParallel, Device, Kind, Model, Objective, Sharing, StepInputs,
-    TorchError,
+    Adam, Average, Batch, DataParallel, Device, Kind, Model, Objective, Ranks, Sharing, StepInputs,
+    Tensor, TorchError,
 };
 
 use crate::TrainError;
@@ -31,7 +31,7 @@ pub(crate) struct TrainState {
 }
 
 impl TrainState {
-    /// The state before the first step.
+    /// The state before the first step; with `ranks`, of one of several processes.
     ///
     /// # Errors
     /// When the recipe describes no network for samples of this shape in this number of classes.
@@ -40,6 +40,7 @@ impl TrainState {
         shape: &[usize],
         classes: usize,
         device: Device,
+        ranks: Option<Ranks>,
     ) -> Result<Self, TrainError> {
         let model = config.model(shape, classes)?;
         if device == Device::Cpu {
@@ -51,9 +52,9 @@ impl TrainState {
         let emas: Vec<Ema> = schedules.map(|one| Ema::new(one, &model)).collect();
         let optimizer = Adam::new(model.parameters(), config.optimizer.constants());
         let averages: Vec<Average> = emas.iter().map(Ema::average).collect();
-        let sharing = sharing(config, device);
+        let sharing = sharing(config, device, ranks.as_ref());
         Ok(Self {
-            threads: DataParallel::new(sharing, &model, &optimizer, &averages)?,
+            threads: DataParallel::new(sharing, &model, &optimizer, &averages, ranks)?,
             emas,
             optimizer,
             objective: Objective {
@@ -77,7 +78,7 @@ impl TrainState {
         }
     }
 
-    /// The inputs of a step on these microbatches.
+    /// The inputs of a step on these microbatches, or on those of them that are this process's.
     ///
     /// # Errors
     /// Those of libtorch.
@@ -86,7 +87,11 @@ impl TrainState {
             true => StepInputs::padded(&self.objective, &self.model, one),
             false => StepInputs::new(&self.objective, &self.model, one),
         };
-        microbatches.iter().map(inputs).collect()
+        let own = self
+            .threads
+            .ranks()
+            .map_or(0..microbatches.len(), Ranks::own);
+        microbatches[own].iter().map(inputs).collect()
     }
 
     /// Puts the learning rate and the decays of step number `step` on the device.
@@ -136,6 +141,27 @@ impl TrainState {
         self.threads.update_averages(&metrics.is_finite)
     }
 
+    /// Takes all tensors from the first of several processes.
+    ///
+    /// # Errors
+    /// If another process was lost.
+    pub(crate) fn take_from_first(&self) -> Result<(), TorchError> {
+        let Some(ranks) = self.threads.ranks() else {
+            return Ok(());
+        };
+        let models = self.emas.iter().map(|ema| &ema.model).chain([&self.model]);
+        for model in models {
+            ranks.take_from_first(model.parameters().iter().map(|(_, tensor)| tensor))?;
+        }
+        let optimizer: Vec<Tensor> = self
+            .optimizer
+            .state()
+            .into_iter()
+            .map(|(_, one)| one)
+            .collect();
+        ranks.take_from_first(&optimizer)
+    }
+
     /// How the threads of the CPU share a step.
     pub(crate) fn sharing(&self) -> Sharing {
         self.threads.sharing()
@@ -143,8 +169,9 @@ impl TrainState {
 }
 
 /// On a CUDA device one thread gives it all work.
-fn sharing(config: &TrainConfig, device: Device) -> Sharing {
-    let microbatches = usize::try_from(config.training.microbatches.get()).unwrap_or(usize::MAX);
+fn sharing(config: &TrainConfig, device: Device, ranks: Option<&Ranks>) -> Sharing {
+    let all = usize::try_from(config.training.microbatches.get()).unwrap_or(usize::MAX);
+    let microbatches = ranks.map_or(all, |ranks| ranks.own().len());
     match device {
         Device::Cpu => Sharing::of_this_thread(microbatches),
         _ => Sharing::new(1, microbatches),

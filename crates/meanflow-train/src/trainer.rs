@@ -7,7 +7,7 @@ use std::time::Duration;
 use meanflow_data::latents::Facts;
 use meanflow_data::{Dataset, Picture};
 use meanflow_torch::engine::Tangent;
-use meanflow_torch::{Batch, Device, Model, Sharing, StepInputs, device, recover, weights};
+use meanflow_torch::{Batch, Device, Model, Ranks, Sharing, StepInputs, device, recover, weights};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -18,8 +18,10 @@ use crate::graphed_step::GraphedStep;
 use crate::init_from::{self, InitFrom, InitReport};
 use crate::latents::LatentDecoder;
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
+use crate::run::Outcome;
 use crate::samples::{Captions, Samples, balanced, comparison};
 use crate::saver::Snapshot;
+use crate::shared::{Control, Order};
 use crate::step_metrics::{DeviceMetrics, StepMetrics, StepPlan};
 use crate::train_state::TrainState;
 
@@ -64,6 +66,10 @@ pub struct Trainer {
     read: Vec<StepMetrics>,
     /// Those of the step that training could not go on after.
     ended_by: Option<StepMetrics>,
+    /// With several processes.
+    control: Option<Control>,
+    /// Whether the others do not have what this one has.
+    is_ahead: bool,
 }
 
 impl Trainer {
@@ -76,7 +82,21 @@ impl Trainer {
         data: Box<dyn Dataset>,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let state = TrainState::new(&config, data.shape(), data.classes(), device)?;
+        Self::shared(config, data, device, None)
+    }
+
+    /// As [`Trainer::new`], for one of several processes that do every step together.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`].
+    pub(crate) fn shared(
+        config: TrainConfig,
+        data: Box<dyn Dataset>,
+        device: Device,
+        peers: Option<(Control, Ranks)>,
+    ) -> Result<Self, TrainError> {
+        let (control, ranks) = peers.unzip();
+        let state = TrainState::new(&config, data.shape(), data.classes(), device, ranks)?;
         device::allow_tf32(config.compute.tf32);
         Ok(Self {
             latents: data.latents().cloned(),
@@ -95,6 +115,8 @@ impl Trainer {
             unread: Vec::new(),
             read: Vec::new(),
             ended_by: None,
+            control,
+            is_ahead: true,
         })
     }
 
@@ -112,6 +134,7 @@ impl Trainer {
         let latents = self.latents.as_ref().map(json_of);
         let report = init_from::apply(init, model, names, latents.as_deref())?;
         self.state.restart_emas();
+        self.is_ahead = true;
         Ok(report)
     }
 
@@ -239,6 +262,7 @@ impl Trainer {
 
     /// As [`Trainer::advance`]; a refusal of libtorch, such as of memory, is a panic.
     fn advance_or_panic(&mut self, direction: Tangent) -> Result<(), TrainError> {
+        self.lead()?;
         let batch = self.batch(self.step + self.data_offset)?;
         let step = self.step + 1;
         let lr = self
@@ -256,6 +280,61 @@ impl Trainer {
             self.read_metrics()?;
         }
         Ok(())
+    }
+
+    /// Tells the others, where there are any and this is the first, that the next step is to be done.
+    fn lead(&mut self) -> Result<(), TrainError> {
+        let Some(control) = self.control.as_ref().filter(|control| control.leads()) else {
+            return Ok(());
+        };
+        if self.is_ahead {
+            let (step, data_offset) = (self.step, self.data_offset);
+            control.tell(Order::State { step, data_offset })?;
+            self.state.take_from_first()?;
+            self.is_ahead = false;
+        }
+        control.tell(Order::Step)
+    }
+
+    /// Does what the first process says until the run has ended, and how.
+    ///
+    /// # Errors
+    /// If another process was lost; those of libtorch and of the data.
+    pub(crate) fn follow(mut self) -> Result<Outcome, TrainError> {
+        loop {
+            let order = self.control.as_ref().map(Control::hear);
+            match order.unwrap_or(Ok(Order::End(Outcome::Finished)))? {
+                Order::State { step, data_offset } => {
+                    self.state.take_from_first()?;
+                    (self.step, self.data_offset) = (step, data_offset);
+                }
+                Order::Step => {
+                    self.advance()?;
+                    // What they say is the business of the first.
+                    self.unread.clear();
+                    self.read.clear();
+                }
+                Order::End(outcome) => return Ok(outcome),
+            }
+        }
+    }
+
+    /// Whether another process decides.
+    pub(crate) fn follows(&self) -> bool {
+        self.control
+            .as_ref()
+            .is_some_and(|control| !control.leads())
+    }
+
+    /// Tells the other processes that the run has ended.
+    ///
+    /// # Errors
+    /// If one was lost.
+    pub(crate) fn dismiss(&self, outcome: Outcome) -> Result<(), TrainError> {
+        match &self.control {
+            Some(control) => control.tell(Order::End(outcome)),
+            None => Ok(()),
+        }
     }
 
     /// The next step and the averages, as a graph where there is one.
@@ -383,12 +462,14 @@ impl Trainer {
         self.unread.clear();
         self.read.clear();
         self.ended_by = None;
+        self.is_ahead = true;
         Ok(())
     }
 
     /// From now on a step sees the data, noise and times that the step so many later would.
     pub fn set_data_offset(&mut self, steps: u64) {
         self.data_offset = steps;
+        self.is_ahead = true;
     }
 
     /// Writes the weights to sample from.

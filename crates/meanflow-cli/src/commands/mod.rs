@@ -10,6 +10,7 @@ pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
 mod interpolate;
+mod launch;
 mod listing;
 pub(crate) mod manual;
 mod measure;
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     match &args.command {
         Command::New(args) => new::run(args),
         Command::Train(args) => train::run(args),
+        Command::Launch(args) => launch::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Interpolate(args) => interpolate::run(args),
         Command::Eval(args) => eval::run(args),

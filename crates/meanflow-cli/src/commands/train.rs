@@ -1,12 +1,14 @@
 //! `meanflow train`.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use meanflow_torch::loaded_version;
+use meanflow_torch::{World, loaded_version};
 use meanflow_train::config::RecipeSource;
-use meanflow_train::{InitFrom, Origin, Outcome, RunOptions, TrainConfig, ema_notes, train_with};
+use meanflow_train::{
+    InitFrom, Observer, Origin, Outcome, RunOptions, Silent, TrainConfig, ema_notes, train_among,
+};
 use serde_json::{Value, json};
 
 use crate::args::Train;
@@ -59,27 +61,44 @@ fn train(
     let interruption = Interruption::listen()?;
     let device = open_device(&args.compute)?;
     let notes = ema_notes(&config);
-    let mut progress = TrainProgress::new(root.to_owned());
     let options = options(args, source)?;
     let stop = &interruption.stop;
-    let outcome = train_with(config, root, device, &options, stop, &mut progress);
-    progress.finish();
-    let outcome = outcome?;
-    if outcome == Outcome::Finished {
-        notes.iter().for_each(note);
+    let world = World::from_env()?;
+    let peers = (world.size > 1).then(|| world.join(device, PATIENCE));
+    let peers = peers.transpose()?;
+    // The first tells and writes.
+    let mut progress = (world.rank == 0).then(|| TrainProgress::new(root.to_owned()));
+    let mut silent = Silent;
+    let observer: &mut dyn Observer = match &mut progress {
+        Some(progress) => progress,
+        None => &mut silent,
+    };
+    let outcome = train_among(config, root, device, &options, peers, stop, observer);
+    if let Some(progress) = progress {
+        progress.finish();
+        if let Ok(outcome) = &outcome {
+            tell(root, &notes, *outcome, args.fast_dev_run);
+        }
     }
-    match is_json() {
-        true => say(format_args!(
-            "{:#}",
-            json_of(root, outcome, args.fast_dev_run)
-        )),
-        false => say(text_of(root, outcome, args.fast_dev_run)),
-    }
-    Ok(match outcome {
+    Ok(match outcome? {
         Outcome::Finished => 0,
         Outcome::Stopped(_) => interruption.exit_code(),
         Outcome::OutOfTime(_) => OUT_OF_TIME,
     })
+}
+
+/// How long a process of several waits for the others: at most as long as the first draws samples or writes.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Says how a run ended.
+fn tell(root: &Path, notes: &[String], outcome: Outcome, is_trial: bool) {
+    if outcome == Outcome::Finished {
+        notes.iter().for_each(note);
+    }
+    match is_json() {
+        true => say(format_args!("{:#}", json_of(root, outcome, is_trial))),
+        false => say(text_of(root, outcome, is_trial)),
+    }
 }
 
 /// How a run ended, and what to do next.

@@ -8,6 +8,7 @@ mod data;
 mod eval;
 mod fine_tune;
 mod latents;
+mod launch;
 mod manners;
 mod pictures;
 mod presets;

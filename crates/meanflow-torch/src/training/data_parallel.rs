@@ -11,8 +11,8 @@ use tch::Tensor;
 use crate::training::ema;
 use crate::training::gradients::total_norm;
 use crate::{
-    Adam, Gradients, Model, PairwiseSum, Parameters, Sharing, StepInputs, StepLoss, TorchError,
-    Workers,
+    Adam, Gradients, Model, PairwiseSum, Parameters, Ranks, Sharing, StepInputs, StepLoss,
+    TorchError, Workers,
 };
 
 /// A moving average that follows a model: its parameters, and `1 − decay` as a scalar of their type on their device.
@@ -40,6 +40,7 @@ pub struct Differentiated {
 #[derive(Debug)]
 pub struct DataParallel {
     workers: Workers,
+    ranks: Option<Ranks>,
     replicas: Vec<Model>,
     shards: Vec<Shard>,
 }
@@ -63,7 +64,7 @@ struct Shard {
 }
 
 impl DataParallel {
-    /// Threads for a training of `model` by `adam`, which `averages` follow.
+    /// Threads for a training of `model` by `adam`, which `averages` follow; with `ranks`, on one of several processes.
     ///
     /// # Errors
     /// If the system gives no threads.
@@ -72,10 +73,12 @@ impl DataParallel {
         model: &Model,
         adam: &Adam,
         averages: &[Average],
+        ranks: Option<Ranks>,
     ) -> Result<Self, TorchError> {
         let shards = ranges(model.parameters(), sharing.workers);
         Ok(Self {
             workers: Workers::new(sharing)?,
+            ranks,
             replicas: (0..sharing.workers).map(|_| model.replica()).collect(),
             shards: shards
                 .map(|range| Shard::new(range, model, adam, averages))
@@ -88,17 +91,28 @@ impl DataParallel {
         self.workers.sharing()
     }
 
-    /// Computes the gradient of the loss of a batch from its microbatches; `loss` is that of one of them.
+    /// The processes that share every batch; none where this one has all of it.
+    pub fn ranks(&self) -> Option<&Ranks> {
+        self.ranks.as_ref()
+    }
+
+    /// Computes the gradient of the loss of a batch from its microbatches; `loss` is that of one of them. With several processes
+    /// each gives its own microbatches, and gets losses and gradient of the whole batch.
     ///
     /// # Errors
-    /// Those of `loss` and of libtorch, and a panic of either.
+    /// Those of `loss` and of libtorch, and a panic of either; where another process was lost.
     pub fn differentiate(
         &mut self,
         microbatches: &mut [StepInputs],
         loss: impl Fn(&Model, &StepInputs) -> Result<StepLoss, TorchError> + Sync,
     ) -> Result<Differentiated, TorchError> {
-        let batch: i64 = microbatches.iter().map(StepInputs::rows).sum();
-        let sum = PairwiseSum::new(microbatches.len(), self.replicas.len());
+        let own: i64 = microbatches.iter().map(StepInputs::rows).sum();
+        let batch = self.ranks.as_ref().map_or(own, Ranks::rows);
+        let open = match &self.ranks {
+            Some(_) => Ranks::leaves(microbatches.len()),
+            None => self.replicas.len(),
+        };
+        let sum = PairwiseSum::new(microbatches.len(), open);
         let items = microbatches.iter_mut();
         let losses = self
             .workers
@@ -115,11 +129,15 @@ impl DataParallel {
                 Gradients::take(replica.parameters())?;
             }
         }
-        let sums = sum.finish();
+        let mut sums = sum.finish();
+        let mut losses = losses?;
+        if let Some(ranks) = &self.ranks {
+            losses = ranks.gather(&losses)?;
+            sums = vec![ranks.add_up(&sums)?];
+        }
         for shard in &mut self.shards {
             shard.sums = sums.iter().map(|sum| sum.part(&shard.range)).collect();
         }
-        let losses = losses?;
         drop(sums);
         self.workers.run(&mut self.shards, Shard::add_up)?;
         let norms = self

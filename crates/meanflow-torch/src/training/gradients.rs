@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use meanflow_libtorch::{done, operations};
-use tch::{Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::training::workers::lock;
 use crate::{Parameters, TorchError};
@@ -71,6 +71,32 @@ impl Gradients {
             } else if other.defined() {
                 let _ = no_grad(|| sum.g_add_(&other));
             }
+        }
+    }
+
+    /// All numbers behind each other, `[N]`; a parameter without a gradient has none.
+    pub(crate) fn flat(&self) -> Tensor {
+        let parts: Vec<Tensor> = self.defined().map(|tensor| tensor.reshape([-1])).collect();
+        if parts.is_empty() {
+            return Tensor::zeros([0], (Kind::Float, Device::Cpu));
+        }
+        Tensor::cat(&parts, 0)
+    }
+
+    /// Gradients of the same parameters from such numbers, which they share the memory of.
+    pub(crate) fn with_numbers(&self, flat: &Tensor) -> Self {
+        let mut start = 0;
+        let part = |tensor: &Tensor| {
+            if !tensor.defined() {
+                return Tensor::new();
+            }
+            let length = tensor.numel() as i64;
+            let part = flat.narrow(0, start, length).view_as(tensor);
+            start += length;
+            part
+        };
+        Self {
+            tensors: self.tensors.iter().map(part).collect(),
         }
     }
 

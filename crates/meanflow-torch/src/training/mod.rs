@@ -8,4 +8,5 @@ pub(crate) mod guided;
 pub(crate) mod inputs;
 pub(crate) mod objective;
 pub(crate) mod optimizer;
+pub(crate) mod ranks;
 pub(crate) mod workers;

@@ -1,0 +1,208 @@
+//! `meanflow launch`: several processes of one command on this machine.
+
+use std::env;
+use std::net::TcpListener;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use meanflow_torch::Store;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::args::Launch;
+use crate::failure::{LOST, USAGE, Usage};
+use crate::output::{is_json, note};
+use crate::signals;
+
+/// Commands whose processes share the work.
+const SHARED: [&str; 2] = ["train", "eval"];
+/// How long processes may take to find each other.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// From one look at the processes to the next.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long the others may go on when one has failed, and then again until they have saved.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub(crate) fn run(args: &Launch) -> anyhow::Result<u8> {
+    let command = args.command.first().and_then(|word| word.to_str());
+    if !command.is_some_and(|command| SHARED.contains(&command)) {
+        let got = command.unwrap_or("none");
+        let text = format!("expected -- train … or -- eval …, which share their work, got {got}");
+        return Err(Usage(text).into());
+    }
+    let signals = signals::channel()?;
+    let mut attempt = 0;
+    loop {
+        let ended = Processes::start(args, attempt)?.wait(&signals)?;
+        if !ended.is_worth_another() || attempt == args.restarts {
+            return Ok(ended.code);
+        }
+        attempt += 1;
+        let left = args.restarts - attempt;
+        note(format_args!(
+            "all processes begin again from the newest checkpoint; {left} more times after this"
+        ));
+    }
+}
+
+/// How all processes have ended.
+struct Ended {
+    code: u8,
+    /// Whether that was asked for.
+    was_told: bool,
+}
+
+impl Ended {
+    /// What was asked wrongly fails in the same way again.
+    fn is_worth_another(&self) -> bool {
+        !self.was_told && self.code != 0 && self.code != USAGE
+    }
+}
+
+/// The processes of one attempt.
+struct Processes {
+    running: Vec<(usize, Child)>,
+    /// Where they find each other.
+    _store: Store,
+    /// The code that counts, of the first that failed for a reason of its own.
+    code: u8,
+    failed: Option<Instant>,
+    /// What the others were sent after a failure.
+    sent: Option<Signal>,
+    was_told: bool,
+}
+
+impl Processes {
+    fn start(args: &Launch, attempt: u32) -> anyhow::Result<Self> {
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).context("could not listen on loopback")?;
+        let port = listener.local_addr()?.port();
+        let mut processes = Self {
+            running: Vec::new(),
+            _store: Store::serve(listener, PATIENCE)?,
+            code: 0,
+            failed: None,
+            sent: None,
+            was_told: false,
+        };
+        for rank in 0..args.processes.get() {
+            let mut command = command(args, rank, port, attempt)?;
+            match command.spawn() {
+                Ok(child) => processes.running.push((rank, child)),
+                Err(error) => {
+                    processes.send(Signal::SIGKILL);
+                    return Err(error).context("could not start a process");
+                }
+            }
+        }
+        Ok(processes)
+    }
+
+    /// Waits until all have ended, hands signals on, and ends the others when one has failed.
+    fn wait(mut self, signals: &Receiver<Signal>) -> anyhow::Result<Ended> {
+        while !self.running.is_empty() {
+            for signal in signals.try_iter() {
+                self.was_told = true;
+                self.send(signal);
+            }
+            self.collect()?;
+            self.end_the_others();
+            thread::sleep(PAUSE);
+        }
+        Ok(Ended {
+            code: self.code,
+            was_told: self.was_told,
+        })
+    }
+
+    fn collect(&mut self) -> anyhow::Result<()> {
+        let mut index = 0;
+        while index < self.running.len() {
+            let (rank, child) = &mut self.running[index];
+            let (rank, Some(status)) = (*rank, child.try_wait()?) else {
+                index += 1;
+                continue;
+            };
+            self.running.swap_remove(index);
+            self.count(rank, status);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, rank: usize, status: ExitStatus) {
+        let code = code_of(status);
+        if code == 0 {
+            return;
+        }
+        self.failed.get_or_insert_with(Instant::now);
+        // One that lost another says less than the other.
+        if self.code == 0 || self.code == LOST {
+            self.code = code;
+        }
+        if !self.was_told && code != LOST {
+            note(format_args!("rank {rank} ended: {status}"));
+        }
+    }
+
+    fn end_the_others(&mut self) {
+        let Some(failed) = self.failed else { return };
+        let due = match failed.elapsed() {
+            time if time > 2 * GRACE => Signal::SIGKILL,
+            time if time > GRACE => Signal::SIGTERM,
+            _ => return,
+        };
+        if self.sent != Some(due) {
+            self.sent = Some(due);
+            self.send(due);
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        for (_, child) in &self.running {
+            // One that has just ended needs none.
+            let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), signal));
+        }
+    }
+}
+
+/// The process of a rank, in a group of its own, so that Ctrl-C reaches it once.
+fn command(args: &Launch, rank: usize, port: u16, attempt: u32) -> anyhow::Result<Command> {
+    let program = env::current_exe().context("could not find this program")?;
+    let processes = args.processes.get();
+    let mut command = Command::new(program);
+    command.args(&args.command);
+    if is_json() {
+        command.arg("--json");
+    }
+    let numbers = [
+        ("RANK", rank.to_string()),
+        ("LOCAL_RANK", rank.to_string()),
+        ("WORLD_SIZE", processes.to_string()),
+        ("LOCAL_WORLD_SIZE", processes.to_string()),
+        ("MASTER_ADDR", "127.0.0.1".to_owned()),
+        ("MASTER_PORT", port.to_string()),
+        ("TORCHELASTIC_USE_AGENT_STORE", "True".to_owned()),
+        ("TORCHELASTIC_RESTART_COUNT", attempt.to_string()),
+        // NCCL would listen on whatever interface it finds first.
+        ("NCCL_SOCKET_IFNAME", "lo".to_owned()),
+    ];
+    command.envs(numbers);
+    if env::var_os(THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        command.env(THREADS, (cores / processes).max(1).to_string());
+    }
+    command.stdin(Stdio::null()).process_group(0);
+    Ok(command)
+}
+
+const THREADS: &str = "OMP_NUM_THREADS";
+
+/// The exit code, or as a shell has it, 128 and the signal's number.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}

@@ -1,0 +1,126 @@
+//! Several processes of one command, on loopback.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::commands::kill;
+use crate::support::{RECIPE, Scene};
+
+/// Four microbatches, which 1, 2 and 4 processes can share.
+fn recipe(scene: &Scene, steps: u32) -> String {
+    let shared = RECIPE.replace(
+        "steps = 20,",
+        &format!("steps = {steps}, microbatches = 4,"),
+    );
+    scene.file("shared.toml", &shared)
+}
+
+fn weights(scene: &Scene, run: &str) -> Vec<u8> {
+    fs::read(scene.path(run).join("model.safetensors")).unwrap()
+}
+
+/// The metrics without their times.
+fn losses(scene: &Scene, run: &str) -> Vec<String> {
+    let text = fs::read_to_string(scene.path(run).join("metrics.jsonl")).unwrap();
+    let numbers = |line: &str| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["step", "loss", "v_loss", "grad_norm", "lr"]
+            .map(|key| record[key].to_string())
+            .join(" ")
+    };
+    text.lines().map(numbers).collect()
+}
+
+fn launched(scene: &Scene, processes: &str, arguments: &[&str]) -> Child {
+    let mut command = scene.command(&["launch", "--processes", processes]);
+    command.args(arguments);
+    let quiet = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    quiet.spawn().unwrap()
+}
+
+/// The processes that a launcher has started, once there are so many.
+fn children(launcher: &Child, count: usize) -> Vec<u32> {
+    let path = format!("/proc/{0}/task/{0}/children", launcher.id());
+    let start = Instant::now();
+    loop {
+        let text = fs::read_to_string(&path).unwrap();
+        let found: Vec<u32> = text
+            .split_whitespace()
+            .map(|id| id.parse().unwrap())
+            .collect();
+        if found.len() == count {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{text}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits for a run's first checkpoint.
+fn wait_for_checkpoint(scene: &Scene, run: &str) {
+    let place = scene
+        .path(run)
+        .join("checkpoints/step-00000010/manifest.json");
+    let start = Instant::now();
+    while !place.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn processes_give_the_digits_of_one() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 20);
+    scene.succeeds(&["train", &recipe, "--out", "one"]);
+    let train = ["--", "train", &recipe, "--out", "two"];
+    let output = scene.succeeds(&[&["launch", "--processes", "2"], &train[..]].concat());
+    assert_eq!(output.matches("done: two/").count(), 1, "{output}");
+    assert_eq!(weights(&scene, "two"), weights(&scene, "one"));
+    assert_eq!(losses(&scene, "two"), losses(&scene, "one"));
+}
+
+#[test]
+fn a_killed_process_ends_all_and_a_restart_goes_on() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 400);
+    let arguments = ["--", "train", &recipe, "--out", "run"];
+    let mut launcher = launched(&scene, "2", &arguments);
+    let processes = children(&launcher, 2);
+    wait_for_checkpoint(&scene, "run");
+    kill("KILL", processes[1]);
+    let start = Instant::now();
+    assert_eq!(launcher.wait().unwrap().code(), Some(128 + 9));
+    // At once, but for what the first is writing.
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let (code, error) = scene.runs_under(
+        "kill_later() { sleep 1; kill -9 $(cut -d' ' -f2 /proc/$1/task/$1/children); }; \"$@\" & kill_later $!; wait $!",
+        &[&["launch", "--processes", "2", "--restarts", "1"], &arguments[..]].concat(),
+    );
+    assert_eq!(code, 0, "{error}");
+    assert!(error.contains("begin again"), "{error}");
+}
+
+#[test]
+fn a_signal_stops_all_after_the_same_step() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 100_000);
+    let arguments = ["--", "train", &recipe, "--out", "run"];
+    let mut launcher = launched(&scene, "2", &arguments);
+    wait_for_checkpoint(&scene, "run");
+    kill("TERM", launcher.id());
+    assert_eq!(launcher.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused() {
+    let scene = Scene::new();
+    let error = scene.fails(2, &["launch", "--processes", "2", "--", "info", "run"]);
+    assert!(error.contains("got info"), "{error}");
+    let recipe = recipe(&scene, 20);
+    let train = ["launch", "--processes", "3", "--", "train", &recipe];
+    let error = scene.fails(2, &train);
+    assert!(error.contains("a multiple of 3"), "{error}");
+}
