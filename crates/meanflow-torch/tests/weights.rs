@@ -176,7 +176,7 @@ fn tensors_that_lie_otherwise_than_in_the_file_are_loaded_too() {
     let before = versions();
     weights::load_strict(&path, &loaded).unwrap();
     assert_eq!(loaded, there);
-    // Copies in another kind of number are made anew when this changes.
+    // Copies in another dtype are made anew when this changes.
     for (before, after) in before.iter().zip(versions()).take(2) {
         assert!(*before < after);
     }

@@ -210,7 +210,7 @@ fn along_columns<T: Sample>(values: &[T], length: usize, weights: &Weights) -> V
     resized
 }
 
-/// A kind of number that pictures are made of.
+/// A dtype of pictures.
 trait Sample: Copy {
     /// What is summed.
     type Sum: Copy;

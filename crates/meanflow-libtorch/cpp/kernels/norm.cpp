@@ -109,7 +109,7 @@ Tensor norm_modulate_tangent(const Tensor& dx, const Tensor& input, const Tensor
   return dy;
 }
 
-// The kind of number of the result: bf16, which only CUDA devices give, or that of the input.
+// The dtype of the result: bf16, which only CUDA devices give, or that of the input.
 at::ScalarType kind_of(bool bf16, Handle x) { return bf16 ? at::kBFloat16 : x->scalar_type(); }
 
 }  // namespace

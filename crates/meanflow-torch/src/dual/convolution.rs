@@ -8,7 +8,7 @@ use super::{Dual, head};
 use meanflow_libtorch::{done, operations};
 
 impl Dual {
-    /// Convolution of stride 1 in the weight's kind of number; weight `[out, C, n, n]`, bias `[out]`, zeros around the
+    /// Convolution of stride 1 in the weight's dtype; weight `[out, C, n, n]`, bias `[out]`, zeros around the
     /// picture.
     pub fn conv2d(&self, weight: &Tensor, bias: &Tensor, padding: i64) -> Self {
         let apply = |x: &Tensor, bias: Option<&Tensor>| {

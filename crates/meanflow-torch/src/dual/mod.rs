@@ -115,12 +115,12 @@ impl Dual {
         }
     }
 
-    /// The kind of number of the value.
+    /// The dtype of the value.
     pub fn kind(&self) -> Kind {
         self.primal.kind()
     }
 
-    /// The same in another kind of number; itself where it has that kind.
+    /// The same in another dtype; itself where it has that one.
     pub fn to_kind(&self, kind: Kind) -> Self {
         self.map_linear(|x| x.to_kind(kind))
     }
@@ -134,7 +134,7 @@ impl Dual {
         Self { primal, tangent }
     }
 
-    /// `x Wᵀ + b` over the last dimension, in the weight's kind of number; weight `[out, in]`, bias `[out]`.
+    /// `x Wᵀ + b` over the last dimension, in the weight's dtype; weight `[out, in]`, bias `[out]`.
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Self {
         let x = self.to_kind(weight.kind());
         x.with_rule(kernels::linear(&x.primal, weight, bias), |dx, _| {

@@ -27,7 +27,7 @@ impl Dual {
         }
     }
 
-    /// [`Dual::layer_norm`], then [`Dual::modulate`], in the kind of number of the product that takes it.
+    /// [`Dual::layer_norm`], then [`Dual::modulate`], in the dtype of the product that takes it.
     pub fn norm_modulate(&self, shift: &Self, scale: &Self, epsilon: f64, kind: Kind) -> Self {
         let x = &self.primal;
         if !kernels::serve_states(x) {
@@ -49,7 +49,7 @@ impl Dual {
         Self { primal, tangent }.to_kind(kind)
     }
 
-    /// `x + gate · y`, a gated residual in the kind of number of `x`; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
+    /// `x + gate · y`, a gated residual in the dtype of `x`; `x` and `y` `[B, N, D]`, `gate` `[B, 1, D]`.
     pub fn add_gated(&self, gate: &Self, y: &Self) -> Self {
         let serves = kernels::serve_states(&self.primal);
         if serves && self.primal.device().is_cuda() {

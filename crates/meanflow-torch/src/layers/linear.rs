@@ -60,7 +60,7 @@ impl Linear {
         self.weight.size()[0]
     }
 
-    /// The kind of number of the product.
+    /// The dtype of the product.
     pub(crate) fn kind(&self) -> Kind {
         self.weight.kind()
     }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, with_grad};
 
-/// The kind of number of the matrix products inside a network.
+/// The dtype of the matrix products inside a network.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -33,14 +33,14 @@ impl Dtype {
 /// How a network is computed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Compute {
-    /// The kind of number of its matrix products.
+    /// The dtype of its matrix products.
     pub dtype: Dtype,
     /// Whether blocks keep their inputs only and are computed again for their gradient: less memory, the same gradients,
     /// one more forward pass.
     pub activation_checkpointing: bool,
 }
 
-/// A parameter of a matrix product in the kind of number of the product.
+/// A parameter of a matrix product in the dtype of the product.
 ///
 /// The copy is on the tape, so that gradients reach the parameter, and is made anew only when the parameter has changed:
 /// once a training step.

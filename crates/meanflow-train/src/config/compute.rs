@@ -11,7 +11,7 @@ use super::check::{Fault, fault};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ComputeConfig {
-    /// The kind of number of the matrix products.
+    /// The dtype of the matrix products.
     pub dtype: Dtype,
     /// Whether products of f32 on a CUDA device may round their factors to TF32.
     pub tf32: bool,
