@@ -39,8 +39,9 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// All tests but doctests: by nextest where it is installed.
+/// All tests but doctests: by nextest where it is installed. Tests start examples, which `--all-targets` builds as tests only.
 fn tests() -> Result<()> {
+    cargo("build --workspace --examples --release")?;
     if command::works("cargo-nextest", &["nextest", "--version"])? {
         return cargo("nextest run --workspace --all-targets --release");
     }

@@ -7,7 +7,7 @@ use crate::support::Scene;
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom_parts.toml");
 
-/// Runs the example, which `cargo test` and `cargo nextest run` build beside the tests.
+/// Runs the example, which `cargo xtask test` builds before the tests, and `cargo nextest run` without `--all-targets` beside them.
 fn run(scene: &Scene, arguments: &[&str]) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_meanflow"));
     let program = program.with_file_name("examples").join("custom_parts");
