@@ -32,7 +32,7 @@ pub struct Examples {
     pub values: Vec<f32>,
     /// One label a sample, each in `0..classes`; empty when the data set has no classes.
     pub labels: Vec<i64>,
-    /// What the network is told of the augmentation, `[N, `[`LABELS`](crate::augment::LABELS)`]`; none: nothing.
+    /// The augmentation as the condition of the network, `[N, `[`LABELS`](crate::augment::LABELS)`]`; none: nothing.
     pub augment: Option<Vec<f32>>,
 }
 

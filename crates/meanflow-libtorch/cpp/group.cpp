@@ -1,7 +1,7 @@
 // Processes that compute together: libtorch's c10d, a store in which they find each other and groups over it.
 //
 // Gloo's groups are linked: libtorch's CPU part exports them. NCCL's stand in the CUDA part, which is loaded when a program
-// is told to, so that they are made through their exported constructor; all else is virtual in c10d::Backend.
+// is asked to, so that they are made through their exported constructor; all else is virtual in c10d::Backend.
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -47,7 +47,7 @@ void finish(const c10::intrusive_ptr<c10d::Work>& work) {
   if (work) work->wait();
 }
 
-// Collectives write past the tape, which is told of it here.
+// Collectives write past the tape: here the versions of the tensors are raised.
 void finish(const c10::intrusive_ptr<c10d::Work>& work, const at::Tensor& written) {
   finish(work);
   written.unsafeGetTensorImpl()->bump_version();

@@ -342,7 +342,7 @@ impl Run {
             .find(|checkpoint| checkpoint.state.skipped_in_row == 0))
     }
 
-    /// Writes down what is known of the step that ended training; a failure to do so is told and changes nothing.
+    /// Writes down what is known of the step that ended training; a failure to do so is reported and changes nothing else.
     fn keep_crash(
         &mut self,
         step: u64,

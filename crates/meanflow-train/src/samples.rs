@@ -59,7 +59,7 @@ impl Samples {
         Self::of(model, sampler::sample_by(model, &request, solver)?)
     }
 
-    /// As [`Samples::draw_by`], some seeds after the others; `progress` is told of how many samples were drawn.
+    /// As [`Samples::draw_by`], some seeds after the others; `progress` gets the number of samples drawn so far.
     ///
     /// # Errors
     /// As [`Samples::draw_by`].

@@ -48,7 +48,7 @@ impl Rival {
         Self::launch(name, command)?.ready_until(deadline)
     }
 
-    /// Starts the program, and does not wait for it. One that nobody waits for is killed.
+    /// Starts the program, and does not wait for it. It is killed when dropped before [`Rival::ready_until`].
     pub(crate) fn launch(name: &str, mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
