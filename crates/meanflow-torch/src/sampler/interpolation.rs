@@ -2,7 +2,8 @@
 
 use meanflow_core::Schedule;
 
-use super::{Drawn, Plan, Solver, noise};
+use super::plan::{Plan, sent};
+use super::{Drawn, Solver, carry, noise};
 use crate::tensor::Rows;
 use crate::{Model, TorchError};
 
@@ -51,7 +52,7 @@ pub fn interpolate(
         micro_batch: request.micro_batch,
         solver,
     };
-    plan.draw(model, move |indices| {
+    let noises = move |indices: &[usize]| {
         let shares: Vec<f64> = indices
             .iter()
             .map(|index| *index as f64 / (count - 1) as f64)
@@ -63,5 +64,8 @@ pub fn interpolate(
             )
         };
         Schedule::Cosine.interpolate(&all(0), &all(1), &shares).0
+    };
+    plan.draw(model, noises, |model, e, labels| {
+        carry(model, &sent(model, &e), labels, request.grid, solver)
     })
 }

@@ -6,6 +6,7 @@
 mod grid;
 mod interpolation;
 mod inversion;
+mod plan;
 mod solver;
 
 pub use grid::{cosine_grid, uniform_grid};
@@ -16,10 +17,11 @@ pub use solver::{Ode, Solver};
 use std::thread;
 
 use meanflow_core::random::{Purpose, RngStream};
-use meanflow_libtorch::{host, recover};
-use tch::{Device, Kind, Tensor};
+use meanflow_libtorch::recover;
+use tch::Tensor;
 
-use crate::{Model, Sharing, TorchError, Workers};
+use crate::{Model, TorchError};
+use plan::{Plan, sent};
 
 /// What to draw.
 #[derive(Clone, Copy, Debug)]
@@ -102,9 +104,12 @@ pub fn sample_by(model: &Model, request: &Request, solver: Solver) -> Result<Dra
         solver,
     };
     let (seeds, shape) = (request.seeds, model.config().shape.clone());
-    plan.draw(model, |indices| {
+    let noises = |indices: &[usize]| {
         let seeds: Vec<u64> = indices.iter().map(|index| seeds[*index]).collect();
         noise(&seeds, &shape)
+    };
+    plan.draw(model, noises, |model, e, labels| {
+        carry(model, &sent(model, &e), labels, request.grid, solver)
     })
 }
 
@@ -146,89 +151,7 @@ fn carry(
     solver: Solver,
 ) -> Result<Drawn, TorchError> {
     let start = e * model.config().schedule.prior_scale();
-    match solver {
-        Solver::Jump => Ok(solver::jumps(model, &start, labels, grid)),
-        Solver::Ode(ode) => ode.solve(model, &start, labels, grid),
-    }
-}
-
-/// Samples to be drawn in evaluations of one shape.
-struct Plan<'a> {
-    count: usize,
-    labels: Option<&'a [i64]>,
-    grid: &'a [f64],
-    micro_batch: usize,
-    solver: Solver,
-}
-
-impl Plan<'_> {
-    /// The samples of the noises that `noise` gives for the indices of the samples. On a CPU threads share the evaluations.
-    fn draw(
-        &self,
-        model: &Model,
-        noise: impl Fn(&[usize]) -> Tensor + Send,
-    ) -> Result<Drawn, TorchError> {
-        self.check(model)?;
-        let rows = match self.solver {
-            Solver::Ode(Ode::Adaptive(_)) => 1,
-            _ => self.micro_batch,
-        };
-        let starts = (0..self.count).step_by(rows);
-        let sharing = match model.device() {
-            Device::Cpu => Sharing::of_this_thread(starts.len()),
-            _ => Sharing::new(1, starts.len()),
-        };
-        let workers = Workers::new(sharing)?;
-        let mut replicas: Vec<Model> = (0..sharing.workers).map(|_| model.replica()).collect();
-        let last = self.count - 1;
-        let chunks = starts.map(move |start| {
-            let rows = start..start + rows;
-            let indices: Vec<usize> = rows.map(|index| index.min(last)).collect();
-            let e = noise(&indices);
-            (indices, e)
-        });
-        let drawn = workers.map(&mut replicas, chunks, |model, _, (indices, e)| {
-            self.evaluate(model, &indices, &e)
-        })?;
-        let mut samples: Vec<Tensor> = Vec::with_capacity(drawn.len());
-        let mut evaluations = Vec::with_capacity(self.count);
-        for chunk in drawn {
-            let fresh = rows.min(self.count - evaluations.len());
-            let rows = chunk.samples.narrow(0, 0, fresh as i64);
-            samples.push(rows.to_device(Device::Cpu));
-            evaluations.extend_from_slice(&chunk.evaluations[..fresh]);
-        }
-        Ok(Drawn {
-            samples: Tensor::cat(&samples, 0),
-            evaluations,
-        })
-    }
-
-    /// The samples of these indices from their noises, in f32. Nothing waits for the device, which computes while the host makes the
-    /// noise of the next.
-    fn evaluate(&self, model: &Model, indices: &[usize], e: &Tensor) -> Result<Drawn, TorchError> {
-        let labels = self.labels.map(|labels| {
-            let labels = indices.iter().map(|index| labels[*index]);
-            labels.collect::<Vec<_>>()
-        });
-        let e = host::send(&e.to_kind(model.kind()), model.device());
-        let mut drawn = carry(model, &e, labels.as_deref(), self.grid, self.solver)?;
-        drawn.samples = drawn.samples.to_kind(Kind::Float);
-        Ok(drawn)
-    }
-
-    fn check(&self, model: &Model) -> Result<(), TorchError> {
-        grid::check(self.grid)?;
-        if self.count == 0 || self.micro_batch == 0 {
-            let got = format!("{} seeds, {} rows", self.count, self.micro_batch);
-            return Err(TorchError::Argument {
-                what: "seeds",
-                expected: "at least one seed and one row".into(),
-                got,
-            });
-        }
-        check_labels(model, self.labels, self.count)
-    }
+    solver.carry(model, &start, labels, grid)
 }
 
 fn check_labels(model: &Model, labels: Option<&[i64]>, rows: usize) -> Result<(), TorchError> {

@@ -17,6 +17,25 @@ pub enum Solver {
     Ode(Ode),
 }
 
+impl Solver {
+    /// From the first of some falling times to the last, by every one between.
+    ///
+    /// # Errors
+    /// If a tolerance cannot be met.
+    pub(super) fn carry(
+        self,
+        model: &Model,
+        start: &Tensor,
+        labels: Option<&[i64]>,
+        times: &[f64],
+    ) -> Result<Drawn, TorchError> {
+        match self {
+            Self::Jump => Ok(jumps(model, start, labels, times)),
+            Self::Ode(ode) => ode.solve(model, start, labels, times),
+        }
+    }
+}
+
 /// How `dz/dt = u(z, t, t)` (M6) is solved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ode {
@@ -31,7 +50,7 @@ pub enum Ode {
 }
 
 /// The jumps over falling `times`.
-pub(super) fn jumps(model: &Model, start: &Tensor, labels: Option<&[i64]>, times: &[f64]) -> Drawn {
+fn jumps(model: &Model, start: &Tensor, labels: Option<&[i64]>, times: &[f64]) -> Drawn {
     let rows = start.size()[0] as usize;
     let start = Rows(start.shallow_clone());
     let end = no_grad(|| {
