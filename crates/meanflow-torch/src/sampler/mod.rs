@@ -1,18 +1,21 @@
 //! Samples in one evaluation, or in a few: (M15) over a decreasing grid of times.
 //!
 //! [`sample`] jumps with the average velocity. [`sample_by`] also solves the ODE of the instantaneous velocity of the same
-//! network, the flow-matching baseline. [`interpolate`] goes from one sample to another, [`invert`] from data to noise.
+//! network, the flow-matching baseline. [`trajectory`] keeps the states on the way, [`interpolate`] goes from one sample to another,
+//! [`invert`] from data to noise.
 
 mod grid;
 mod interpolation;
 mod inversion;
 mod plan;
 mod solver;
+mod trajectory;
 
 pub use grid::{cosine_grid, uniform_grid};
 pub use interpolation::{Interpolation, interpolate};
 pub use inversion::{Inversion, invert, invert_flow};
 pub use solver::{Ode, Solver};
+pub use trajectory::{Trajectory, trajectory, trajectory_from_noise};
 
 use std::thread;
 
