@@ -20,6 +20,8 @@ use crate::commands::eval::Eval;
 use crate::commands::manual::{Completions, Manual};
 use crate::commands::metrics::Metrics;
 use crate::commands::pictures::{Pack, Stats, Verify};
+#[cfg(feature = "serve")]
+use crate::commands::serve::Serve;
 use crate::commands::show::Show;
 use crate::log::LogFormat;
 use crate::route::Route;
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Convert(Convert),
     Data(Data),
     Doctor(Doctor),
+    #[cfg(feature = "serve")]
+    Serve(Serve),
     Completions(Completions),
     Man(Manual),
 }

@@ -138,6 +138,13 @@ impl LatentDecoder {
         })
     }
 
+    /// `[channels, height, width]` of the pictures of latents of this shape.
+    pub fn picture_shape(&self, latent: &[i64]) -> [usize; 3] {
+        let factor = self.vae.config().factor() as usize;
+        let side = |place: usize| latent.get(place).map_or(0, |&side| side as usize * factor);
+        [self.vae.config().out_channels as usize, side(1), side(2)]
+    }
+
     /// What a person should know: that the latents are of another VAE.
     pub fn note(&self) -> Option<String> {
         let name = &self.facts.vae;

@@ -72,7 +72,7 @@ pub use provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY, class_names_of, r
 pub use record::{DataRecord, picture_of};
 pub use replay::{Replay, replay};
 pub use run::{Outcome, train, train_among, train_with};
-pub use run_dir::{RunDir, weights_of, weights_within};
+pub use run_dir::{RunDir, RunFiles, weights_of, weights_within};
 pub use samples::{Samples, balanced, data_labels};
 pub use step_metrics::StepMetrics;
 pub use trainer::Trainer;

@@ -13,8 +13,8 @@ use serde_json::Value;
 use crate::TrainError;
 use crate::config::RecipeSource;
 
-const RECORD: &str = "run.json";
-const RECIPE: &str = "recipe.toml";
+pub(crate) const RECORD: &str = "run.json";
+pub(crate) const RECIPE: &str = "recipe.toml";
 
 /// What started a run, as far as only the program that did knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

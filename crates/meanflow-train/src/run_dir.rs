@@ -1,6 +1,7 @@
 //! The folder of a run, locked while a process trains in it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use toml::Table;
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::files::{self, create_folder, fingerprint, names, remove_leftovers};
-use crate::{DataRecord, TrainConfig, TrainError, manifest};
+use crate::{DataRecord, TrainConfig, TrainError, manifest, origin};
 
 const LOCK: &str = ".lock";
 const CONFIG: &str = "config.toml";
@@ -18,50 +19,46 @@ const WEIGHTS: &str = "model.safetensors";
 const SAMPLES: &str = "samples";
 const CHECKPOINTS: &str = "checkpoints";
 
-/// A run directory. The lock is the operating system's: it ends with the process, however that ends.
-#[derive(Debug)]
-pub struct RunDir {
+/// The files of a run directory, to look at whether or not a process trains in it.
+#[derive(Clone, Debug)]
+pub struct RunFiles {
     root: PathBuf,
-    lock: File,
 }
 
-impl RunDir {
-    /// Opens or creates the folder and locks it.
-    ///
-    /// # Errors
-    /// [`TrainError::InUse`] when another process has it, [`TrainError::NotARun`] when it holds other files.
-    pub fn open(root: &Path) -> Result<Self, TrainError> {
-        create_folder(root)?;
-        if !(is_fresh(root)? || is_run(root)?) {
-            return Err(TrainError::NotARun {
-                path: root.to_owned(),
-            });
+impl RunFiles {
+    /// Those of the folder `root`, whatever is in it.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
         }
-        let (lock, root) = (lock(root)?, root.to_owned());
-        Ok(Self { root, lock })
     }
 
-    /// Locks the folder again where it or its lock file was removed or replaced meanwhile; whether that was so.
+    /// Whether the folder is that of a run: it has a checkpoint, or a resolved recipe.
     ///
     /// # Errors
-    /// [`TrainError::InUse`] when another process has the new one.
-    pub(crate) fn renew(&mut self) -> Result<bool, TrainError> {
-        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-        let named = fs::metadata(self.root.join(LOCK)).ok().map(identity);
-        if named.is_some() && named == self.lock.metadata().ok().map(identity) {
-            return Ok(false);
-        }
-        create_folder(&self.root)?;
-        self.lock = lock(&self.root)?;
-        Ok(true)
+    /// Those of the file system.
+    pub fn are_there(&self) -> Result<bool, TrainError> {
+        Ok(self.root.is_dir() && is_run(&self.root)?)
     }
 
-    /// Removes what killed processes left unfinished, and writes down recipe and data.
-    pub(crate) fn begin(&self, config: &TrainConfig, data: &DataRecord) -> Result<(), TrainError> {
-        remove_leftovers(&self.root)?;
-        remove_leftovers(&self.root.join(SAMPLES))?;
-        write_bytes(&self.config(), config.to_toml().as_bytes())?;
-        Ok(data.write(&self.root)?)
+    /// The steps of which there are pictures of samples, in their order.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn sampled_steps(&self) -> Result<Vec<u64>, TrainError> {
+        let folder = self.root.join(SAMPLES);
+        if !folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let step = |name: &String| {
+            name.strip_prefix("step-")?
+                .strip_suffix(".png")?
+                .parse()
+                .ok()
+        };
+        let mut steps: Vec<u64> = names(&folder)?.iter().filter_map(step).collect();
+        steps.sort_unstable();
+        Ok(steps)
     }
 
     /// The folder itself.
@@ -94,6 +91,21 @@ impl RunDir {
         self.root.join("data.png")
     }
 
+    /// The recipe as it was written, with its comments.
+    pub fn recipe(&self) -> PathBuf {
+        self.root.join(origin::RECIPE)
+    }
+
+    /// Every start of the run: when, where, by which command.
+    pub fn starts(&self) -> PathBuf {
+        self.root.join(origin::RECORD)
+    }
+
+    /// What `meanflow eval` found.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.json")
+    }
+
     /// The picture of samples after `step` steps.
     pub fn samples(&self, step: u64) -> PathBuf {
         self.root.join(SAMPLES).join(format!("step-{step:06}.png"))
@@ -102,6 +114,62 @@ impl RunDir {
     /// The checkpoints.
     pub fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(self.root.join(CHECKPOINTS))
+    }
+}
+
+/// A run directory. The lock is the operating system's: it ends with the process, however that ends.
+#[derive(Debug)]
+pub struct RunDir {
+    files: RunFiles,
+    lock: File,
+}
+
+/// A run directory is its files, held for one process.
+impl Deref for RunDir {
+    type Target = RunFiles;
+
+    fn deref(&self) -> &RunFiles {
+        &self.files
+    }
+}
+
+impl RunDir {
+    /// Opens or creates the folder and locks it.
+    ///
+    /// # Errors
+    /// [`TrainError::InUse`] when another process has it, [`TrainError::NotARun`] when it holds other files.
+    pub fn open(root: &Path) -> Result<Self, TrainError> {
+        create_folder(root)?;
+        if !(is_fresh(root)? || is_run(root)?) {
+            return Err(TrainError::NotARun {
+                path: root.to_owned(),
+            });
+        }
+        let (lock, files) = (lock(root)?, RunFiles::new(root));
+        Ok(Self { files, lock })
+    }
+
+    /// Locks the folder again where it or its lock file was removed or replaced meanwhile; whether that was so.
+    ///
+    /// # Errors
+    /// [`TrainError::InUse`] when another process has the new one.
+    pub(crate) fn renew(&mut self) -> Result<bool, TrainError> {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = fs::metadata(self.root.join(LOCK)).ok().map(identity);
+        if named.is_some() && named == self.lock.metadata().ok().map(identity) {
+            return Ok(false);
+        }
+        create_folder(&self.root)?;
+        self.lock = lock(&self.root)?;
+        Ok(true)
+    }
+
+    /// Removes what killed processes left unfinished, and writes down recipe and data.
+    pub(crate) fn begin(&self, config: &TrainConfig, data: &DataRecord) -> Result<(), TrainError> {
+        remove_leftovers(&self.root)?;
+        remove_leftovers(&self.root.join(SAMPLES))?;
+        write_bytes(&self.config(), config.to_toml().as_bytes())?;
+        Ok(data.write(&self.root)?)
     }
 }
 

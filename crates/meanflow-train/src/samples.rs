@@ -114,19 +114,32 @@ impl Samples {
     }
 
     fn of(model: &Model, drawn: Drawn) -> Result<(Self, Vec<usize>), TrainError> {
-        let values = to_vec(&drawn.samples)?;
-        let of = drawn.evaluations.len();
-        let each = (values.len() / of.max(1)).max(1);
+        let samples = Self::from_tensor(model, &drawn.samples)?;
+        Ok((samples, drawn.evaluations))
+    }
+
+    /// Samples of a model that were made by other means, `[N, …shape]`.
+    ///
+    /// # Errors
+    /// [`TrainError::SamplesNotFinite`] where a sample holds NaN or infinity.
+    pub fn from_tensor(model: &Model, samples: &Tensor) -> Result<Self, TrainError> {
+        let values = to_vec(samples)?;
+        let none = Self::none(model);
+        let each = none.shape.iter().product::<usize>().max(1);
         let is_bad = |sample: &&[f32]| sample.iter().any(|value| !value.is_finite());
-        let bad = values.chunks(each).filter(is_bad).count();
+        let (bad, of) = (
+            values.chunks(each).filter(is_bad).count(),
+            values.len() / each,
+        );
         if bad > 0 {
             return Err(TrainError::SamplesNotFinite { bad, of });
         }
-        let samples = Self {
-            values,
-            ..Self::none(model)
-        };
-        Ok((samples, drawn.evaluations))
+        Ok(Self { values, ..none })
+    }
+
+    /// Rows of one evaluation of a model, into which samples that are asked for together are put.
+    pub fn rows_an_evaluation(model: &Model) -> usize {
+        micro_batch(model)
     }
 
     /// Number of samples.

@@ -4,6 +4,7 @@
 mod random;
 mod runs;
 mod seeds;
+mod server;
 mod suite;
 
 use std::time::Instant;
@@ -44,6 +45,8 @@ pub(crate) enum Part {
     Doubles,
     /// Samples of the same seeds in groups of several sizes and orders
     Seeds,
+    /// Requests to a server, malformed, slow and too many
+    Server,
     /// NaN, infinities and huge numbers in random tensors at random steps
     Injections,
     /// Damaged files of every kind, each given to its parser
@@ -62,6 +65,7 @@ impl Part {
             Self::Truncations => [5, 1000],
             Self::Doubles => [5, 100],
             Self::Seeds => [6, 1000],
+            Self::Server => [3000, 100_000],
             Self::Injections => [60, 300],
             Self::Inputs => [500, 50_000],
             Self::Memory => [3000, 10_000],
@@ -131,6 +135,7 @@ fn disturb(part: Part, count: usize, runs: &mut Runs) -> Result<()> {
             bytes.truncate(random.below(bytes.len() as u64) as usize);
         }),
         Part::Doubles => runs.doubles(count),
+        Part::Server => server::run(runs, count),
         _ => seeds::run(runs, count),
     }
 }

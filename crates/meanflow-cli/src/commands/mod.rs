@@ -21,6 +21,8 @@ pub(crate) mod pictures;
 mod replay;
 mod sample;
 mod samples;
+#[cfg(feature = "serve")]
+pub(crate) mod serve;
 pub(crate) mod show;
 mod train;
 mod unfinished;
@@ -52,6 +54,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Doctor(args) => doctor::run(args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args),
         Command::Completions(args) => manual::completions(args),
         Command::Man(args) => manual::manual(args),
         Command::Data(args) => match &args.what {

@@ -15,4 +15,5 @@ mod presets;
 mod progress;
 mod reliability;
 mod routes;
+mod serve;
 mod support;

@@ -1,0 +1,132 @@
+//! `meanflow serve` as a program: how it starts, what it refuses, how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::support::Scene;
+
+/// A server that is told to end when this goes.
+struct Serving {
+    child: Child,
+    host: String,
+}
+
+impl Serving {
+    fn start(scene: &Scene, arguments: &[&str]) -> Self {
+        let all = [&["serve"], arguments, &["--bind", "127.0.0.1:0", "--json"]].concat();
+        let mut child = scene
+            .command(&all)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let url = said["url"].as_str().unwrap();
+        let host = url.trim_start_matches("http://").trim_end_matches('/');
+        Self {
+            child,
+            host: host.to_owned(),
+        }
+    }
+
+    /// The body of an answer.
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        let host = &self.host;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        body.to_owned()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn runs_and_weights_are_served_and_a_signal_ends_it() {
+    let scene = Scene::new();
+    scene.trained("runs/first");
+    scene.trained("runs/second");
+    let mut server = Serving::start(&scene, &["runs", "runs/first/model.safetensors"]);
+    let catalogue: Value = serde_json::from_str(&server.get("/api/catalogue")).unwrap();
+    let ids = |of: &str| -> Vec<String> {
+        let all = catalogue[of].as_array().unwrap().iter();
+        all.map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(ids("models"), ["first", "second", "first-2"]);
+    assert_eq!(ids("runs"), ["first", "second"]);
+    let about: Value = serde_json::from_str(&server.get("/api/runs/second")).unwrap();
+    assert_eq!(about["steps"], 20);
+    assert_eq!(about["samples"], serde_json::json!([10, 20]));
+    assert!(about["recipe"].as_str().unwrap().contains("checkerboard"));
+    let metrics: Value = serde_json::from_str(&server.get("/api/runs/second/metrics")).unwrap();
+    assert_eq!(metrics["records"].as_array().unwrap().len(), 20);
+    assert_eq!(metrics["next"], metrics["bytes"]);
+    let rest: Value = serde_json::from_str(&server.get(&format!(
+        "/api/runs/second/metrics?from={}",
+        metrics["next"]
+    )))
+    .unwrap();
+    assert_eq!(rest["records"], serde_json::json!([]));
+    assert!(server.get("/").contains("<title>meanflow</title>"));
+    let id = server.child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let scene = Scene::new();
+    let weights = scene.trained("run");
+    let weights = weights.to_str().unwrap();
+    let error = scene.fails(2, &["serve", "nothing"]);
+    assert!(
+        error.contains("nothing") && error.contains("run directory"),
+        "{error}"
+    );
+    let error = scene.fails(2, &["serve", weights, "--bind", "0.0.0.0:0"]);
+    assert!(error.contains("--token-file"), "{error}");
+    let short = scene.file("token", "short\n");
+    let error = scene.fails(
+        2,
+        &[
+            "serve",
+            weights,
+            "--bind",
+            "0.0.0.0:0",
+            "--token-file",
+            &short,
+        ],
+    );
+    assert!(error.contains("16") && !error.contains("short"), "{error}");
+    let other = scene.file("other.safetensors", "not weights");
+    scene.fails(5, &["serve", &other]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = scene.fails(1, &["serve", weights, "--bind", &address]);
+    assert!(error.contains(&address), "{error}");
+}

@@ -1,0 +1,192 @@
+//! What a model is asked to do.
+
+use meanflow_core::solver::{EULER, HEUN, RK4, Tableau};
+use meanflow_data::{Picture, Pictures};
+use meanflow_torch::sampler::{Ode, Solver, uniform_grid};
+use meanflow_train::Samples;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Served, paths};
+use crate::api::ApiError;
+
+/// How a sample is made of noise.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Way {
+    /// Steps from noise to data.
+    pub(crate) steps: usize,
+    /// What a step is.
+    pub(crate) method: Method,
+}
+
+/// A jump of the average velocity, or a step of a solver of the flow-matching ODE.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Method {
+    #[default]
+    Jump,
+    Euler,
+    Heun,
+    Rk4,
+}
+
+impl Way {
+    /// Evaluations of the network for one sample.
+    pub(crate) fn evaluations(self) -> usize {
+        let stages = self
+            .method
+            .tableau()
+            .map_or(1, |tableau| tableau.weights.len());
+        self.steps.saturating_mul(stages)
+    }
+
+    /// What a picture says of it.
+    pub(crate) fn settings(self) -> Value {
+        json!({"steps": self.steps, "method": self.method})
+    }
+
+    pub(super) fn solver(self) -> Solver {
+        match self.method.tableau() {
+            Some(tableau) => Solver::Ode(Ode::Fixed(tableau)),
+            None => Solver::Jump,
+        }
+    }
+}
+
+impl Method {
+    fn tableau(self) -> Option<&'static Tableau> {
+        match self {
+            Self::Jump => None,
+            Self::Euler => Some(&EULER),
+            Self::Heun => Some(&HEUN),
+            Self::Rk4 => Some(&RK4),
+        }
+    }
+}
+
+/// What a model is asked to do.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// A sample of each seed. Several jobs of this kind share evaluations.
+    Draw {
+        seeds: Vec<u64>,
+        labels: Option<Vec<i64>>,
+        way: Way,
+    },
+    /// Samples between those of two seeds.
+    Between {
+        seeds: [u64; 2],
+        count: usize,
+        class: Option<i64>,
+        way: Way,
+    },
+    /// What lies between noise and data: see [`Served::paths`].
+    Paths {
+        seed: u64,
+        class: Option<i64>,
+        times: usize,
+    },
+    /// Pictures like a given one: see [`Served::vary`].
+    Vary {
+        picture: Vec<f32>,
+        class: Option<i64>,
+        strength: f64,
+        seeds: Vec<u64>,
+        steps: usize,
+    },
+}
+
+impl Work {
+    /// Evaluations of the network for one sample.
+    pub(super) fn evaluations(&self) -> usize {
+        match self {
+            Self::Draw { way, .. } | Self::Between { way, .. } => way.evaluations(),
+            Self::Paths { times, .. } => 2 * paths::SUBSTEPS * (times - 1),
+            Self::Vary { steps, .. } => *steps,
+        }
+    }
+
+    /// The way and the number of samples of a job that can share evaluations with others.
+    pub(super) fn shared(&self) -> Option<(Way, usize)> {
+        match self {
+            Self::Draw { seeds, way, .. } => Some((*way, seeds.len())),
+            _ => None,
+        }
+    }
+}
+
+/// Samples, and what they took.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) samples: Samples,
+    /// The pictures of latents.
+    pub(crate) decoded: Option<Vec<Picture>>,
+    /// How far the noise that was found for a given picture misses it, as a root mean square over pixels.
+    pub(crate) residual: Option<f64>,
+    /// Evaluations of the network for one sample.
+    pub(crate) evaluations: usize,
+    /// Seconds of the work, those of all jobs that shared it.
+    pub(crate) seconds: f64,
+    /// Samples that were made in that time.
+    pub(crate) shared_by: usize,
+    /// Seconds that it waited for the models.
+    pub(crate) waited: f64,
+}
+
+impl Served {
+    /// The samples of a job that shares nothing.
+    pub(super) fn alone(&self, work: &Work) -> Result<Made, ApiError> {
+        let (samples, residual) = match work {
+            Work::Draw { seeds, labels, way } => {
+                let grid = uniform_grid(way.steps);
+                let labels = labels.as_deref();
+                let drawn = Samples::draw_by(&self.model, seeds, labels, &grid, way.solver())?;
+                (drawn.0, None)
+            }
+            Work::Between {
+                seeds,
+                count,
+                class,
+                way,
+            } => {
+                let grid = uniform_grid(way.steps);
+                let way = (&grid[..], way.solver());
+                let drawn = Samples::between(&self.model, *seeds, *count, *class, way)?;
+                (drawn.0, None)
+            }
+            Work::Paths { seed, class, times } => (self.paths(*seed, *class, *times)?, None),
+            Work::Vary {
+                picture,
+                class,
+                strength,
+                seeds,
+                steps,
+            } => {
+                let (samples, residual) = self.vary(picture, *class, (*strength, seeds), *steps)?;
+                (samples, Some(residual))
+            }
+        };
+        self.made(samples, residual)
+    }
+
+    fn made(&self, samples: Samples, residual: Option<f64>) -> Result<Made, ApiError> {
+        let decoder = self.decoder.as_ref();
+        let decoded = decoder
+            .map(|decoder| decoder.decode(&samples))
+            .transpose()?;
+        Ok(Made {
+            samples,
+            decoded,
+            residual,
+        })
+    }
+}
+
+/// What a model made.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) samples: Samples,
+    /// The pictures of latents.
+    pub(super) decoded: Option<Pictures>,
+    pub(super) residual: Option<f64>,
+}

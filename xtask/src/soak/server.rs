@@ -1,0 +1,336 @@
+//! `meanflow serve` under requests that are meant badly, and under too many of them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::random::Random;
+use super::runs::Runs;
+
+/// Threads that send requests, each over one connection as long as the server keeps it.
+const CLIENTS: usize = 24;
+/// Connections that send a header slowly, for as long as the server lets them.
+const SLOW: usize = 500;
+/// Connections that are opened before any of them asks.
+const AT_ONCE: usize = 1000;
+/// How much of memory may be gained after the warm-up.
+const GROWTH: f64 = 0.05;
+/// The slowest answer but one in a hundred to `/healthz`, beside all others.
+const HEALTH: Duration = Duration::from_millis(50);
+
+/// Sends so many requests, a third of them malformed, beside slow connections; then many at once.
+pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
+    let server = Server::start(runs)?;
+    server.mixed(count / 10, runs.random.0)?;
+    let before = server.memory()?;
+    let is_done = AtomicBool::new(false);
+    let begun = Instant::now();
+    let (answers, health) = thread::scope(|scope| -> Result<_> {
+        let slow = scope.spawn(|| server.slow(&is_done));
+        let health = scope.spawn(|| server.health(&is_done));
+        let answers = server.mixed(count, runs.random.0 + 1);
+        is_done.store(true, Ordering::Relaxed);
+        slow.join().expect("the slow ones do not panic");
+        let health = health.join().expect("asking does not panic");
+        Ok((answers?, health?))
+    })?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let (served, refused, unheard) = server.at_once()?;
+    let after = server.memory()?;
+    let growth = after as f64 / before as f64 - 1.0;
+    ensure!(growth < GROWTH, "memory grew from {before} to {after} KiB");
+    ensure!(
+        health < HEALTH,
+        "a hundredth of the answers of /healthz took more than {health:?}"
+    );
+    ensure!(
+        served + refused > 0,
+        "of {AT_ONCE} at once nobody was answered"
+    );
+    server.end()?;
+    let Answers {
+        good,
+        refused: bad,
+        closed,
+    } = answers;
+    println!(
+        "server: {count} requests in {seconds:.0} s beside {SLOW} slow connections: {good} answered, {bad} refused, {closed} closed; \
+         99 of 100 answers of /healthz within {:.1} ms; memory {:+.1} %; {AT_ONCE} at once: {served} answered, {refused} told to come \
+         again, {unheard} closed",
+        1e3 * health.as_secs_f64(),
+        100.0 * growth
+    );
+    Ok(())
+}
+
+struct Server {
+    child: Child,
+    host: String,
+}
+
+/// How requests ended.
+#[derive(Default)]
+struct Answers {
+    good: usize,
+    refused: usize,
+    closed: usize,
+}
+
+impl Server {
+    fn start(runs: &Runs) -> Result<Self> {
+        let mut child = Command::new(&runs.program)
+            .arg("serve")
+            .arg(runs.path("whole"))
+            .args(["--bind", "127.0.0.1:0", "--threads", "1", "--json"])
+            .env("OMP_WAIT_POLICY", "passive")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", runs.program.display()))?;
+        let mut line = String::new();
+        let stdout = child.stdout.take().context("it has a standard output")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let host = line
+            .split("http://")
+            .nth(1)
+            .and_then(|rest| rest.split('/').next());
+        let host = host
+            .with_context(|| format!("no address in {line:?}"))?
+            .to_owned();
+        Ok(Self { child, host })
+    }
+
+    /// Resident memory in KiB.
+    fn memory(&self) -> Result<usize> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|number| number.parse().ok())
+            .context("no VmRSS")
+    }
+
+    /// So many requests, a third of them malformed.
+    fn mixed(&self, count: usize, seed: u64) -> Result<Answers> {
+        let left = AtomicUsize::new(count);
+        let take = || {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok()
+        };
+        let all = thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS)
+                .map(|client| {
+                    let take = &take;
+                    scope.spawn(move || self.client(seed * 1000 + client as u64, take))
+                })
+                .collect();
+            let ended = clients
+                .into_iter()
+                .map(|client| client.join().expect("clients do not panic"));
+            ended.collect::<Result<Vec<Answers>>>()
+        })?;
+        Ok(all
+            .into_iter()
+            .fold(Answers::default(), |sum, more| Answers {
+                good: sum.good + more.good,
+                refused: sum.refused + more.refused,
+                closed: sum.closed + more.closed,
+            }))
+    }
+
+    fn client(&self, seed: u64, more: impl Fn() -> bool) -> Result<Answers> {
+        let (mut random, mut answers) = (Random(seed), Answers::default());
+        let mut stream = None;
+        while more() {
+            let (request, is_good) = self.request(&mut random);
+            let mut connection = match stream.take() {
+                Some(stream) => stream,
+                None => match TcpStream::connect(&self.host) {
+                    Ok(stream) => stream,
+                    Err(_) => {
+                        answers.closed += 1;
+                        continue;
+                    }
+                },
+            };
+            connection.set_read_timeout(Some(Duration::from_secs(90)))?;
+            let sent = connection.write_all(&request);
+            if !is_good {
+                // Whoever sends half of a request does not wait for its answer.
+                let _ = connection.shutdown(std::net::Shutdown::Write);
+            }
+            match sent.ok().and_then(|()| answer(&mut connection)) {
+                Some(200) if is_good => {
+                    answers.good += 1;
+                    stream = Some(connection);
+                }
+                Some(200) => answers.good += 1,
+                Some(status) => {
+                    ensure!(
+                        (400..600).contains(&status) && status != 500,
+                        "status {status} for {:?}",
+                        String::from_utf8_lossy(&request)
+                    );
+                    answers.refused += 1;
+                }
+                None => answers.closed += 1,
+            }
+        }
+        Ok(answers)
+    }
+
+    /// A request, and whether it is as it should be.
+    fn request(&self, random: &mut Random) -> (Vec<u8>, bool) {
+        let seed = random.below(1 << 40);
+        let body = format!(r#"{{"model":"run","seeds":[{seed}],"class":"balanced"}}"#);
+        let mut request = self.post(&body);
+        if random.below(3) > 0 {
+            return (request, true);
+        }
+        match random.below(6) {
+            0 => request = self.post(&body[..random.below(body.len() as u64) as usize]),
+            1 => {
+                let place = random.below(request.len() as u64) as usize;
+                request[place] ^= 1 << random.below(8);
+            }
+            2 => request.truncate(random.below(request.len() as u64) as usize),
+            3 => {
+                request = (0..random.below(2000))
+                    .map(|_| random.below(256) as u8)
+                    .collect();
+            }
+            4 => request = self.post(&"[".repeat(random.below(70_000) as usize)),
+            _ => {
+                request = self.post(&body.replace(
+                    "[",
+                    &format!("[{},", "9".repeat(random.below(50) as usize + 1)),
+                ));
+            }
+        }
+        (request, false)
+    }
+
+    fn post(&self, body: &str) -> Vec<u8> {
+        let (host, length) = (&self.host, body.len());
+        format!(
+            "POST /api/sample HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    /// Keeps connections open that send a byte now and then.
+    fn slow(&self, is_done: &AtomicBool) {
+        let mut open: Vec<TcpStream> = Vec::new();
+        while !is_done.load(Ordering::Relaxed) {
+            open.retain_mut(|stream| stream.write_all(b"x").is_ok());
+            let missing = SLOW - open.len();
+            open.extend((0..missing).filter_map(|_| {
+                let mut stream = TcpStream::connect(&self.host).ok()?;
+                stream.write_all(b"GET / HTTP/1.1\r\nHost").ok()?;
+                Some(stream)
+            }));
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The slowest answer of `/healthz` but one in a hundred.
+    fn health(&self, is_done: &AtomicBool) -> Result<Duration> {
+        let mut times = Vec::new();
+        while !is_done.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let mut stream = TcpStream::connect(&self.host)?;
+            let request = format!(
+                "GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+                self.host
+            );
+            stream.write_all(request.as_bytes())?;
+            let status = answer(&mut stream);
+            ensure!(status == Some(200), "/healthz: {status:?}");
+            times.push(begun.elapsed());
+            thread::sleep(Duration::from_millis(10));
+        }
+        times.sort();
+        let place = times.len() * 99 / 100;
+        times.get(place).copied().context("never asked")
+    }
+
+    /// Opens many connections, then asks on all of them: how many are answered, told to come again, and closed.
+    fn at_once(&self) -> Result<(usize, usize, usize)> {
+        let mut streams: Vec<TcpStream> = (0..AT_ONCE)
+            .filter_map(|_| TcpStream::connect(&self.host).ok())
+            .collect();
+        let (mut served, mut refused, mut unheard) = (0, 0, AT_ONCE - streams.len());
+        let request = self.post(r#"{"model":"run","seeds":[1]}"#);
+        let sent: Vec<bool> = streams
+            .iter_mut()
+            .map(|stream| stream.write_all(&request).is_ok())
+            .collect();
+        for (stream, sent) in streams.iter_mut().zip(sent) {
+            stream.set_read_timeout(Some(Duration::from_secs(90)))?;
+            match answer(stream).filter(|_| sent) {
+                Some(200) => served += 1,
+                Some(429 | 503) => refused += 1,
+                _ => unheard += 1,
+            }
+        }
+        Ok((served, refused, unheard))
+    }
+
+    /// Asks it to end, which it does at once and well, having said nothing of a panic.
+    fn end(mut self) -> Result<()> {
+        Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status()?;
+        let mut said = String::new();
+        let stderr = self
+            .child
+            .stderr
+            .take()
+            .context("it has a standard error")?;
+        BufReader::new(stderr).read_to_string(&mut said)?;
+        let status = self.child.wait()?;
+        ensure!(
+            status.success() && !said.contains("panicked"),
+            "{status}: {said}"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // After an error it is still there.
+        let _ = self.child.kill();
+    }
+}
+
+/// The status of an answer whose body has been read; none where the connection was closed before.
+fn answer(stream: &mut TcpStream) -> Option<u16> {
+    let (mut got, mut buffer) = (Vec::new(), [0; 16384]);
+    loop {
+        if let Some(end) = got.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&got[..end]).to_lowercase();
+            let length = head.lines().find_map(|line| {
+                line.strip_prefix("content-length:")?
+                    .trim()
+                    .parse::<usize>()
+                    .ok()
+            });
+            if got.len() >= end + 4 + length.unwrap_or(0) {
+                return head.split(' ').nth(1)?.parse().ok();
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => got.extend_from_slice(&buffer[..count]),
+            _ => return None,
+        }
+    }
+}
