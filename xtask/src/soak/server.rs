@@ -19,6 +19,9 @@ const CLIENTS: usize = 24;
 const SLOW: usize = 500;
 /// Connections that are opened before any of them asks.
 const AT_ONCE: usize = 1000;
+/// Requests before memory is looked at, in rounds of which the largest counts: the allocator gives back more at one time than at another.
+const WARM_UP: usize = 5_000;
+const ROUNDS: u64 = 3;
 /// How much of memory may be gained after the warm-up.
 const GROWTH: f64 = 0.05;
 /// The slowest answer but one in a hundred to `/healthz`, beside all others.
@@ -27,21 +30,16 @@ const HEALTH: Duration = Duration::from_millis(50);
 /// Sends so many requests, a third of them malformed, beside slow connections; then many at once.
 pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
     let server = Server::start(runs)?;
-    server.mixed(count / 10, runs.random.0)?;
-    let before = server.memory()?;
-    let is_done = AtomicBool::new(false);
-    let begun = Instant::now();
-    let (answers, health) = thread::scope(|scope| -> Result<_> {
-        let slow = scope.spawn(|| server.slow(&is_done));
-        let health = scope.spawn(|| server.health(&is_done));
-        let answers = server.mixed(count, runs.random.0 + 1);
-        is_done.store(true, Ordering::Relaxed);
-        slow.join().expect("the slow ones do not panic");
-        let health = health.join().expect("asking does not panic");
-        Ok((answers?, health?))
-    })?;
-    let seconds = begun.elapsed().as_secs_f64();
+    // The same, but shorter: what connections and threads need once they have then.
     let (served, refused, unheard) = server.at_once()?;
+    let mut before = 0;
+    for round in 0..ROUNDS {
+        server.load(WARM_UP, runs.random.0 + round)?;
+        before = server.memory()?.max(before);
+    }
+    let begun = Instant::now();
+    let (answers, health) = server.load(count, runs.random.0 + ROUNDS)?;
+    let seconds = begun.elapsed().as_secs_f64();
     let after = server.memory()?;
     let growth = after as f64 / before as f64 - 1.0;
     ensure!(growth < GROWTH, "memory grew from {before} to {after} KiB");
@@ -53,6 +51,7 @@ pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
         served + refused > 0,
         "of {AT_ONCE} at once nobody was answered"
     );
+    server.speed(runs, count / 10)?;
     server.end()?;
     let Answers {
         good,
@@ -114,6 +113,20 @@ impl Server {
         number
             .and_then(|number| number.parse().ok())
             .context("no VmRSS")
+    }
+
+    /// So many requests beside slow connections, and how long `/healthz` takes meanwhile.
+    fn load(&self, count: usize, seed: u64) -> Result<(Answers, Duration)> {
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let slow = scope.spawn(|| self.slow(&is_done));
+            let health = scope.spawn(|| self.health(&is_done));
+            let answers = self.mixed(count, seed);
+            is_done.store(true, Ordering::Relaxed);
+            slow.join().expect("the slow ones do not panic");
+            let health = health.join().expect("asking does not panic");
+            Ok((answers?, health?))
+        })
     }
 
     /// So many requests, a third of them malformed.
@@ -260,6 +273,55 @@ impl Server {
         times.sort();
         let place = times.len() * 99 / 100;
         times.get(place).copied().context("never asked")
+    }
+
+    /// Draws so many pictures, one a request: by one client, by many at once, and by a process each, of which a few are enough.
+    fn speed(&self, runs: &Runs, count: usize) -> Result<()> {
+        const PROCESSES: usize = 20;
+        let drawn = |clients: usize, count: usize| -> Result<f64> {
+            let begun = Instant::now();
+            let each = count / clients;
+            thread::scope(|scope| {
+                let all: Vec<_> = (0..clients)
+                    .map(|client| scope.spawn(move || self.draw(client, each)))
+                    .collect();
+                all.into_iter()
+                    .try_for_each(|one| one.join().expect("drawing does not panic"))
+            })?;
+            Ok((each * clients) as f64 / begun.elapsed().as_secs_f64())
+        };
+        let (alone, together) = (drawn(1, count / 10)?, drawn(64, count)?);
+        let begun = Instant::now();
+        for seed in 0..PROCESSES {
+            let out = runs.folder.join("one.png");
+            let output = Command::new(&runs.program)
+                .arg("sample")
+                .arg(runs.path("whole"))
+                .args(["--seeds", &seed.to_string(), "--threads", "1", "--out"])
+                .arg(&out)
+                .output()?;
+            ensure!(output.status.success(), "sample: {}", output.status);
+            fs::remove_file(out)?;
+        }
+        let processes = PROCESSES as f64 / begun.elapsed().as_secs_f64();
+        println!(
+            "pictures a second, one a request: {alone:.0} by one client, {together:.0} by 64 at once, who share evaluations; {processes:.1} by \
+             `meanflow sample`, a process each"
+        );
+        Ok(())
+    }
+
+    /// Draws pictures one after the other.
+    fn draw(&self, client: usize, count: usize) -> Result<()> {
+        let mut stream = TcpStream::connect(&self.host)?;
+        for place in 0..count {
+            let seed = client * count + place;
+            let body = format!(r#"{{"model":"run","seeds":[{seed}],"class":"balanced"}}"#);
+            stream.write_all(&self.post(&body))?;
+            let status = answer(&mut stream);
+            ensure!(status == Some(200), "status {status:?} for seed {seed}");
+        }
+        Ok(())
     }
 
     /// Opens many connections, then asks on all of them: how many are answered, told to come again, and closed.
