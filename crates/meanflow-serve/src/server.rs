@@ -1,12 +1,13 @@
 //! A server, from its models to its last answer.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::api::App;
@@ -50,7 +51,7 @@ impl Server {
             source,
         };
         let listener = runtime
-            .block_on(TcpListener::bind(options.address))
+            .block_on(async { listener(options.address) })
             .map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let telemetry = Arc::new(Telemetry::new());
@@ -97,4 +98,18 @@ impl Server {
         runtime.block_on(accept(listener, router, &app.limits, &app.telemetry, stop));
         runtime.shutdown_background();
     }
+}
+
+/// A listener before which many connections may wait: one more would be dropped by the system, and tried again by its client only
+/// after a second.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    const WAITING: u32 = 4096;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that was ended a moment ago holds the address no longer.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
 }

@@ -1,6 +1,7 @@
 //! Connections: how many, how long, and how they end.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,10 +47,14 @@ pub(crate) async fn accept(
             () = &mut stop => break,
         };
         while open.try_join_next().is_some() {}
-        let Ok((stream, _)) = accepted else {
-            // Too many open files, or a connection that is gone already.
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if is_gone(error.kind()) => continue,
+            Err(_) => {
+                // Too many open files, or no memory.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
         };
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
@@ -77,6 +82,15 @@ pub(crate) async fn accept(
     stopping.send_replace(());
     let all = async { while open.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(limits.drain_time, all).await;
+}
+
+/// Whether a connection that was waiting was closed before it could be accepted.
+fn is_gone(error: ErrorKind) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        error,
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 struct Connection {
