@@ -6,7 +6,7 @@ mod parts;
 mod picture;
 mod results;
 
-use crate::{command, libtorch, python, workspace};
+use crate::{command, files, libtorch, python, workspace};
 use anyhow::{Context, Result, ensure};
 use parts::Variant;
 use results::{Outcome, Recipe, Results, Score, Training};
@@ -86,10 +86,8 @@ fn publish(results: &Results, steps: u32) -> Result<()> {
     if let Some(folder) = picture.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    fs::write(&document, document::text(results, steps))
-        .with_context(|| format!("cannot write {DOCUMENT}"))?;
-    fs::write(&picture, picture::svg(results))
-        .with_context(|| format!("cannot write {PICTURE}"))?;
+    files::write(&document, document::text(results, steps))?;
+    files::write(&picture, picture::svg(results))?;
     println!("wrote {DOCUMENT} and {PICTURE}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask gpu-kit [--out DIR]`: a folder that checks a GPU and measures it, without cargo, pip and network.
 
-use crate::{command, libtorch, workspace};
+use crate::{command, files, libtorch, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::fs;
@@ -63,10 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         &out.join("benches/sizes.json"),
     )?;
     let script = out.join("run.sh");
-    fs::write(&script, SCRIPT).context("cannot write run.sh")?;
+    files::write(&script, SCRIPT)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     let about = json!({ "commit": commit(), "libtorch": "2.11.0" });
-    fs::write(out.join(ABOUT), format!("{about:#}\n")).context("cannot write kit.json")?;
+    files::write(&out.join(ABOUT), format!("{about:#}\n"))?;
     let mib = bytes(&out)? as f64 / f64::from(1 << 20);
     ensure!(
         mib <= LIMIT_MIB,

@@ -3,6 +3,7 @@
 mod ablate;
 mod bench;
 mod command;
+mod files;
 mod gpu_kit;
 mod kit;
 mod libtorch;
@@ -29,6 +30,8 @@ struct Cli {
 /// What can be asked for.
 #[derive(Subcommand)]
 enum Task {
+    /// Make the snapshot of known vulnerabilities anew, from a clone of RustSec's database.
+    Advisories(supply::Advisories),
     /// Rerun the paper's ablations in miniature; writes docs/src/ablations.md.
     Ablate(ablate::Args),
     /// Measure: every rival in one session, alternating, medians.
@@ -75,6 +78,7 @@ fn ended(result: anyhow::Result<bool>) -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
+        Task::Advisories(args) => supply::refresh(&args),
         Task::Ablate(args) => ablate::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::GpuKit(args) => gpu_kit::run(&args),

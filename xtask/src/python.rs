@@ -1,6 +1,6 @@
 //! Python programs beside ours: each kind in a virtual environment of its own in the user's cache folder.
 
-use crate::{command, workspace};
+use crate::{command, files, workspace};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ impl Environment {
                 format!("cannot install {packages}; name a Python that has them: --python PATH")
             },
         )?;
-        fs::write(complete, packages).context("cannot finish the environment")?;
+        files::write(&complete, packages)?;
         Ok(python)
     }
 }

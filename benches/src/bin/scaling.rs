@@ -8,6 +8,7 @@ use std::time::Instant;
 use benches::{Batches, Guide, Size, Training, Variant};
 use clap::Parser;
 use meanflow_data::plot::{LineChart, Scale, Series};
+use meanflow_data::write_bytes;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::{Compute, Device, memory};
@@ -84,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .collect::<Result<Vec<_>, _>>()?;
         print(&sweep, &measured);
         let file = args.out.join(format!("scaling-{}.svg", sweep.name));
-        std::fs::write(&file, chart(&sweep, &measured).to_svg())?;
+        write_bytes(&file, chart(&sweep, &measured).to_svg().as_bytes())?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 //! Changes of the code are not seen: remove `target/ablations` to measure them.
 
 use super::parts::Variant;
-use anyhow::{Context, Result};
+use crate::files;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,7 +61,7 @@ impl Outcome {
     /// Keeps the result in a file.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        files::write(path, text)
     }
 }
 

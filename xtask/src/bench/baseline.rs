@@ -4,7 +4,7 @@ use super::measure;
 use super::options::{self, Guidance};
 use super::rival::Rival;
 use super::table::{self, Row, shown};
-use crate::workspace;
+use crate::{files, workspace};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let file = file();
     if args.store {
         let text = serde_json::to_string_pretty(&found)? + "\n";
-        return fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()));
+        return files::write(&file, text);
     }
     let text = fs::read_to_string(&file).with_context(|| {
         format!(

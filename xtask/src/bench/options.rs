@@ -2,10 +2,9 @@
 
 use super::rival::Rival;
 use crate::python::Environment;
-use crate::{command, libtorch, workspace};
-use anyhow::{Context, Result};
+use crate::{command, files, libtorch, workspace};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -106,7 +105,7 @@ impl Options {
             return Ok(());
         };
         let text = serde_json::to_string_pretty(rows)? + "\n";
-        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+        files::write(file, text)
     }
 
     /// The command, with what every rival is told.

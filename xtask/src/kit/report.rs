@@ -1,12 +1,13 @@
 //! The report: `report.json`, and `report.md` made of it.
 
 use super::{Kit, Phase, page};
+use crate::files;
 use anyhow::{Context, Result};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How a phase stands.
@@ -167,15 +168,7 @@ impl Report {
 
     fn write(&self) -> Result<()> {
         let json = serde_json::to_string_pretty(self)? + "\n";
-        replace(&self.out.join("report.json"), &json)?;
-        replace(&self.out.join("report.md"), &page::text(self))
+        files::write(&self.out.join("report.json"), json)?;
+        files::write(&self.out.join("report.md"), page::text(self))
     }
-}
-
-/// Writes a file so that a reader at any time finds the old one or the new one, whole.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let beside = path.with_extension("part");
-    fs::write(&beside, text)
-        .and_then(|()| fs::rename(&beside, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -2,12 +2,16 @@
 //!
 //! `deny.toml` says the same to cargo-deny, which is run where it is installed; it also knows of other platforms.
 
+mod advisories;
+
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::command;
+
+pub(crate) use advisories::{Args as Advisories, refresh};
 
 /// Licences that ask for no more than a notice.
 const LICENCES: [&str; 13] = [
@@ -48,7 +52,7 @@ struct Package {
     source: Option<String>,
 }
 
-/// Checks every dependency of the lock file on this platform, and, where cargo-deny is installed, all that it checks without an
+/// Checks every dependency of the lock file on this platform, all of them beside the known advisories, and, where cargo-deny is installed, all that it checks without an
 /// advisory database.
 pub(crate) fn run() -> Result<()> {
     let packages = packages()?;
@@ -59,6 +63,7 @@ pub(crate) fn run() -> Result<()> {
         offences.join("\n")
     );
     println!("{} packages", packages.len());
+    advisories::check()?;
     if command::works("cargo-deny", &["--version"])? {
         let line = "deny check bans licenses sources";
         command::succeed(command::cargo().args(line.split(' ')))?;
