@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// A change that is about to be made.
@@ -54,6 +54,11 @@ pub enum Effect {
 pub trait Layer: Debug {
     /// Decides what becomes of a change.
     fn before(&mut self, operation: Operation) -> Effect;
+
+    /// The bytes that a folder's disk is said to have free; none asks the system.
+    fn free_space(&mut self, _folder: &Path) -> Option<u64> {
+        None
+    }
 }
 
 thread_local! {
@@ -66,6 +71,12 @@ pub fn under<T>(layer: Rc<RefCell<dyn Layer>>, work: impl FnOnce() -> T) -> T {
     let result = work();
     LAYER.set(before);
     result
+}
+
+/// What the layer says is free, if there is one and it says something.
+pub(crate) fn free_space(folder: &Path) -> Option<u64> {
+    let layer = LAYER.with_borrow(Clone::clone)?;
+    layer.borrow_mut().free_space(folder)
 }
 
 /// Asks the layer, if there is one; the most bytes that may be written.

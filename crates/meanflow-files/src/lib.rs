@@ -1,7 +1,8 @@
 //! Files that appear whole or not at all, and survive a power cut.
 //!
 //! Whatever this workspace keeps is written here: into a hidden file beside, synced, renamed, and the folder synced. Every
-//! such change goes through a [`layer`], which tests replace to fail any of them, or to record all and cut the power.
+//! such change goes through a [`layer`], which tests replace to fail any of them, to record all and cut the power, or to say that
+//! the disk is full.
 //!
 //! ```
 //! use std::io::Write;
@@ -18,10 +19,12 @@ mod durable;
 pub mod layer;
 mod leftovers;
 mod replace;
+mod space;
 
 pub use durable::{DurableFile, create_folder, remove_file, remove_folder, rename, sync_folder};
 pub use leftovers::{is_leftover, remove_leftovers};
 pub use replace::{Durability, replace};
+pub use space::free_space;
 
 /// The code in the README compiles and runs.
 #[cfg(doctest)]

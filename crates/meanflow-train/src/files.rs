@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use meanflow_data::write_atomically;
-use nix::sys::statvfs::statvfs;
 use sha2::{Digest, Sha256};
 
 use crate::TrainError;
@@ -83,12 +82,6 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<(), TrainError> {
             .map(drop)
             .map_err(TrainError::io("write", to))
     })
-}
-
-/// Bytes that can still be written into the file system of a folder; none where it does not say.
-pub fn free_space(folder: &Path) -> Option<u64> {
-    let free = statvfs(folder).ok()?;
-    free.blocks_available().checked_mul(free.fragment_size())
 }
 
 /// Removes the hidden files that killed processes left beside the files they were writing.

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use meanflow_data::{DataError, write_bytes};
+use meanflow_files::free_space;
 use meanflow_torch::{Device, Peers, TorchError};
 
 use crate::checkpoint::{Checkpoint, Checkpoints, RecipeChange, State};
 use crate::clock::Clock;
 use crate::config::{OnSaveError, TrainConfig};
 use crate::crash::{CrashBundle, CrashStart, LastSteps};
-use crate::files::{create_folder, free_space};
+use crate::files::create_folder;
 use crate::guard::Guard;
 use crate::metrics::MetricsLog;
 use crate::observer::{Event, Observer};
@@ -120,7 +121,7 @@ pub fn train_among(
     Ok(outcome)
 }
 
-/// Checkpoints that there should be room for when a run begins: one beside those that are kept, and the exported weights.
+/// Room that there should be when a run begins, in times what a save writes: one beside the one before, and a tenth for all else.
 const AT_START: f64 = 2.2;
 /// The same before a checkpoint is written.
 const AT_SAVE: f64 = 1.1;
@@ -218,12 +219,12 @@ impl Run {
         self.log.chart(&title).to_svg()
     }
 
-    /// Refuses to go on where there is no room for so many checkpoints.
-    fn refuse_a_full_disk(&self, checkpoints: f64) -> Result<(), TrainError> {
+    /// Refuses to go on where there is no room for so many times what a save writes.
+    fn refuse_a_full_disk(&self, saves: f64) -> Result<(), TrainError> {
         let numbers = self.trainer.model().parameters().count();
-        // The model, two moments of the optimiser and the averages, four bytes a number.
-        let bytes = 4 * numbers as u64 * (3 + self.config.ema.names().len() as u64);
-        let needed = (checkpoints * bytes as f64) as u64;
+        // The model, two moments of the optimiser, the averages, and one of them exported, four bytes a number.
+        let bytes = 4 * numbers as u64 * (4 + self.config.ema.names().len() as u64);
+        let needed = (saves * bytes as f64) as u64;
         match free_space(self.folder.root()) {
             Some(free) if free < needed => Err(TrainError::NoRoom {
                 path: self.folder.root().to_owned(),
