@@ -5,11 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use meanflow_data::custom::{self, DatasetBuilder};
+use meanflow_data::{DataError, Dataset, MemoryDataset};
 use meanflow_torch::Device;
 use meanflow_train::{
     Checkpoint, Checkpoints, Event, Observer, Outcome, Resume, RunOptions, Silent, TrainConfig,
     TrainError, Trainer, fingerprint, metrics, train, train_with,
 };
+use serde::Deserialize;
+use serde_json::Value;
 
 mod common;
 
@@ -146,6 +150,76 @@ fn another_recipe_is_refused_by_its_keys() {
 fn run_with(root: &Path, options: &RunOptions) -> Result<Outcome, TrainError> {
     let stop = AtomicBool::new(false);
     train_with(recipe(&[]), root, Device::Cpu, options, &stop, &mut Silent)
+}
+
+/// Points of the plane from a file of bytes.
+#[derive(Deserialize)]
+struct Bytes {
+    path: PathBuf,
+}
+
+impl DatasetBuilder for Bytes {
+    fn load(self, _seed: u64) -> Result<Box<dyn Dataset>, DataError> {
+        let bytes = fs::read(self.path).unwrap();
+        let values = bytes.into_iter().map(|byte| f32::from(byte) / 255.0);
+        let data = MemoryDataset::from_values(values.collect(), vec![2], Vec::new(), 0)?;
+        Ok(Box::new(data))
+    }
+}
+
+#[test]
+fn data_that_changed_between_two_starts_are_refused() {
+    custom::register::<Bytes>("bytes").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, root) = (folder.path().join("data"), folder.path().join("run"));
+    let data = format!(
+        "data={{ kind = \"custom\", name = \"bytes\", conditional = false, config = {{ path = {path:?} }} }}"
+    );
+    let constant = "lr={ schedule = \"constant\", peak = 1e-3, warmup_steps = 0 }";
+    let train = |steps: u64, allowed: &[&str]| {
+        let config = recipe(&[&data, constant, &format!("training.steps={steps}")]);
+        let options = RunOptions {
+            allow_changes: allowed.iter().map(ToString::to_string).collect(),
+            ..RunOptions::default()
+        };
+        let stop = AtomicBool::new(false);
+        train_with(config, &root, Device::Cpu, &options, &stop, &mut Silent)
+    };
+    let mut bytes: Vec<u8> = (0..200).collect();
+    fs::write(&path, &bytes).unwrap();
+    train(6, &[]).unwrap();
+    bytes[77] += 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = train(12, &["training.steps"]).unwrap_err();
+    assert!(matches!(error, TrainError::DataChanged { .. }), "{error}");
+    let checkpoints = Checkpoints::new(root.join("checkpoints"));
+    assert_eq!(checkpoints.steps().unwrap(), [6]);
+    train(12, &["training.steps", "data"]).unwrap();
+    assert_eq!(checkpoints.steps().unwrap(), [12, 6]);
+}
+
+/// A later version of the program has trained here: the checkpoint before its own is no place to go on from.
+#[test]
+fn a_checkpoint_of_a_later_version_is_not_trained_over() {
+    let folder = tempfile::tempdir().unwrap();
+    run_until(folder.path(), 13);
+    let newest = folder.path().join("checkpoints/step-00000013");
+    let manifest = newest.join("manifest.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    value["format_version"] = 99.into();
+    value.as_object_mut().unwrap().remove("manifest_sha256");
+    let sealed = folder.path().join("sealed");
+    fs::write(&sealed, value.to_string()).unwrap();
+    value["manifest_sha256"] = fingerprint(&sealed).unwrap().1.into();
+    fs::remove_file(&sealed).unwrap();
+    fs::write(&manifest, value.to_string()).unwrap();
+    let error = run(folder.path()).unwrap_err();
+    let TrainError::Newer { path, version } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!((path, *version), (&newest, 99));
+    let steps = Checkpoints::new(folder.path().join("checkpoints")).steps();
+    assert_eq!(steps.unwrap(), [13, 12, 6]);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use meanflow_data::Picture;
+use meanflow_torch::Model;
 use serde_json::Value;
+use tch::{Device, no_grad};
 
 use crate::support::Scene;
 
@@ -107,6 +109,25 @@ fn a_run_is_evaluated_without_being_told_how() {
     let again = scene.succeeds(&[&arguments[..], &["--json"]].concat());
     let again: Value = serde_json::from_str(&again).unwrap();
     assert_eq!(again["samplers"], report["samplers"]);
+}
+
+/// The Fréchet distance of NaN was 77.29 once.
+#[test]
+fn weights_and_samples_that_are_no_numbers_are_not_scored() {
+    let scene = Scene::new();
+    train_digits(&scene);
+    let path = scene.path("run/model.safetensors");
+    let (model, metadata) = Model::load(&path, Device::Cpu).unwrap();
+    // Weights of NaN are refused; the samples of weights that are finite and huge are none.
+    for (value, code) in [(f64::NAN, 5), (1e30, 7)] {
+        for tensor in model.parameters().tensors() {
+            let _ = no_grad(|| tensor.shallow_clone().fill_(value));
+        }
+        model.save(&path, metadata.clone()).unwrap();
+        let error = scene.fails(code, &["eval", "run", "--samples", "64", "--out", "r"]);
+        assert!(error.contains("NaN"), "{error}");
+        assert!(!scene.path("r/report.json").exists());
+    }
 }
 
 #[test]

@@ -103,6 +103,34 @@ fn a_killed_process_ends_all_and_a_restart_goes_on() {
     assert!(error.contains("begin again"), "{error}");
 }
 
+/// After sound steps the rate is so high that the update overflows: back three times, then the end, as one process does it.
+#[test]
+fn processes_go_back_and_end_as_one_does() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 60);
+    let diverge = [
+        "--set",
+        "lr.peak=1e300",
+        "--allow-changes",
+        "lr.peak,training.steps",
+    ];
+    let bundles = [("one", None), ("two", Some("2"))].map(|(run, processes)| {
+        let train = ["train", &recipe, "--out", run];
+        scene.succeeds(&[&train[..], &["--set", "training.steps=20"]].concat());
+        let mut command = scene.command(&[]);
+        if let Some(processes) = processes {
+            command.args(["launch", "--processes", processes, "--"]);
+        }
+        let output = command.args(train).args(diverge).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(7), "{said}");
+        [1, 2, 3, 4]
+            .map(|number| fs::read(scene.path(run).join(format!("crash-{number}.json"))).unwrap())
+    });
+    assert!(bundles[0] == bundles[1]);
+    assert!(!scene.path("two/crash-5.json").exists());
+}
+
 #[test]
 fn a_signal_stops_all_after_the_same_step() {
     let scene = Scene::new();

@@ -194,6 +194,21 @@ fn other_data_are_counted_and_what_is_not_finite_is_refused() {
 }
 
 #[test]
+fn latents_that_are_no_numbers_once_they_are_scaled_are_refused() {
+    let scene = Scene::new();
+    vae(&scene);
+    scene.succeeds(&[
+        "data", "encode", "digits", "--vae", "vae", "--out", "latents",
+    ]);
+    let facts = scene.path("latents/latents.toml");
+    let said = fs::read_to_string(&facts).unwrap();
+    let line = said.lines().find(|line| line.starts_with("scale"));
+    fs::write(&facts, said.replace(line.unwrap(), "scale = 1e300")).unwrap();
+    let error = scene.fails(4, &["data", "verify", "latents"]);
+    assert!(error.contains("once it is scaled"), "{error}");
+}
+
+#[test]
 fn files_of_mnist_are_found_in_their_folder() {
     let scene = Scene::new();
     let idx = concat!(
