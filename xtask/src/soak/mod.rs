@@ -1,6 +1,7 @@
 //! `cargo xtask soak`: the real program is killed, damaged, doubled and signalled, and its libraries are given what is not finite
 //! and what is no file of theirs, many times.
 
+mod disks;
 mod random;
 mod runs;
 mod seeds;
@@ -43,10 +44,14 @@ pub(crate) enum Part {
     Truncations,
     /// Two starts of one run at once
     Doubles,
+    /// Runs on a disk that is too small
+    Disks,
     /// Samples of the same seeds in groups of several sizes and orders
     Seeds,
     /// Requests to a server, malformed, slow and too many
     Server,
+    /// Bits turned in checkpoints and weights, and a tenth as often their files cut short, by the library in one process
+    Damages,
     /// NaN, infinities and huge numbers in random tensors at random steps
     Injections,
     /// Damaged files of every kind, each given to its parser
@@ -61,11 +66,13 @@ impl Part {
         match self {
             Self::Kills => [50, 1000],
             Self::Signals => [8, 100],
-            Self::Flips => [20, 10_000],
-            Self::Truncations => [5, 1000],
+            Self::Flips => [20, 1000],
+            Self::Truncations => [5, 100],
             Self::Doubles => [5, 100],
+            Self::Disks => [5, 50],
             Self::Seeds => [6, 1000],
             Self::Server => [3000, 100_000],
+            Self::Damages => [300, 10_000],
             Self::Injections => [60, 300],
             Self::Inputs => [500, 50_000],
             Self::Memory => [3000, 10_000],
@@ -74,7 +81,10 @@ impl Part {
 
     /// Whether it runs the real program, beside an undisturbed run.
     fn needs_runs(self) -> bool {
-        !matches!(self, Self::Injections | Self::Inputs | Self::Memory)
+        !matches!(
+            self,
+            Self::Damages | Self::Injections | Self::Inputs | Self::Memory
+        )
     }
 }
 
@@ -136,6 +146,7 @@ fn disturb(part: Part, count: usize, runs: &mut Runs) -> Result<()> {
         }),
         Part::Doubles => runs.doubles(count),
         Part::Server => server::run(runs, count),
+        Part::Disks => disks::run(runs, count),
         _ => seeds::run(runs, count),
     }
 }

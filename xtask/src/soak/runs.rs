@@ -36,6 +36,8 @@ pub(super) struct Runs {
     pub(super) random: Random,
     expected: Results,
     undisturbed: Duration,
+    /// How long a run takes as busy as the machine is now.
+    lately: Duration,
 }
 
 impl Runs {
@@ -48,10 +50,12 @@ impl Runs {
             random: Random(seed),
             expected: Results::new(),
             undisturbed: Duration::ZERO,
+            lately: Duration::ZERO,
         };
         let begun = Instant::now();
         soak.finish("whole")?;
         soak.undisturbed = begun.elapsed();
+        soak.lately = soak.undisturbed;
         soak.expected = results(&soak.path("whole"))?;
         Ok(soak)
     }
@@ -66,10 +70,15 @@ impl Runs {
     }
 
     fn train(&self, scene: &str) -> Result<Child> {
+        self.train_by(scene, Command::new(&self.program))
+    }
+
+    /// Starts to train by a command that starts the program with the arguments it is given.
+    pub(super) fn train_by(&self, scene: &str, mut command: Command) -> Result<Child> {
         let folder = self.folder.join(scene);
         fs::create_dir_all(&folder)?;
         let settings = SETTINGS.iter().flat_map(|setting| ["--set", setting]);
-        let child = Command::new(&self.program)
+        let child = command
             .arg("train")
             .arg(&self.recipe)
             .args(settings)
@@ -83,14 +92,15 @@ impl Runs {
     }
 
     /// Trains to the end; what it said.
-    fn finish(&self, scene: &str) -> Result<String> {
+    pub(super) fn finish(&self, scene: &str) -> Result<String> {
         let output = self.train(scene)?.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "{}: {said}", output.status);
         Ok(said)
     }
 
-    fn compare(&self, scene: &str) -> Result<()> {
+    /// The run ended as the undisturbed one did; removes it.
+    pub(super) fn compare(&self, scene: &str) -> Result<()> {
         let got = results(&self.path(scene))?;
         let differing: Vec<&String> = self
             .expected
@@ -109,14 +119,16 @@ impl Runs {
         while done < count {
             let scene = format!("{name}-{runs}");
             for _ in 0..KILLS_A_RUN.min(count - done) {
-                let mut child = self.train(&scene)?;
-                let after = self.random.below(self.undisturbed.as_micros() as u64);
-                thread::sleep(Duration::from_micros(after));
+                let (mut child, begun) = (self.train(&scene)?, Instant::now());
+                let moment = begun + self.moment();
                 let signal = signals[self.random.below(signals.len() as u64) as usize];
-                if child.try_wait()?.is_none() {
+                if ends_before(&mut child, moment)? {
+                    self.lately = (self.lately + begun.elapsed()) / 2;
+                } else {
                     kill(signal, child.id())?;
                     inside += usize::from(is_saving(&self.path(&scene)));
                     done += 1;
+                    self.lately = self.lately * 51 / 50;
                 }
                 let status = child.wait()?;
                 if status.success() {
@@ -126,11 +138,17 @@ impl Runs {
             self.finish(&scene)?;
             self.compare(&scene)?;
             runs += 1;
+            tell(name, (runs, 10), done, count);
         }
         println!(
             "{name}: {done} in {runs} runs, {inside} of them in the middle of a save; 0 runs differ"
         );
         Ok(())
+    }
+
+    /// A random time within that of a run.
+    fn moment(&mut self) -> Duration {
+        Duration::from_micros(self.random.below(self.lately.as_micros() as u64))
     }
 
     /// Damages one file of a finished run at a time: it is named, and the run ends as it did.
@@ -156,6 +174,7 @@ impl Runs {
                 bail!("{name} number {number} in {file} was not noticed: {said}");
             }
             self.compare(&scene)?;
+            tell(name, (number + 1, 100), number + 1, count);
         }
         println!("{name}: {count}, all noticed; 0 runs differ");
         Ok(())
@@ -178,6 +197,26 @@ impl Runs {
         println!("double starts: {count}, one winner each; 0 runs differ");
         Ok(())
     }
+}
+
+/// Says how far a long part has come, at every so-manieth call.
+fn tell(name: &str, (call, every): (usize, usize), done: usize, count: usize) {
+    if call.is_multiple_of(every) && done < count {
+        println!("  {name}: {done} of {count}, 0 runs differ");
+    }
+}
+
+/// Waits until a moment; whether the process has ended before.
+fn ends_before(child: &mut Child, moment: Instant) -> Result<bool> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    while child.try_wait()?.is_none() {
+        let left = moment.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        thread::sleep(left.min(PAUSE));
+    }
+    Ok(true)
 }
 
 fn kill(signal: &str, process: u32) -> Result<()> {
