@@ -3,6 +3,7 @@
 mod ablate;
 mod bench;
 mod command;
+mod docs;
 mod files;
 mod gpu_kit;
 mod kit;
@@ -36,6 +37,8 @@ enum Task {
     Ablate(ablate::Args),
     /// Measure: every rival in one session, alternating, medians.
     Bench(bench::Args),
+    /// Write the pages of recipe keys and commands from the code, and build the book where mdbook is installed.
+    Docs(docs::Args),
     /// Build a folder that checks and measures a GPU on a machine without cargo, pip and network.
     GpuKit(gpu_kit::Args),
     /// Put libtorch where every cargo command of the workspace finds it.
@@ -81,6 +84,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Advisories(args) => supply::refresh(&args),
         Task::Ablate(args) => ablate::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Docs(args) => docs::run(&args),
         Task::GpuKit(args) => gpu_kit::run(&args),
         Task::Libtorch(args) => libtorch::run(&args),
         Task::Soak(args) => soak::run(&args),

@@ -9,7 +9,9 @@ use crate::error::GuidanceError;
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(try_from = "RawClassDropout")]
 pub struct ClassDropout {
+    /// The share of rows whose class is dropped, or the probability of each.
     prob: f64,
+    /// Which rows.
     rows: DropoutRows,
 }
 

@@ -21,8 +21,11 @@ use crate::interval::GuidanceInterval;
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(try_from = "RawGuidance")]
 pub struct Guidance {
+    /// The weight ω of the velocity of the path in (M20).
     omega: f64,
+    /// The weight κ of the network's own velocity with the class in (M20); below 1. The effective scale is `ω / (1 − κ)`.
     kappa: f64,
+    /// When guidance acts.
     interval: GuidanceInterval,
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::GuidanceError;
 
-/// Guidance acts for `start ≤ t ≤ end`, both included.
+/// `[start, end]`: guidance acts for `start ≤ t ≤ end`, both included.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(try_from = "[f64; 2]", into = "[f64; 2]")]
 pub struct GuidanceInterval {

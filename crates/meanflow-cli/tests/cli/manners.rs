@@ -142,3 +142,28 @@ fn a_picture_goes_to_standard_output() {
     );
     scene.fails(2, &[&sample[..], &["-", "--json"]].concat());
 }
+
+/// `cargo xtask docs` writes it anew.
+#[test]
+fn the_reference_of_commands_is_the_help() {
+    let scene = Scene::new();
+    let page = include_str!("../../../../docs/src/cli.md");
+    let mut all = commands(&scene, &[]);
+    all.push(Vec::new());
+    let sections = page.matches("\n```text\n").count();
+    assert_eq!(sections, all.len(), "run `cargo xtask docs`");
+    for command in all {
+        let words: Vec<&str> = command
+            .iter()
+            .map(String::as_str)
+            .chain(["--help"])
+            .collect();
+        let help = scene.succeeds(&words);
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        let block = format!("```text\n{}\n```", lines.join("\n").trim_end());
+        assert!(
+            page.contains(&block),
+            "{words:?} is another one: run `cargo xtask docs`"
+        );
+    }
+}

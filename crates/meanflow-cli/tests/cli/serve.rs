@@ -130,3 +130,65 @@ fn what_cannot_be_served_is_refused() {
     let error = scene.fails(1, &["serve", weights, "--bind", &address]);
     assert!(error.contains(&address), "{error}");
 }
+
+/// What a page is after its scripts ran, in a real browser; none where there is no Chromium. It must not complain.
+fn rendered(url: &str, folder: &std::path::Path) -> Option<String> {
+    let output = std::process::Command::new("chromium")
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+        ])
+        .args(["--virtual-time-budget=8000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.display()))
+        .arg(url)
+        .output()
+        .ok()?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("CONSOLE"))
+        .collect();
+    assert!(complaints.is_empty(), "{url}: {complaints:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn the_page_works_in_a_browser() {
+    let scene = Scene::new();
+    scene.trained("runs/first");
+    let server = Serving::start(&scene, &["runs"]);
+    let page = |part: &str| {
+        rendered(
+            &format!("http://{}/{part}", server.host),
+            &scene.path("browser"),
+        )
+    };
+    let Some(studio) = page("#studio") else {
+        println!("skipped: no Chromium");
+        return;
+    };
+    // Points of the plane, drawn by one evaluation; no problem is shown.
+    assert!(
+        studio.contains("2048 points of the plane") && studio.contains("1 evaluation"),
+        "{studio}"
+    );
+    assert!(
+        studio.contains("id=\"problem\" class=\"problem\" role=\"alert\" hidden"),
+        "{studio}"
+    );
+    let runs = page("#runs").unwrap();
+    for expected in [
+        "step 20 of 20",
+        "v_loss",
+        "Samples after step 20",
+        "checkerboard",
+    ] {
+        assert!(runs.contains(expected), "{expected}: {runs}");
+    }
+    assert!(
+        runs.contains("id=\"problem\" class=\"problem\" role=\"alert\" hidden"),
+        "{runs}"
+    );
+}

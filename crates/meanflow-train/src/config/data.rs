@@ -105,7 +105,8 @@ pub struct PicturesConfig {
     pub channels: ChannelCount,
     /// Whether every picture is mirrored with even odds, of which the network is not told.
     pub flip: bool,
-    /// As [`CifarConfig::augment_probability`].
+    /// The probability of each transformation of EDM's augmentation (Karras et al. 2022), of which the network is told by six numbers; no
+    /// augmentation without the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment_probability: Option<Share>,
     /// The share of the pictures that may be damaged: each is replaced by the next good one, and listed. Without the
