@@ -537,4 +537,71 @@ mod tests {
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
     }
+
+    /// The commands in the fences of a page: lines that go on are joined, comments and what becomes of the output are cut off.
+    fn commands(page: &str) -> Vec<String> {
+        let fences = page.split("```").skip(1).step_by(2);
+        let joined = fences.map(|fence| fence.replace("\\\n", " "));
+        let lines: Vec<String> = joined
+            .flat_map(|fence| fence.lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        let command = |line: &String| {
+            let line = line.trim().trim_start_matches("$ ");
+            let end = [" # ", " > ", " | ", " && ", "; "]
+                .into_iter()
+                .filter_map(|sign| line.find(sign))
+                .min();
+            line[..end.unwrap_or(line.len())].trim().to_owned()
+        };
+        let ours = |line: &String| line.starts_with("meanflow ") && !line.contains(['…', '[', '<']);
+        lines.iter().map(command).filter(ours).collect()
+    }
+
+    /// The words of a command, as a shell reads them.
+    fn words(command: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for letter in command.chars() {
+            match (letter, quote) {
+                ('\'' | '"', None) => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                (_, Some(open)) if letter == open => quote = None,
+                (' ', None) => words.extend(word.take()),
+                _ => word.get_or_insert_default().push(letter),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn every_command_in_the_pages_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut pages = vec![root.join("README.md")];
+        let mut folders = vec![root.join("docs/src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false if path.extension().is_some_and(|end| end == "md") => pages.push(path),
+                    false => {}
+                }
+            }
+        }
+        let (mut count, mut wrong) = (0, Vec::new());
+        for page in pages {
+            for command in commands(&std::fs::read_to_string(&page).unwrap()) {
+                count += 1;
+                if let Err(error) = Args::try_parse_from(words(&command))
+                    && error.use_stderr()
+                {
+                    wrong.push(format!("{}: {command}\n{error}", page.display()));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(count > 50, "only {count} commands were found");
+    }
 }
