@@ -1,7 +1,8 @@
 //! Connections: how many, how long, and how they end.
 
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,14 +48,8 @@ pub(crate) async fn accept(
             () = &mut stop => break,
         };
         while open.try_join_next().is_some() {}
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) if is_gone(error.kind()) => continue,
-            Err(_) => {
-                // Too many open files, or no memory.
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
+        let Some(stream) = opened(accepted).await else {
+            continue;
         };
         match Arc::clone(&places).try_acquire_owned() {
             Ok(place) => {
@@ -82,6 +77,18 @@ pub(crate) async fn accept(
     stopping.send_replace(());
     let all = async { while open.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(limits.drain_time, all).await;
+}
+
+/// A connection that was accepted; none where it was closed before, or where the system opens no more at the moment.
+async fn opened(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<TcpStream> {
+    match accepted {
+        Ok((stream, _)) => Some(stream),
+        Err(error) if is_gone(error.kind()) => None,
+        Err(_) => {
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+    }
 }
 
 /// Whether a connection that was waiting was closed before it could be accepted.
