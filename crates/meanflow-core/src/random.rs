@@ -35,6 +35,12 @@ pub enum Purpose {
     Subsets = 10,
     /// The latents that are drawn from the normal law which an encoder gave.
     Posterior = 11,
+    /// The noise that is added to a sample on its way back from data.
+    Renoise = 12,
+    /// The random signs of an estimated trace.
+    Probes = 13,
+    /// The noise over the width of a byte.
+    Dequantise = 14,
 }
 
 /// A sequence of random numbers, fixed by a seed, a purpose and a step.

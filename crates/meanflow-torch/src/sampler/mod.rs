@@ -2,18 +2,26 @@
 //!
 //! [`sample`] jumps with the average velocity. [`sample_by`] also solves the ODE of the instantaneous velocity of the same
 //! network, the flow-matching baseline. [`trajectory`] keeps the states on the way, [`interpolate`] goes from one sample to another,
-//! [`invert`] from data to noise.
+//! [`invert`] from data to noise. [`edit`], [`inpaint`] and [`log_likelihood`] vary, complete and weigh given samples (M22–M27).
 
+mod editing;
 mod grid;
+mod inpainting;
 mod interpolation;
 mod inversion;
+mod likelihood;
 mod plan;
 mod solver;
 mod trajectory;
 
+pub use editing::{Edit, edit, edit_noise};
 pub use grid::{cosine_grid, uniform_grid};
+pub use inpainting::{Inpainting, inpaint};
 pub use interpolation::{Interpolation, interpolate};
 pub use inversion::{Inversion, invert, invert_flow};
+pub use likelihood::{
+    BYTE, Likelihood, LogLikelihoods, Trace, bits_per_dimension, dequantised, log_likelihood,
+};
 pub use solver::{Ode, Solver};
 pub use trajectory::{Trajectory, trajectory, trajectory_from_noise};
 
@@ -69,6 +77,18 @@ pub fn noise(seeds: &[u64], shape: &[i64]) -> Tensor {
             fill(seeds, values);
         }
     });
+    let mut full = vec![seeds.len() as i64];
+    full.extend(shape);
+    Tensor::from_slice(&values).reshape(full)
+}
+
+/// A row of random numbers for every seed, `[seeds, …shape]`.
+fn rows_of(seeds: &[u64], shape: &[i64], fill: impl Fn(u64, &mut [f32])) -> Tensor {
+    let size = shape.iter().product::<i64>() as usize;
+    let mut values = vec![0.0_f32; seeds.len() * size];
+    for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
+        fill(*seed, row);
+    }
     let mut full = vec![seeds.len() as i64];
     full.extend(shape);
     Tensor::from_slice(&values).reshape(full)

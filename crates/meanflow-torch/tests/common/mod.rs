@@ -1,6 +1,8 @@
 //! Small models with every parameter random, and batches for them.
 #![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
 
+pub mod gaussian;
+
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
