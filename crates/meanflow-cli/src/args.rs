@@ -58,7 +58,7 @@ const VERSION: &str = concat!(
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 other, also output that cannot be written · 2 usage · 3 config · 4 data · \
 5 checkpoint or weights unusable · 6 disk full · 7 not finite: loss, weights or samples · 8 device or libtorch · \
-9 stopped by --max-time, after a checkpoint · 10 another process of the run was lost · \
+9 another process of the run was lost · 10 stopped by --max-time, after a checkpoint · \
 128 + N stopped by signal N, after a checkpoint: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1";
 
 #[derive(Debug, Subcommand)]

@@ -21,7 +21,7 @@ const NO_SPACE: u8 = 6;
 const NOT_FINITE: u8 = 7;
 const DEVICE: u8 = 8;
 /// Another process that was started with this one.
-pub(crate) const LOST: u8 = 10;
+pub(crate) const LOST: u8 = 9;
 
 /// A command that cannot be done as it was asked for.
 #[derive(Debug, thiserror::Error)]

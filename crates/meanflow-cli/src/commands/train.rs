@@ -154,4 +154,4 @@ fn options(args: &Train, recipe: RecipeSource) -> anyhow::Result<RunOptions> {
 }
 
 /// The exit code of a run whose time was over.
-const OUT_OF_TIME: u8 = 9;
+const OUT_OF_TIME: u8 = 10;

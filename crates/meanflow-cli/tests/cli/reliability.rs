@@ -137,7 +137,7 @@ fn a_run_stops_when_its_time_is_over() {
     ]
     .concat();
     for expected in [1, 2] {
-        assert_eq!(scene.command(&arguments).status().unwrap().code(), Some(9));
+        assert_eq!(scene.command(&arguments).status().unwrap().code(), Some(10));
         let checkpoints = fs::read_dir(scene.path("run/checkpoints")).unwrap();
         assert_eq!(checkpoints.count(), expected);
     }
