@@ -1,6 +1,7 @@
 //! libtorch out of the official zip archive, for machines without pip.
 
 use super::pins::ARCHIVE;
+use super::platform::Platform;
 use super::{install, layout, unpack, verify};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail, ensure};
@@ -30,7 +31,7 @@ pub(crate) fn build(folder: &Path, downloads: &Path) -> Result<()> {
         fs::remove_file(&file)?;
     }
     ensure!(outcome? > 0, "the archive holds nothing of libtorch");
-    install::require_libraries(folder)
+    install::require_libraries(folder, Platform::host().unwrap_or(Platform::LinuxX86_64))
 }
 
 /// Downloads `address` to `file`, at most `most` bytes; answers how many. What the server announced must arrive in full.

@@ -2,6 +2,7 @@
 
 use super::install;
 use super::pins::{Device, VERSION};
+use super::platform::Platform;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::Path;
@@ -15,7 +16,7 @@ pub(crate) fn check(folder: &Path, device: Option<Device>) -> Result<()> {
         "{} has no {header}",
         folder.display()
     );
-    install::require_libraries(folder)?;
+    install::require_libraries(folder, Platform::host().unwrap_or(Platform::LinuxX86_64))?;
     let version = version(folder)?;
     // 2.11.0+cpu and 2.11.0+cu130 are builds of 2.11.0.
     if version.split('+').next() != Some(VERSION) {

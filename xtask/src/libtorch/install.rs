@@ -1,13 +1,14 @@
 //! Putting an installation in place in one go: it is built aside, stamped, then renamed. A lock keeps two runs apart.
 
 use super::pins::Device;
+use super::platform::Platform;
 use super::stamp;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// Libraries without which nothing links or runs.
-const REQUIRED: [&str; 3] = ["libc10.so", "libtorch.so", "libtorch_cpu.so"];
+const REQUIRED: [&str; 3] = ["c10", "torch", "torch_cpu"];
 
 /// Waits for the other runs that hold `path`; the lock ends with the value, and with the process.
 pub(crate) fn lock(path: &Path) -> Result<File> {
@@ -57,10 +58,10 @@ pub(crate) fn link(target: &Path, folder: &Path) -> Result<()> {
 }
 
 /// Fails unless the libraries that everything needs are in `lib`.
-pub(crate) fn require_libraries(folder: &Path) -> Result<()> {
-    for library in REQUIRED {
+pub(crate) fn require_libraries(folder: &Path, platform: Platform) -> Result<()> {
+    for library in REQUIRED.map(|name| platform.library(name)) {
         ensure!(
-            folder.join("lib").join(library).is_file(),
+            folder.join("lib").join(&library).is_file(),
             "{} has no lib/{library}",
             folder.display()
         );

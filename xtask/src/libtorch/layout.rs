@@ -1,22 +1,14 @@
 //! Which files of an archive are kept, and where they go below the installation.
 
 use super::pins::Device;
-
-/// The libraries a CPU installation keeps; libtorch loads the two CUDA ones although it never calls them there.
-const CPU: [&str; 5] = [
-    "libc10.so",
-    "libcudart.so.13",
-    "libcupti.so.13",
-    "libgomp.so.1",
-    "libtorch_cpu.so",
-];
+use super::platform::Platform;
 
 /// A linker script: what asks for `libtorch` is given its CPU part. The wheel's own `libtorch.so` asks for the CUDA part.
 pub(crate) const CPU_LIBTORCH: &str = "INPUT(libtorch_cpu.so)\n";
 
 /// A wheel's entry: headers, and the libraries of PyTorch and NVIDIA side by side in `lib`,
 /// the one folder that all of them search (`$ORIGIN`).
-pub(crate) fn from_wheel(device: Device, name: &str) -> Option<String> {
+pub(crate) fn from_wheel(platform: Platform, device: Device, name: &str) -> Option<String> {
     if name.starts_with("torch/include/") {
         return name.strip_prefix("torch/").map(str::to_owned);
     }
@@ -24,7 +16,7 @@ pub(crate) fn from_wheel(device: Device, name: &str) -> Option<String> {
         .strip_prefix("torch/lib/")
         .or_else(|| nvidia_library(name))?;
     let kept = match device {
-        Device::Cpu => CPU.contains(&library),
+        Device::Cpu => platform.cpu_libraries().contains(&library),
         Device::Cuda => is_library(library) && !library.starts_with("libtorch_python"),
     };
     kept.then(|| format!("lib/{library}"))
@@ -56,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_cpu_keeps_headers_and_five_libraries() {
-        let place = |name| from_wheel(Device::Cpu, name);
+        let place = |name| from_wheel(Platform::LinuxX86_64, Device::Cpu, name);
         assert_eq!(
             place("torch/include/ATen/ATen.h").as_deref(),
             Some("include/ATen/ATen.h")
@@ -83,7 +75,7 @@ mod tests {
 
     #[test]
     fn cuda_keeps_every_library_but_pythons() {
-        let place = |name| from_wheel(Device::Cuda, name);
+        let place = |name| from_wheel(Platform::LinuxX86_64, Device::Cuda, name);
         assert_eq!(
             place("torch/lib/libtorch.so").as_deref(),
             Some("lib/libtorch.so")

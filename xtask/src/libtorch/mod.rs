@@ -15,6 +15,7 @@ mod fake;
 mod install;
 mod layout;
 mod pins;
+mod platform;
 mod space;
 mod stamp;
 #[cfg(test)]
@@ -24,8 +25,9 @@ mod verify;
 mod wheel;
 
 use crate::workspace;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use pins::{Device, Pin, VERSION};
+use platform::Platform;
 use std::convert::Infallible;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,12 @@ pub(crate) struct Args {
     /// Where it comes from: auto, wheel, archive, or the PATH of one that is there.
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
     from: Source,
+    /// The machine that it is for; another one than this needs --into.
+    #[arg(long, requires = "into")]
+    platform: Option<Platform>,
+    /// A folder for it in the place of .libtorch
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
 }
 
 /// Where libtorch comes from.
@@ -75,6 +83,8 @@ pub(crate) fn ensure() -> Result<()> {
     let args = Args {
         device: None,
         from: Source::Auto,
+        platform: None,
+        into: None,
     };
     obtain(&args).map(drop)
 }
@@ -82,15 +92,22 @@ pub(crate) fn ensure() -> Result<()> {
 /// Sees to it that there is a libtorch as asked for; answers with a sentence on what was found or done.
 fn obtain(args: &Args) -> Result<String> {
     if args.from == Source::Auto
+        && args.into.is_none()
         && let Some(found) = users_own(args.device)?
     {
         return Ok(found);
     }
     let site = Site {
-        target: workspace::root().join(".libtorch"),
+        target: args
+            .into
+            .clone()
+            .unwrap_or_else(|| workspace::root().join(".libtorch")),
         downloads: workspace::cache()?,
     };
-    site.obtain(args, pins::wheels, &wheel::pip)
+    // A libtorch that is there needs no platform.
+    let platform = || args.platform.map_or_else(host, Ok);
+    let fetch = |pin: &Pin, folder: &Path| wheel::pip(platform()?, pin, folder);
+    site.obtain(args, platform(), pins::wheels, &fetch)
 }
 
 /// The libtorch that the user's environment names, if it names one. One that cannot be used is an error: cargo would use it.
@@ -124,7 +141,8 @@ impl Site {
     fn obtain(
         &self,
         args: &Args,
-        wheels: impl Fn(Device) -> Vec<Pin>,
+        platform: Result<Platform>,
+        wheels: impl Fn(Platform, Device) -> Vec<Pin>,
         fetch: &cache::Fetch<'_>,
     ) -> Result<String> {
         let _lock = install::lock(&self.target.with_extension("lock"))?;
@@ -134,7 +152,7 @@ impl Site {
         if let Some(found) = self.installed(args) {
             return Ok(found);
         }
-        require_platform()?;
+        let platform = platform?;
         let _downloads = install::lock(&self.downloads.join("lock"))?;
         cache::sweep(&self.downloads)?;
         let device = args.device.unwrap_or(Device::Cpu);
@@ -142,7 +160,7 @@ impl Site {
         if args.from == Source::Archive {
             self.install_archive(device)?;
         } else {
-            self.install_wheels(device, &wheels(device), fetch)?;
+            self.install_wheels((platform, device), &wheels(platform, device), fetch)?;
         }
         // Cargo does not see that the library it told the linker to use is gone.
         let advice = if had_cuda && !self.has_cuda() {
@@ -214,7 +232,16 @@ impl Site {
         ))
     }
 
-    fn install_wheels(&self, device: Device, pins: &[Pin], fetch: &cache::Fetch<'_>) -> Result<()> {
+    fn install_wheels(
+        &self,
+        (platform, device): (Platform, Device),
+        pins: &[Pin],
+        fetch: &cache::Fetch<'_>,
+    ) -> Result<()> {
+        ensure!(
+            !pins.is_empty(),
+            "nothing is pinned for {device} on {platform:?}: --from PATH, a Python with torch {VERSION}"
+        );
         let mut missing = 0;
         for pin in pins {
             missing += u64::from(!cache::is_kept(&self.downloads, pin)?) * pin.bytes;
@@ -228,7 +255,7 @@ impl Site {
         };
         space::require(&[(&self.downloads, 2 * missing), (&self.target, unpacked)])?;
         install::replace(&self.target, device, "wheel", |folder| {
-            wheel::build(folder, device, pins, &self.downloads, fetch)
+            wheel::build(folder, (platform, device), pins, &self.downloads, fetch)
         })
     }
 
@@ -254,14 +281,14 @@ fn named(source: &str) -> Source {
         .unwrap_or_else(|never: Infallible| match never {})
 }
 
-/// Ready-made libraries exist for one platform only.
-fn require_platform() -> Result<()> {
-    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        return Ok(());
-    }
-    bail!(
-        "libtorch can be fetched for x86-64 Linux only, this is {} {}. With a libtorch {VERSION} of your own: --from PATH",
-        env::consts::ARCH,
-        env::consts::OS
-    )
+/// The platform of this machine, where anything is pinned for it.
+fn host() -> Result<Platform> {
+    Platform::host().with_context(|| {
+        format!(
+            "libtorch can be fetched for Linux on x86-64 and aarch64 and for macOS on arm64, this is {} {}. With a libtorch {VERSION} of your \
+             own: --from PATH",
+            env::consts::ARCH,
+            env::consts::OS
+        )
+    })
 }

@@ -1,5 +1,6 @@
 //! The table of files libtorch is made of: name, bytes, sha256. Nothing else is used unless it is asked for by name.
 
+use super::platform::Platform;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -43,11 +44,15 @@ pub(crate) struct Pin {
     pub sha256: String,
 }
 
-/// The wheels a device needs. On the CPU libtorch still asks for the CUDA runtime and profiler when it is loaded.
-pub(crate) fn wheels(device: Device) -> Vec<Pin> {
-    let table = match device {
-        Device::Cpu => vec![BASE],
-        Device::Cuda => vec![BASE, CUDA],
+/// The wheels that a device of a platform needs; none are pinned for CUDA on other platforms than x86-64 Linux. On Linux libtorch asks for
+/// the CUDA runtime and profiler when it is loaded, on the CPU too.
+pub(crate) fn wheels(platform: Platform, device: Device) -> Vec<Pin> {
+    let table = match (platform, device) {
+        (Platform::LinuxX86_64, Device::Cpu) => vec![BASE],
+        (Platform::LinuxX86_64, Device::Cuda) => vec![BASE, CUDA],
+        (Platform::LinuxAarch64, Device::Cpu) => vec![AARCH64],
+        (Platform::MacosArm64, Device::Cpu) => vec![MACOS],
+        (_, Device::Cuda) => Vec::new(),
     };
     table.concat().iter().map(pin).collect()
 }
@@ -64,7 +69,37 @@ fn pin(&(requirement, file, bytes, sha256): &Row) -> Pin {
     }
 }
 
-/// Enough for the CPU.
+/// Enough for the CPU of 64-bit ARM.
+const AARCH64: &[Row] = &[
+    (
+        "torch==2.11.0",
+        "torch-2.11.0-cp312-cp312-manylinux_2_28_aarch64.whl",
+        419_731_115,
+        "f99924682ef0aa6a4ab3b1b76f40dc6e273fca09f367d15a524266db100a723f",
+    ),
+    (
+        "nvidia-cuda-cupti==13.0.85",
+        "nvidia_cuda_cupti-13.0.85-py3-none-manylinux_2_25_aarch64.whl",
+        10_310_827,
+        "796bd679890ee55fb14a94629b698b6db54bcfd833d391d5e94017dd9d7d3151",
+    ),
+    (
+        "nvidia-cuda-runtime==13.0.96",
+        "nvidia_cuda_runtime-13.0.96-py3-none-manylinux2014_aarch64.manylinux_2_17_aarch64.whl",
+        2_261_060,
+        "ef9bcbe90493a2b9d810e43d249adb3d02e98dd30200d86607d8d02687c43f55",
+    ),
+];
+
+/// Enough for the CPU of a Mac.
+const MACOS: &[Row] = &[(
+    "torch==2.11.0",
+    "torch-2.11.0-cp312-cp312-macosx_11_0_arm64.whl",
+    80_606_338,
+    "4b5866312ee6e52ea625cd211dcb97d6a2cdc1131a5f15cc0d87eec948f6dd34",
+)];
+
+/// Enough for the CPU of x86-64.
 const BASE: &[Row] = &[
     (
         "torch==2.11.0",

@@ -1,6 +1,6 @@
 //! The command from end to end, over tiny wheels.
 
-use super::{Args, Device, Pin, Site, Source, fake};
+use super::{Args, Device, Pin, Platform, Site, Source, fake};
 use anyhow::{Result, bail};
 use std::cell::RefCell;
 use std::fs;
@@ -12,6 +12,16 @@ struct World {
     folder: TempDir,
     site: Site,
     fetched: RefCell<Vec<String>>,
+}
+
+/// What is asked for, of this machine and its place.
+fn asked(device: Option<Device>, from: Source) -> Args {
+    Args {
+        device,
+        from,
+        platform: None,
+        into: None,
+    }
 }
 
 impl World {
@@ -28,7 +38,7 @@ impl World {
         }
     }
 
-    fn pins(_: Device) -> Vec<Pin> {
+    fn pins(_: Platform, _: Device) -> Vec<Pin> {
         fake::wheels()
             .iter()
             .map(|(name, content)| fake::pin(name, content))
@@ -43,9 +53,10 @@ impl World {
     }
 
     fn ask(&self, from: Source, device: Option<Device>) -> Result<String> {
-        let args = Args { device, from };
-        self.site
-            .obtain(&args, Self::pins, &|pin, folder| self.serve(pin, folder))
+        let args = asked(device, from);
+        let fetch = |pin: &Pin, folder: &Path| self.serve(pin, folder);
+        let platform = Ok(Platform::LinuxX86_64);
+        self.site.obtain(&args, platform, Self::pins, &fetch)
     }
 
     fn auto(&self) -> Result<String> {
@@ -123,13 +134,12 @@ fn a_failed_fetch_leaves_the_old_installation_alone() {
     for (name, _) in fake::wheels() {
         fs::remove_file(world.site.downloads.join(name)).unwrap();
     }
-    let args = Args {
-        device: Some(Device::Cuda),
-        from: Source::Auto,
-    };
+    let args = asked(Some(Device::Cuda), Source::Auto);
     let outcome = world
         .site
-        .obtain(&args, World::pins, &|_, _| bail!("no network"));
+        .obtain(&args, Ok(Platform::LinuxX86_64), World::pins, &|_, _| {
+            bail!("no network")
+        });
     assert_eq!(outcome.unwrap_err().to_string(), "no network");
     assert!(world.auto().unwrap().contains("nothing to do"));
     assert_eq!(world.checkout(), [".libtorch", ".libtorch.lock"]);
@@ -187,17 +197,15 @@ fn runs_at_the_same_time_install_once() {
                     target: target.clone(),
                     downloads: downloads.clone(),
                 };
-                let args = Args {
-                    device: None,
-                    from: Source::Auto,
-                };
+                let args = asked(None, Source::Auto);
                 let fetch = |pin: &Pin, folder: &Path| {
                     count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let wheels = fake::wheels();
                     let wheel = wheels.iter().find(|(name, _)| *name == pin.file).unwrap();
                     Ok(fs::write(folder.join(&pin.file), &wheel.1)?)
                 };
-                site.obtain(&args, World::pins, &fetch).unwrap();
+                site.obtain(&args, Ok(Platform::LinuxX86_64), World::pins, &fetch)
+                    .unwrap();
             });
         }
     });

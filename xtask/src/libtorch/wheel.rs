@@ -1,6 +1,7 @@
 //! libtorch out of the PyTorch wheel, fetched by the user's own pip (its index, proxy and certificates apply).
 
 use super::pins::{Device, Pin, VERSION};
+use super::platform::Platform;
 use super::{cache, install, layout, unpack};
 use crate::command;
 use anyhow::{Context, Result, bail, ensure};
@@ -8,42 +9,30 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The platforms of the pinned wheels; pip takes them literally, whatever machine it runs on.
-const PLATFORMS: [&str; 10] = [
-    "manylinux_2_28_x86_64",
-    "manylinux_2_27_x86_64",
-    "manylinux_2_25_x86_64",
-    "manylinux_2_18_x86_64",
-    "manylinux_2_17_x86_64",
-    "manylinux2014_x86_64",
-    "manylinux_2_12_x86_64",
-    "manylinux2010_x86_64",
-    "manylinux_2_5_x86_64",
-    "manylinux1_x86_64",
-];
-
 /// Unpacks every wheel of the table into `folder`.
 pub(crate) fn build(
     folder: &Path,
-    device: Device,
+    (platform, device): (Platform, Device),
     pins: &[Pin],
     downloads: &Path,
     fetch: &cache::Fetch<'_>,
 ) -> Result<()> {
     for pin in pins {
         let wheel = cache::obtain(downloads, pin, fetch)?;
-        let written = unpack::unpack(&wheel, folder, &|name| layout::from_wheel(device, name))?;
+        let written = unpack::unpack(&wheel, folder, &|name| {
+            layout::from_wheel(platform, device, name)
+        })?;
         ensure!(written > 0, "{} holds nothing of libtorch", pin.file);
     }
-    if device == Device::Cpu {
+    if device == Device::Cpu && platform != Platform::MacosArm64 {
         fs::write(folder.join("lib/libtorch.so"), layout::CPU_LIBTORCH)?;
     }
     fs::write(folder.join("build-version"), VERSION)?;
-    install::require_libraries(folder)
+    install::require_libraries(folder, platform)
 }
 
 /// Fetches a wheel with pip into `folder`.
-pub(crate) fn pip(pin: &Pin, folder: &Path) -> Result<()> {
+pub(crate) fn pip(platform: Platform, pin: &Pin, folder: &Path) -> Result<()> {
     let python = python()?;
     eprintln!("fetching {} ({} MB)", pin.file, pin.bytes / 1_000_000);
     let mut command = Command::new(python);
@@ -52,7 +41,7 @@ pub(crate) fn pip(pin: &Pin, folder: &Path) -> Result<()> {
         .args(["--no-deps", "--no-cache-dir", "--only-binary=:all:"])
         .args(["--python-version", "312", "--implementation", "cp"])
         .args(["--abi", "cp312"])
-        .args(PLATFORMS.iter().flat_map(|name| ["--platform", name]))
+        .args(platform.tags().iter().flat_map(|tag| ["--platform", tag]))
         .arg("--dest")
         .arg(folder)
         .arg(&pin.requirement)
