@@ -2,6 +2,8 @@
 
 mod commands;
 mod keys;
+#[cfg(test)]
+mod links;
 
 use std::fs;
 use std::path::Path;
