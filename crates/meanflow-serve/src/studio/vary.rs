@@ -1,10 +1,8 @@
 //! Pictures like a given one.
 
-use std::f64::consts::FRAC_PI_2;
-
 use meanflow_core::FixedPoint;
-use meanflow_torch::sampler::{from_noise, invert, noise, uniform_grid};
-use meanflow_torch::{Tensor, recover};
+use meanflow_torch::sampler::{Edit, Solver, edit_noise, from_noise, invert, uniform_grid};
+use meanflow_torch::{Device, Tensor, recover};
 use meanflow_train::Samples;
 
 use super::Served;
@@ -17,9 +15,8 @@ const INVERSION: FixedPoint = FixedPoint {
 };
 
 impl Served {
-    /// The picture drawn again from the noise that is found for it, then one variation for each seed: its noise `e` turned towards that of
-    /// the seed, `cos(½πs) e + sin(½πs) e'`, which is as normal as both are. Strength 0 is the picture, 1 the sample of the seed.
-    /// With them, how far the noise found misses the picture.
+    /// The picture drawn again from the noise that is found for it, then one variation of it for each seed (M23). Strength 0 is the picture,
+    /// 1 the sample of the seed. With them, how far the noise found misses the picture.
     pub(super) fn vary(
         &self,
         picture: &[f32],
@@ -28,24 +25,26 @@ impl Served {
         steps: usize,
     ) -> Result<(Samples, f64), ApiError> {
         let model = &self.model;
-        let shape = &model.config().shape;
-        let (grid, rows) = (uniform_grid(steps), seeds.len() as i64 + 1);
-        let one: Vec<i64> = std::iter::once(1).chain(shape.iter().copied()).collect();
-        let given = Tensor::from_slice(picture)
-            .reshape(&one)
-            .to_device(model.device());
+        let (grid, rows) = (uniform_grid(steps), seeds.len());
+        let one = std::iter::once(1).chain(model.config().shape.iter().copied());
+        let given = Tensor::from_slice(picture).reshape(one.collect::<Vec<_>>());
+        let given = given.to_device(model.device());
         let label = class.as_ref().map(std::slice::from_ref);
         let found = recover("invert a picture", || {
             invert(model, &given, label, &grid, INVERSION)
         })?;
-        let all = recover("vary a picture", || {
-            let angle = strength * FRAC_PI_2;
-            let own = noise(seeds, shape).to_device(model.device());
-            let turned = &found.noise * angle.cos() + own * angle.sin();
-            let all = Tensor::cat(&[&found.noise, &turned], 0);
-            let labels = class.map(|class| vec![class; rows as usize]);
-            from_noise(model, &all, labels.as_deref(), &grid)
-        })?;
+        let again = from_noise(model, &found.noise, label, &grid)?;
+        let labels = class.map(|class| vec![class; rows]);
+        let request = Edit {
+            strength,
+            seeds,
+            labels: labels.as_deref(),
+            grid: &grid,
+            micro_batch: Samples::rows_an_evaluation(model),
+        };
+        let noises = found.noise.repeat_interleave_self_int(rows as i64, 0, None);
+        let varied = edit_noise(model, &noises, &request, Solver::Jump)?.samples;
+        let all = Tensor::cat(&[again.to_device(Device::Cpu), varied], 0);
         let residual = found.residuals.first().copied().unwrap_or(f64::NAN);
         Ok((Samples::from_tensor(model, &all)?, residual))
     }
