@@ -118,7 +118,7 @@ export class Studio {
     const views = [{ id: "grid", name: this.isPoints ? "Density" : "Samples" }, { id: "compare", name: "Steps side by side" }];
     if (!this.isPoints) {
       views.push({ id: "between", name: "Between two seeds" }, { id: "path", name: "From noise to data" });
-      if (this.model.picture && this.model.samples === "pictures") views.push({ id: "vary", name: "Variations" });
+      if (this.model.picture && this.model.samples === "pictures") views.push({ id: "vary", name: "Variations" }, { id: "inpaint", name: "Completion" });
     }
     return views;
   }
@@ -153,7 +153,7 @@ export class Studio {
   }
 
   async draw() {
-    const views = { grid: () => this.drawGrid(), compare: () => this.drawComparison(), between: () => this.drawBetween(), path: () => this.drawPath(), vary: () => this.drawVariations() };
+    const views = { grid: () => this.drawGrid(), compare: () => this.drawComparison(), between: () => this.drawBetween(), path: () => this.drawPath(), vary: () => this.drawVariations(), inpaint: () => this.drawCompletions() };
     try {
       await views[this.view]();
       content();
@@ -277,9 +277,9 @@ export class Studio {
       element("p", { className: "note" }, "The ODE follows the instantaneous velocity through many evaluations. MeanFlow has learnt the mean of that velocity: one evaluation goes to where the curve ends. Where the last row does not change, jump and curve agree.")));
   }
 
-  async drawVariations() {
+  // Where a picture is given: dropped, chosen, or a sample.
+  pictureArea() {
     const input = element("input", { type: "file", accept: "image/*", id: "upload", onchange: (event) => this.upload(event.target.files[0]) });
-    const strength = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: this.strength ?? 0.3, id: "strength", onchange: (event) => { this.strength = Number(event.target.value); this.draw(); } });
     const sample = element("button", { type: "button", onclick: () => this.takeSample() }, "Take the sample of the first seed");
     const drop = element("div", { className: "drop" }, element("label", { htmlFor: "upload" }, "A picture of your own, dropped here or chosen; it is cut to a square and made as small as the model's pictures"), input);
     for (const type of ["dragover", "dragleave", "drop"]) drop.addEventListener(type, (event) => {
@@ -287,6 +287,73 @@ export class Studio {
       drop.toggleAttribute("data-over", type === "dragover");
       if (type === "drop") this.upload(event.dataTransfer.files[0]);
     });
+    return { drop, sample };
+  }
+
+  async drawCompletions() {
+    const { drop, sample } = this.pictureArea();
+    const stage = element("div", { className: "stage" }, drop, element("div", { className: "cards" }, sample));
+    this.parts.view.replaceChildren(stage);
+    const [, height, width] = this.model.picture;
+    if (!this.uploaded) {
+      this.parts.timing.textContent = "Mark a part of a picture, and it is drawn anew, the rest staying as it is";
+      return;
+    }
+    if (this.mask?.length !== height * width) this.mask = half(height, width, (y) => y >= height / 2);
+    const made = element("div", { className: "grid" });
+    const canvas = element("canvas", { width: width * 16, height: height * 16, className: "paint", role: "img", "aria-label": "The picture; what is marked is drawn anew" });
+    const preset = (name, marks) => element("button", { type: "button", onclick: () => { this.mask = half(height, width, marks); this.draw(); } }, name);
+    const presets = element("div", { className: "cards" }, preset("Lower half", (y) => y >= height / 2), preset("Right half", (_, x) => x >= width / 2), preset("Centre", (y, x) => Math.abs(y + 0.5 - height / 2) < height / 4 && Math.abs(x + 0.5 - width / 2) < width / 4), preset("Nothing", () => false));
+    stage.append(element("div", { className: "morph" }, element("div", { className: "stage" }, canvas, presets, element("p", { className: "note" }, "Paint on the picture: what is marked is drawn anew.")), made));
+    await this.paint(canvas, () => this.complete(made));
+    await this.complete(made);
+  }
+
+  // Shows the picture with what is marked, and lets it be painted on.
+  async paint(canvas, done) {
+    const [, height, width] = this.model.picture;
+    const image = new Image();
+    image.src = source({ png: this.uploaded });
+    await image.decode();
+    const context = canvas.getContext("2d");
+    const show = () => {
+      context.imageSmoothingEnabled = false;
+      context.drawImage(image, 0, 0, canvas.width, canvas.height);
+      context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
+      context.globalAlpha = 0.75;
+      this.mask.forEach((isMarked, place) => isMarked && context.fillRect((place % width) * 16, Math.floor(place / width) * 16, 16, 16));
+      context.globalAlpha = 1;
+    };
+    const mark = (event) => {
+      const box = canvas.getBoundingClientRect();
+      const reach = Math.max(0, Math.round(width / 24) - 1);
+      const [x, y] = [Math.floor(((event.clientX - box.left) / box.width) * width), Math.floor(((event.clientY - box.top) / box.height) * height)];
+      for (let row = Math.max(0, y - reach); row <= Math.min(height - 1, y + reach); row += 1)
+        for (let column = Math.max(0, x - reach); column <= Math.min(width - 1, x + reach); column += 1) this.mask[row * width + column] = true;
+      show();
+    };
+    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); mark(event); });
+    canvas.addEventListener("pointermove", (event) => event.buttons && mark(event));
+    canvas.addEventListener("pointerup", done);
+    show();
+  }
+
+  async complete(grid) {
+    const seeds = [...Array(Math.min(this.count, 36)).keys()].map((place) => this.seed + place);
+    const mask = this.mask.map(Number).join("");
+    try {
+      const answer = await post("/api/inpaint", { model: this.model.id, picture: this.uploaded, mask, class: this.class === "none" ? null : this.oneClass(), seeds }, "view");
+      this.tell(answer);
+      grid.style.setProperty("--columns", this.columns(seeds.length));
+      grid.replaceChildren(...answer.samples.map((made) => this.button(made, answer)));
+    } catch (error) {
+      if (!isOvertaken(error)) complain(error);
+    }
+  }
+
+  async drawVariations() {
+    const { drop, sample } = this.pictureArea();
+    const strength = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: this.strength ?? 0.3, id: "strength", onchange: (event) => { this.strength = Number(event.target.value); this.draw(); } });
     const stage = element("div", { className: "stage" }, drop, element("div", { className: "cards" }, sample, element("label", {}, element("span", {}, "Strength", element("output", {}, String(this.strength ?? 0.3))), strength)));
     this.parts.view.replaceChildren(stage);
     if (!this.uploaded) {
@@ -355,6 +422,11 @@ export class Studio {
       place.replaceChildren(element("p", { className: "problem" }, error.message));
     }
   }
+}
+
+// Which pixels are marked, row by row.
+function half(height, width, marks) {
+  return [...Array(height * width).keys()].map((place) => marks(Math.floor(place / width), place % width));
 }
 
 function greyscale(context, width, height) {

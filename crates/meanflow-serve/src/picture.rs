@@ -79,6 +79,28 @@ pub(crate) fn values(model: &ModelEntry, file: &str) -> Result<Vec<f32>, ApiErro
     Ok((0..plane * channels).map(value).collect())
 }
 
+/// Which pixels of a model's pictures are drawn anew, row by row.
+pub(crate) fn mask(model: &ModelEntry, text: &str) -> Result<Vec<bool>, ApiError> {
+    let [_, height, width] = model.picture.unwrap_or_default();
+    let pixels: Option<Vec<bool>> = text
+        .bytes()
+        .map(|byte| match byte {
+            b'0' => Some(false),
+            b'1' => Some(true),
+            _ => None,
+        })
+        .collect();
+    let known = pixels.filter(|pixels| pixels.len() == height * width);
+    let expected = || format!("a 0 or 1 for each of {height} × {width} pixels");
+    known.ok_or_else(|| {
+        ApiError::bad(
+            "mask",
+            expected(),
+            format!("{} characters", text.chars().count()),
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,6 +92,28 @@ fn a_variation_of_strength_1_is_the_sample_of_its_seed() {
 }
 
 #[test]
+fn a_completion_keeps_what_is_not_marked() {
+    let server = Running::start(Limits::default());
+    let asked = json!({"model": "cloud", "seeds": [11], "class": 0});
+    let sample = post(&server, "/api/sample", &asked).json();
+    let mask = format!("{}{}", "0".repeat(18), "1".repeat(18));
+    let asked = |mask: &str| json!({"model": "cloud", "picture": sample["samples"][0]["png"], "mask": mask, "class": 0, "seeds": [1, 2]});
+    let completed = post(&server, "/api/inpaint", &asked(&mask)).json();
+    let given = support::pixels(&sample["samples"][0]);
+    let [one, other] = [0, 1].map(|place| support::pixels(&completed["samples"][place]));
+    assert_eq!((&one[..18], &other[..18]), (&given[..18], &given[..18]));
+    assert!(one[18..] != given[18..] && one[18..] != other[18..]);
+    for wrong in ["", "01", &"2".repeat(36), &"1".repeat(37)] {
+        let answer = post(&server, "/api/inpaint", &asked(wrong));
+        assert!(
+            answer.status == 422 && answer.text().contains("mask: expected"),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
 fn the_last_states_of_a_trajectory_are_where_its_ways_lead() {
     let server = Running::start(Limits::default());
     let asked = json!({"model": "cloud", "seed": 4, "class": 2, "times": 5});

@@ -37,6 +37,7 @@ pub(crate) fn routes(limits: &Limits) -> Router<Arc<App>> {
     let with_picture = DefaultBodyLimit::max(limits.body + limits.picture);
     Router::new()
         .route("/api/vary", post(requests::vary).layer(with_picture))
+        .route("/api/inpaint", post(requests::inpaint).layer(with_picture))
         .route("/api/catalogue", get(catalogue))
         .route("/api/sample", post(requests::sample))
         .route("/api/interpolate", post(requests::interpolate))

@@ -194,6 +194,51 @@ pub(super) async fn vary(
     Drawn::new(model, done, &way.settings(), labels).await
 }
 
+/// `POST /api/inpaint`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inpaint {
+    model: String,
+    /// A PNG or JPEG file in base64, of the size of the model's pictures.
+    picture: String,
+    /// A `1` for every pixel that is drawn anew, a `0` for every other, row by row.
+    mask: String,
+    #[serde(default)]
+    class: Class,
+    seeds: Vec<u64>,
+    #[serde(default = "sixteen")]
+    steps: usize,
+}
+
+/// Steps after which completions of small pictures hardly change.
+fn sixteen() -> usize {
+    16
+}
+
+pub(super) async fn inpaint(
+    State(app): State<Arc<App>>,
+    Asked(asked): Asked<Inpaint>,
+) -> Result<Json<Drawn>, ApiError> {
+    let (place, model) = app.model(&asked.model)?;
+    app.check_count(model, "seeds", asked.seeds.len(), 1)?;
+    let way = app.way(asked.steps, Method::Jump)?;
+    let class = asked.class.label(model)?;
+    let picture = picture::values(model, &asked.picture)?;
+    let mask = picture::mask(model, &asked.mask)?;
+    let seeds = asked.seeds.clone();
+    let work = Work::Inpaint {
+        picture,
+        mask,
+        class,
+        seeds,
+        steps: way.steps,
+    };
+    let done = app.studio.ask(place, work).await?;
+    let label = |seed: &u64| Label::new(model, class, json!({"seed": seed}));
+    let labels = asked.seeds.iter().map(label).collect();
+    Drawn::new(model, done, &way.settings(), labels).await
+}
+
 /// `POST /api/nearest`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

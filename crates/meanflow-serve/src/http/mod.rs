@@ -101,7 +101,7 @@ fn label(request: &Request) -> &'static str {
 }
 
 /// The routes that are counted one by one.
-const LABELS: [&str; 11] = [
+const LABELS: [&str; 12] = [
     "/",
     "/healthz",
     "/metrics",
@@ -110,6 +110,7 @@ const LABELS: [&str; 11] = [
     "/api/interpolate",
     "/api/trajectory",
     "/api/vary",
+    "/api/inpaint",
     "/api/nearest",
     "/api/runs/{run}",
     "/api/runs/{run}/metrics",

@@ -1,8 +1,10 @@
 //! Pictures like a given one.
 
 use meanflow_core::FixedPoint;
-use meanflow_torch::sampler::{Edit, Solver, edit_noise, from_noise, invert, uniform_grid};
-use meanflow_torch::{Device, Tensor, recover};
+use meanflow_torch::sampler::{
+    Edit, Inpainting, Solver, edit_noise, from_noise, inpaint, invert, uniform_grid,
+};
+use meanflow_torch::{Device, Tensor, TorchError, recover};
 use meanflow_train::Samples;
 
 use super::Served;
@@ -26,9 +28,7 @@ impl Served {
     ) -> Result<(Samples, f64), ApiError> {
         let model = &self.model;
         let (grid, rows) = (uniform_grid(steps), seeds.len());
-        let one = std::iter::once(1).chain(model.config().shape.iter().copied());
-        let given = Tensor::from_slice(picture).reshape(one.collect::<Vec<_>>());
-        let given = given.to_device(model.device());
+        let given = self.given(picture)?;
         let label = class.as_ref().map(std::slice::from_ref);
         let found = recover("invert a picture", || {
             invert(model, &given, label, &grid, INVERSION)
@@ -47,5 +47,43 @@ impl Served {
         let all = Tensor::cat(&[again.to_device(Device::Cpu), varied], 0);
         let residual = found.residuals.first().copied().unwrap_or(f64::NAN);
         Ok((Samples::from_tensor(model, &all)?, residual))
+    }
+
+    /// The picture with what the mask marks drawn anew, once for each seed (M24); all else stays as it is.
+    pub(super) fn inpaint(
+        &self,
+        (picture, mask): (&[f32], &[bool]),
+        class: Option<i64>,
+        seeds: &[u64],
+        steps: usize,
+    ) -> Result<Samples, ApiError> {
+        let (model, rows) = (&self.model, seeds.len());
+        let labels = class.map(|class| vec![class; rows]);
+        let request = Inpainting {
+            seeds,
+            labels: labels.as_deref(),
+            grid: &uniform_grid(steps),
+            micro_batch: Samples::rows_an_evaluation(model),
+        };
+        let given = self.given(picture)?;
+        // As high and wide as the picture, for all of its channels.
+        let mut plane = model.config().shape.clone();
+        plane[0] = 1;
+        let mask = recover("read a mask", || {
+            Ok::<_, TorchError>(Tensor::from_slice(mask).reshape(&plane).unsqueeze(0))
+        })?;
+        let all = given.repeat_interleave_self_int(rows as i64, 0, None);
+        let drawn = inpaint(model, &all, &mask.to_device(model.device()), &request)?;
+        Ok(Samples::from_tensor(model, &drawn.samples)?)
+    }
+
+    /// A picture as one row of the model.
+    fn given(&self, picture: &[f32]) -> Result<Tensor, ApiError> {
+        let shape = self.model.config().shape.iter().copied();
+        let one: Vec<i64> = std::iter::once(1).chain(shape).collect();
+        let device = self.model.device();
+        let row =
+            || Ok::<_, TorchError>(Tensor::from_slice(picture).reshape(&one).to_device(device));
+        Ok(recover("read a picture", row)?)
     }
 }

@@ -94,6 +94,15 @@ pub(crate) enum Work {
         seeds: Vec<u64>,
         steps: usize,
     },
+    /// A given picture, drawn anew where the mask is true: see [`Served::inpaint`].
+    Inpaint {
+        picture: Vec<f32>,
+        /// Of every pixel, row by row.
+        mask: Vec<bool>,
+        class: Option<i64>,
+        seeds: Vec<u64>,
+        steps: usize,
+    },
 }
 
 impl Work {
@@ -102,7 +111,7 @@ impl Work {
         match self {
             Self::Draw { way, .. } | Self::Between { way, .. } => way.evaluations(),
             Self::Paths { times, .. } => 2 * paths::SUBSTEPS * (times - 1),
-            Self::Vary { steps, .. } => *steps,
+            Self::Vary { steps, .. } | Self::Inpaint { steps, .. } => *steps,
         }
     }
 
@@ -165,6 +174,13 @@ impl Served {
                 let (samples, residual) = self.vary(picture, *class, (*strength, seeds), *steps)?;
                 (samples, Some(residual))
             }
+            Work::Inpaint {
+                picture,
+                mask,
+                class,
+                seeds,
+                steps,
+            } => (self.inpaint((picture, mask), *class, seeds, *steps)?, None),
         };
         self.made(samples, residual)
     }

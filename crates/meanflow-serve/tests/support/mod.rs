@@ -1,11 +1,13 @@
 //! A server with a small network, and a client that sends any bytes.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Cursor, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use meanflow_core::Schedule;
 use meanflow_serve::{Limits, Options, Server};
 use meanflow_torch::layers::TimeEmbedding;
@@ -190,21 +192,19 @@ pub(crate) fn post(server: &Running, path: &str, body: &Value) -> Answer {
     request(server, format!("{head}{body}").as_bytes())
 }
 
+/// The pixels of a sample.
+pub(crate) fn pixels(sample: &Value) -> Vec<u8> {
+    let file = BASE64_STANDARD
+        .decode(sample["png"].as_str().unwrap())
+        .unwrap();
+    let mut reader = png::Decoder::new(Cursor::new(file)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    pixels
+}
+
 /// Two samples show the same but for the rounding of a byte: evaluations of other numbers of rows differ in their last bits.
 pub(crate) fn same_picture(one: &Value, other: &Value) {
-    let pixels = |sample: &Value| {
-        let file = base64::Engine::decode(
-            &base64::prelude::BASE64_STANDARD,
-            sample["png"].as_str().unwrap(),
-        )
-        .unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(file))
-            .read_info()
-            .unwrap();
-        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-        reader.next_frame(&mut pixels).unwrap();
-        pixels
-    };
     for (one, other) in pixels(one).into_iter().zip(pixels(other)) {
         assert!(one.abs_diff(other) <= 1, "{one} {other}");
     }
