@@ -40,7 +40,6 @@ impl DatasetBuilder for Noise {
 
 /// Answers when a save has ended, and holds the run up until it is asked again.
 struct Watch {
-    every: u64,
     /// Since when nothing held the run up but itself.
     asked: Instant,
     /// When each step since then had ended.
@@ -58,12 +57,11 @@ impl Watch {
         self.asked = Instant::now();
     }
 
-    /// What the steps until now say.
-    fn report(&self) -> Option<Value> {
-        let began = self
-            .steps
-            .iter()
-            .position(|(step, _)| step % self.every == 0)?;
+    /// What the steps until now say of the save in this folder; nothing where it began before the run was asked.
+    fn report(&self, folder: &Path) -> Option<Value> {
+        let name = folder.file_name()?.to_str()?;
+        let saved: u64 = name.strip_prefix("step-")?.parse().ok()?;
+        let began = self.steps.iter().position(|(step, _)| *step == saved)?;
         let starts = std::iter::once(self.asked).chain(self.steps.iter().map(|(_, end)| *end));
         let ends = self.steps.iter().map(|(_, end)| *end);
         let times: Vec<f64> = starts
@@ -93,8 +91,8 @@ impl Observer for Watch {
                 self.wait();
             }
             Event::Stepped(record) => self.steps.push((record.step, Instant::now())),
-            Event::Saved(_) => {
-                if let Some(report) = self.report() {
+            Event::Saved(folder) => {
+                if let Some(report) = self.report(folder) {
                     say(&report.to_string());
                     self.wait();
                 }
@@ -134,7 +132,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     settings.push(format!("training.checkpoint_every={every}"));
     settings.extend_from_slice(overrides);
     let mut watch = Watch {
-        every: every.parse()?,
         asked: Instant::now(),
         steps: Vec::new(),
     };
