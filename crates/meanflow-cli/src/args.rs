@@ -15,6 +15,10 @@ use meanflow_train::Resume;
 use meanflow_train::config::{ConfigError, PRESETS, RecipeSource};
 
 use crate::commands::doctor::Doctor;
+use crate::commands::editing::edit::Edit;
+use crate::commands::editing::inpaint::Inpaint;
+use crate::commands::editing::invert::Invert;
+use crate::commands::editing::likelihood::Likelihood;
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
 use crate::commands::manual::{Completions, Manual};
@@ -68,6 +72,10 @@ pub(crate) enum Command {
     Launch(Launch),
     Sample(Sample),
     Interpolate(Interpolate),
+    Edit(Edit),
+    Inpaint(Inpaint),
+    Invert(Invert),
+    Likelihood(Likelihood),
     Eval(Eval),
     Metrics(Metrics),
     Info(Info),

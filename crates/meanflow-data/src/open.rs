@@ -17,14 +17,15 @@ pub enum Opened {
 }
 
 /// What can be opened, for messages.
-const KNOWN: &str = "a folder, `digits`, or a file that ends in .zip, .tar or .safetensors";
+const KNOWN: &str =
+    "a folder, `digits`, or a file that ends in .zip, .tar, .safetensors, .png, .jpg or .jpeg";
 
 /// Opens whatever data a path leads to, as they are, without augmentation.
 ///
 /// The first of these rules that fits decides; endings are compared without regard to case:
 ///
 /// 1. `digits` are the digits inside of the program (`./digits` is a folder);
-/// 2. a file: `.zip` and `.tar` are archives of pictures, `.safetensors` latents;
+/// 2. a file: `.zip` and `.tar` are archives of pictures, `.safetensors` latents, `.png`, `.jpg` and `.jpeg` a picture without class;
 /// 3. a folder with `latents.toml` or `latents.safetensors` is one of latents, with CIFAR's or MNIST's training files of these,
 ///    with `*.tar` of shards; any other is a folder of pictures, in which links may lead as `links` say.
 ///
@@ -54,6 +55,7 @@ pub fn open(path: &Path, links: Links) -> Result<Opened, DataError> {
         "zip" => ImageArchive::open_zip(path).map(Opened::Pictures),
         "tar" => ImageArchive::open_tar(path).map(Opened::Pictures),
         "safetensors" => Latents::open_as_found(path).map(samples),
+        "png" | "jpg" | "jpeg" => ImageArchive::open_picture(path).map(Opened::Pictures),
         other => {
             let hint = if matches!(other, "gz" | "tgz" | "bz2" | "xz" | "zst") {
                 " (a compressed archive has to be unpacked to .tar first)"

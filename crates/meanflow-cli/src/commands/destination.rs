@@ -164,7 +164,7 @@ pub(crate) fn write_index(
 }
 
 /// A field of a CSV file, in quotes where it needs them.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }

@@ -6,6 +6,7 @@ mod convert;
 mod decode;
 mod destination;
 pub(crate) mod doctor;
+pub(crate) mod editing;
 pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
@@ -17,6 +18,7 @@ mod measure;
 pub(crate) mod metrics;
 pub(crate) mod named_data;
 mod new;
+mod picture_data;
 pub(crate) mod pictures;
 mod replay;
 mod sample;
@@ -47,6 +49,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Launch(args) => launch::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Interpolate(args) => interpolate::run(args),
+        Command::Edit(args) => editing::edit::run(args),
+        Command::Inpaint(args) => editing::inpaint::run(args),
+        Command::Invert(args) => editing::invert::run(args),
+        Command::Likelihood(args) => editing::likelihood::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Info(args) => info::run(args),

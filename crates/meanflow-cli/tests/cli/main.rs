@@ -5,6 +5,7 @@ mod check;
 mod commands;
 mod custom_parts;
 mod data;
+mod editing;
 mod eval;
 mod fine_tune;
 mod latents;

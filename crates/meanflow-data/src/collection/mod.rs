@@ -183,6 +183,28 @@ impl ImageArchive {
         Self::new(path, tar::open(path)?, labels_are)
     }
 
+    /// Opens one encoded picture, which has no class.
+    ///
+    /// # Errors
+    /// [`DataError::Field`] for a path without a name in UTF-8.
+    pub fn open_picture(path: &Path) -> Result<Self, DataError> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| {
+            let got = path.to_string_lossy();
+            DataError::field(path, 0, "name", "a file name in UTF-8", got)
+        })?;
+        let entry = Entry {
+            name: name.to_owned(),
+            place: Place::File,
+        };
+        let found = Found {
+            entries: vec![entry],
+            ..Found::default()
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::new(folder, found, "a folder for each class")
+    }
+
     fn new(root: &Path, found: Found, labels_are: &'static str) -> Result<Self, DataError> {
         let file = root;
         if found.entries.is_empty() {

@@ -1,6 +1,5 @@
 //! `meanflow eval`: how good samples are, with everything on record that a value depends on.
 
-mod data;
 mod heat_map;
 mod identity;
 mod interval_chart;

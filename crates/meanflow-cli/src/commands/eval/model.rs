@@ -9,10 +9,10 @@ use meanflow_torch::{Device, Model, Tensor};
 use meanflow_train::{Samples, TrainConfig, class_names_of, data_labels, recipe_of, weights_of};
 
 use super::Eval;
-use super::data::{self, PictureData};
 use super::identity::Identity;
 use crate::commands::decode::Decoding;
 use crate::commands::load_model;
+use crate::commands::picture_data::{self, PictureData};
 use crate::failure::Usage;
 
 /// Which classes a model is asked for.
@@ -66,7 +66,7 @@ impl ModelUnderTest {
         if !(is_model && weights.is_file()) {
             return Ok(Self::Pictures(
                 Identity::of_path(path)?,
-                data::open(path, None, &args.look)?,
+                picture_data::open(path, None, &args.look)?,
             ));
         }
         let (model, metadata) = load_model(&weights, device, &args.reading)?;

@@ -9,13 +9,13 @@ use meanflow_data::{Picture, Pictures};
 use meanflow_eval::{Memorisation, MetricId, pictures};
 use meanflow_torch::{Kind, Tensor};
 
-use super::data::PictureData;
 use super::heat_map;
 use super::interval_chart::{self, Mark};
 use super::reference::Measured;
 use super::report::Report;
 use super::samplers::SamplerReport;
 use super::table::{nfe, shown};
+use crate::commands::picture_data::PictureData;
 
 /// Classes whose pictures are shown.
 const CLASSES: usize = 20;

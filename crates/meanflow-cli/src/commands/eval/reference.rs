@@ -6,10 +6,10 @@ use anyhow::Context;
 use meanflow_data::npz::Npz;
 use meanflow_eval::{Evaluation, Extractor, ReferenceFacts, ReferenceFeatures};
 
-use super::data::{self, PictureData};
 use super::identity::Identity;
 use super::model::{Labels, ModelUnderTest};
 use crate::commands::named_data::Look;
+use crate::commands::picture_data::{self, PictureData};
 use crate::failure::Usage;
 use crate::progress::Count;
 
@@ -45,7 +45,7 @@ impl ReferenceData {
             (Some(path), _) if is_statistics(path) => return Self::read(path),
             (Some(path), _) => (
                 Identity::of_path(path)?,
-                data::open(path, Some(shape[0]), look)?,
+                picture_data::open(path, Some(shape[0]), look)?,
             ),
             (None, Some(recipe)) => {
                 let source = recipe.data.plain().load(recipe.seed);

@@ -13,8 +13,8 @@ use meanflow_torch::sampler::{Solver, uniform_grid};
 use serde::{Serialize, Serializer};
 
 use super::Eval;
-use super::data::PictureData;
 use super::model::{Generator, ModelUnderTest};
+use crate::commands::picture_data::PictureData;
 use crate::failure::Usage;
 use crate::progress::Count;
 

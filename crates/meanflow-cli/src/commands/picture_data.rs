@@ -16,9 +16,9 @@ use crate::progress::Count;
 const MOST_BYTES: u64 = 16 << 30;
 
 /// A set of pictures with the names of its classes, where there are some.
-pub(super) struct PictureData {
-    pub(super) source: Box<dyn Dataset>,
-    pub(super) class_names: Option<Vec<String>>,
+pub(crate) struct PictureData {
+    pub(crate) source: Box<dyn Dataset>,
+    pub(crate) class_names: Option<Vec<String>>,
 }
 
 /// Files that hold pickles, or are made of them.
@@ -26,7 +26,7 @@ const PICKLES: [&str; 5] = ["pkl", "pickle", "pt", "pth", "bin"];
 
 /// Opens a recipe's data without augmentation, an archive of samples (`.npz`), or whatever [`meanflow_data::open()`] knows. Without a
 /// number of channels, encoded pictures have one where the first of them is grey.
-pub(super) fn open(
+pub(crate) fn open(
     path: &Path,
     channels: Option<usize>,
     look: &Look,
@@ -36,7 +36,12 @@ pub(super) fn open(
     if end == "npz" {
         return Ok(named(Box::new(archive(path)?)));
     }
-    if path.is_file() && !matches!(&*end, "toml" | "zip" | "tar" | "safetensors") {
+    if path.is_file()
+        && !matches!(
+            &*end,
+            "toml" | "zip" | "tar" | "safetensors" | "png" | "jpg" | "jpeg"
+        )
+    {
         return Err(Usage(unknown(path, &end)).into());
     }
     match named_data::open(path, look)? {
