@@ -7,3 +7,4 @@
 #include "host.cpp"
 #include "operations.cpp"
 #include "profile.cpp"
+#include "trace.cpp"

@@ -9,6 +9,7 @@
 //! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: the CPU's allocator, peaks.
 //! * [`profile`]: what libtorch did during a piece of work, and how long each part took.
 //! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
+//! * [`trace`]: the operations of a piece of work, recorded.
 //! * [`CudaGraph`]: work that a CUDA device captures once and replays with one call.
 //! * [`ProcessGroup`]: processes that compute together, which find each other in a [`Store`]; [`World`]: what their launcher says.
 //!
@@ -37,6 +38,7 @@ mod pairwise;
 pub mod profile;
 mod recover;
 mod store;
+pub mod trace;
 mod transfer;
 mod version;
 mod world;

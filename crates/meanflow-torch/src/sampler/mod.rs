@@ -3,6 +3,7 @@
 //! [`sample`] jumps with the average velocity. [`sample_by`] also solves the ODE of the instantaneous velocity of the same
 //! network, the flow-matching baseline. [`trajectory`] keeps the states on the way, [`interpolate`] goes from one sample to another,
 //! [`invert`] from data to noise. [`edit`], [`inpaint`] and [`log_likelihood`] vary, complete and weigh given samples (M22–M27).
+//! [`trace()`] records the jumps for other programs.
 
 mod editing;
 mod grid;
@@ -12,6 +13,7 @@ mod inversion;
 mod likelihood;
 mod plan;
 mod solver;
+mod traced;
 mod trajectory;
 
 pub use editing::{Edit, edit, edit_noise};
@@ -23,6 +25,7 @@ pub use likelihood::{
     BYTE, Likelihood, LogLikelihoods, Trace, bits_per_dimension, dequantised, log_likelihood,
 };
 pub use solver::{Ode, Solver};
+pub use traced::{Traced, trace};
 pub use trajectory::{Trajectory, trajectory, trajectory_from_noise};
 
 use std::thread;
