@@ -1,0 +1,151 @@
+//! Small models of every kind with every parameter random, and what they draw.
+#![allow(dead_code, unreachable_pub, reason = "every user takes its part")]
+
+use meanflow_core::Schedule;
+use meanflow_core::random::{Purpose, RngStream};
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
+use meanflow_torch::sampler::{Request, noise, sample, uniform_grid};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor};
+
+/// Rows that are drawn of every model.
+pub const ROWS: usize = 5;
+
+/// Every kind of network, with and without classes, with every embedding, filter and schedule that changes what is computed.
+pub fn models() -> Vec<(&'static str, Model)> {
+    let vp = Schedule::VariancePreserving {
+        beta_min: 0.1,
+        beta_max: 4.0,
+    };
+    vec![
+        (
+            "mlp",
+            model(mlp(TimeEmbedding::TH), &[2], 0, Schedule::Linear),
+        ),
+        (
+            "mlp-classes",
+            model(mlp(TimeEmbedding::TRH), &[3], 4, Schedule::Linear),
+        ),
+        ("dit", model(dit(TimeEmbedding::TH), &[3, 4, 6], 0, vp)),
+        (
+            "dit-classes",
+            model(dit(TimeEmbedding::H), &[1, 8, 8], 10, Schedule::Linear),
+        ),
+        (
+            "unet",
+            model(
+                unet(TimeEmbedding::TH, &[1.0, 3.0, 3.0, 1.0], 6),
+                &[3, 8, 8],
+                0,
+                Schedule::Linear,
+            ),
+        ),
+        (
+            "unet-classes",
+            model(
+                unet(TimeEmbedding::TR, &[1.0, 1.0], 0),
+                &[1, 8, 8],
+                3,
+                Schedule::Cosine,
+            ),
+        ),
+    ]
+}
+
+fn mlp(embedding: TimeEmbedding) -> NetworkConfig {
+    NetworkConfig::Mlp(MlpConfig {
+        width: 12,
+        depth: 2,
+        embedding,
+    })
+}
+
+fn dit(embedding: TimeEmbedding) -> NetworkConfig {
+    NetworkConfig::Dit(DitConfig {
+        patch: 2,
+        width: 16,
+        depth: 2,
+        heads: 2,
+        mlp_ratio: 2.5,
+        embedding,
+    })
+}
+
+fn unet(embedding: TimeEmbedding, filter: &[f64], augment: i64) -> NetworkConfig {
+    NetworkConfig::Unet(UnetConfig {
+        channels: 8,
+        multipliers: vec![1, 2],
+        blocks: 1,
+        attention: vec![4],
+        filter: filter.to_vec(),
+        noise_ratio: 2,
+        embedding,
+        augment,
+        dropout: 0.1,
+    })
+}
+
+/// A model in f32. The published initialisation zeroes whole branches, so all parameters are redrawn, normal over the root of the fan-in.
+pub fn model(network: NetworkConfig, shape: &[i64], classes: i64, schedule: Schedule) -> Model {
+    tch::set_num_threads(1);
+    let config = ModelConfig {
+        network,
+        shape: shape.to_vec(),
+        classes,
+        schedule,
+    };
+    let model = Model::new(config, 7, Device::Cpu, Kind::Float).unwrap();
+    for (index, (_, tensor)) in model.parameters().iter().enumerate() {
+        let size = tensor.size();
+        let fan_in = size[1..].iter().product::<i64>().max(1);
+        let fan_in = if size.len() == 1 { 4 } else { fan_in };
+        let mut values = vec![0.0_f32; tensor.numel()];
+        RngStream::new(1000 + index as u64, Purpose::Noise, 0).fill_normal(&mut values);
+        let values = Tensor::from_slice(&values).reshape(&size) / (fan_in as f64).sqrt();
+        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
+    }
+    model
+}
+
+/// Seeds, of which one has more than 32 bits.
+pub fn seeds() -> Vec<u64> {
+    let mut seeds: Vec<u64> = (0..ROWS as u64).collect();
+    seeds[ROWS - 1] = (1 << 40) + 3;
+    seeds
+}
+
+/// A class for each row, of a model with classes; the last row has none.
+pub fn labels(model: &Model) -> Option<Vec<i64>> {
+    let classes = model.config().classes;
+    let label = |row: i64| {
+        if row + 1 == ROWS as i64 {
+            classes
+        } else {
+            row % classes
+        }
+    };
+    (classes > 0).then(|| (0..ROWS as i64).map(label).collect())
+}
+
+/// What the sampler draws in so many steps.
+pub fn drawn(model: &Model, steps: usize) -> Tensor {
+    let (seeds, labels) = (seeds(), labels(model));
+    let request = Request {
+        seeds: &seeds,
+        labels: labels.as_deref(),
+        grid: &uniform_grid(steps),
+        micro_batch: ROWS,
+    };
+    sample(model, &request).unwrap()
+}
+
+/// The noise it begins with.
+pub fn noises(model: &Model) -> Tensor {
+    noise(&seeds(), &model.config().shape)
+}
+
+/// `max |a − b|`.
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    (a - b).abs().max().double_value(&[])
+}
