@@ -1,6 +1,7 @@
 //! NumPy's `.npy` arrays: a header of our own, read strictly.
 //!
-//! Bytes, integers and floating-point numbers in C order and little-endian bytes; anything else (pickled objects above all) is refused.
+//! Bytes, integers and floating-point numbers in little-endian bytes; anything else (pickled objects above all) is refused. Arrays in
+//! Fortran's order are read into C order, which takes the memory of a second one for a moment; what is written is in C order.
 //! The format is the one that NumPy documents as NEP 1, versions 1.0 to 3.0.
 
 use std::io::{Read, Write};
@@ -158,10 +159,15 @@ pub(crate) fn read_from(
     if buffer.len() as u64 != payload {
         return length(buffer.len() as u64);
     }
-    let shape = header.shape.iter().map(|&side| side as usize).collect();
+    let shape: Vec<usize> = header.shape.iter().map(|&side| side as usize).collect();
     let data = NpyData::from_bytes(header.dtype, buffer).ok_or_else(|| {
         DataError::field(file, header.length, "element", "below 2⁶³", "a larger one")
     })?;
+    let data = if header.by_columns {
+        data.in_c_order(&shape)
+    } else {
+        data
+    };
     Ok(NpyArray { shape, data })
 }
 
@@ -210,6 +216,19 @@ impl NpyData {
                 }
             }),
         })
+    }
+}
+
+impl NpyData {
+    /// The elements of an array of this shape, the last index fastest, that came with the first index fastest.
+    fn in_c_order(self, shape: &[usize]) -> Self {
+        match self {
+            Self::U8(data) => Self::U8(by_rows(&data, shape)),
+            Self::I64(data) => Self::I64(by_rows(&data, shape)),
+            Self::F16(data) => Self::F16(by_rows(&data, shape)),
+            Self::F32(data) => Self::F32(by_rows(&data, shape)),
+            Self::F64(data) => Self::F64(by_rows(&data, shape)),
+        }
     }
 }
 
@@ -262,6 +281,31 @@ impl NpySlice<'_> {
             Self::F64(_) => DType::F64,
         }
     }
+}
+
+/// Elements with the last index fastest from those with the first index fastest.
+fn by_rows<T: Copy>(by_columns: &[T], shape: &[usize]) -> Vec<T> {
+    if by_columns.is_empty() {
+        // Other axes of an empty array may be of any length.
+        return Vec::new();
+    }
+    let step = |axis: usize| shape[..axis].iter().product::<usize>();
+    let steps: Vec<usize> = (0..shape.len()).map(step).collect();
+    let (mut index, mut place) = (vec![0; shape.len()], 0);
+    let next = |_| {
+        let element = by_columns[place];
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            place += steps[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            place -= steps[axis] * shape[axis];
+            index[axis] = 0;
+        }
+        element
+    };
+    (0..by_columns.len()).map(next).collect()
 }
 
 /// Little-endian words of `B` bytes each; the length is a multiple of `B` because the caller checked it.

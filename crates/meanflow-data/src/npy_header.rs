@@ -41,6 +41,8 @@ pub(crate) enum Integer {
 pub(crate) struct Header {
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<u64>,
+    /// Whether the first index runs fastest, as in Fortran, and not the last, as in C.
+    pub(crate) by_columns: bool,
     /// Bytes before the first element.
     pub(crate) length: u64,
 }
@@ -152,7 +154,7 @@ pub(crate) fn read(reader: &mut impl Read, file: &Path) -> Result<Header, DataEr
         let got = rest[..rest.len().min(40)].escape_ascii();
         DataError::field(file, prefix + offset as u64, "header", expected, got)
     };
-    let (dtype, shape) = Parser {
+    let (dtype, by_columns, shape) = Parser {
         text: &text,
         place: 0,
     }
@@ -161,6 +163,7 @@ pub(crate) fn read(reader: &mut impl Read, file: &Path) -> Result<Header, DataEr
     Ok(Header {
         dtype,
         shape,
+        by_columns,
         length: prefix + u64::from(size),
     })
 }
@@ -200,7 +203,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn dictionary(mut self) -> Result<(DType, Vec<u64>), Refused> {
+    fn dictionary(mut self) -> Result<(DType, bool, Vec<u64>), Refused> {
         let (mut dtype, mut order, mut shape) = (None, None, None);
         self.expect("{")?;
         while !self.accept("}") {
@@ -230,18 +233,17 @@ impl Parser<'_> {
             return Err((self.place, "nothing after the dictionary"));
         }
         let missing = (0, "'descr', 'fortran_order' and 'shape'");
-        order.ok_or(missing)?;
-        Ok((dtype.ok_or(missing)?, shape.ok_or(missing)?))
+        let shape = shape.ok_or(missing)?;
+        Ok((dtype.ok_or(missing)?, order.ok_or(missing)?, shape))
     }
 
-    /// Rows one after the other, as in C.
-    fn order(&mut self) -> Result<(), Refused> {
-        let start = self.place;
-        if self.accept("True") {
-            let expected = "False: Fortran's order, column by column, is not read; save numpy.ascontiguousarray(array)";
-            return Err((start, expected));
+    /// Whether columns stand one after the other, as in Fortran, or else rows, as in C.
+    fn order(&mut self) -> Result<bool, Refused> {
+        let by_columns = self.accept("True");
+        if !by_columns && !self.accept("False") {
+            return Err((self.place, "True or False"));
         }
-        self.expect("False")
+        Ok(by_columns)
     }
 
     fn dtype(&mut self) -> Result<DType, Refused> {
@@ -342,6 +344,7 @@ mod tests {
                 Header {
                     dtype: DType::I64,
                     shape,
+                    by_columns: false,
                     length
                 }
             );

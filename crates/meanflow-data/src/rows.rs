@@ -27,7 +27,7 @@ impl Rows {
     /// Opens a file; header and length must agree to the byte.
     ///
     /// # Errors
-    /// [`DataError::Io`]; [`DataError::Field`] for another element type, no axis or an axis of length 0;
+    /// [`DataError::Io`]; [`DataError::Field`] for another element type, no axis, an axis of length 0 or Fortran's order;
     /// [`DataError::Length`] when bytes are missing or left over.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let (file, size) = open_regular(path)?;
@@ -140,6 +140,12 @@ fn check(path: &Path, header: &Header, size: u64) -> Result<(), DataError> {
     if header.shape.is_empty() || header.shape.contains(&0) {
         let (expected, got) = ("rows, none empty", format!("{:?}", header.shape));
         return Err(DataError::field(path, 0, "shape", expected, got));
+    }
+    // The same order where at most one axis is longer than 1.
+    if header.by_columns && header.shape.iter().filter(|side| **side > 1).count() > 1 {
+        let expected = "rows one after the other, for they are read from the disk one by one: save numpy.ascontiguousarray(array)";
+        let (field, got) = ("fortran_order", "Fortran's order, column after column");
+        return Err(DataError::field(path, 0, field, expected, got));
     }
     let bytes = header
         .shape

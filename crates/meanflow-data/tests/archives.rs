@@ -313,18 +313,47 @@ fn labels_of_any_integer_type_are_labels() {
     assert!(matches!(floats.data, NpyData::F32(_)) && floats.labels().is_none());
 }
 
+/// A `.npy` file in Fortran's order, of this shape in Python's spelling.
+fn by_columns(path: &Path, dtype: &str, shape: &str, bytes: &[u8]) {
+    let text = format!("{{'descr': '{dtype}', 'fortran_order': True, 'shape': {shape}, }}\n");
+    let start = [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..]].concat();
+    fs::write(path, [&start, text.as_bytes(), bytes].concat()).unwrap();
+}
+
 #[test]
-fn fortran_order_is_refused_in_words_of_numpy() {
+fn arrays_in_fortran_order_are_read_into_c_order() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npy");
-    let text = "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }\n";
-    let start = [b"\x93NUMPY\x01\0", &(text.len() as u16).to_le_bytes()[..]].concat();
-    fs::write(&path, [&start, text.as_bytes(), &[0; 4]].concat()).unwrap();
-    let error = refusal(npy::read(&path, 1 << 10), "a.npy").to_string();
-    assert!(
-        error.contains("Fortran") && error.contains("ascontiguousarray"),
-        "{error}"
+    // The element at [i, j, k] of `numpy.asfortranarray` of this shape is 100 i + 10 j + k.
+    let [rows, columns, layers] = [2, 3, 4];
+    let number = |i: u8, j: u8, k: u8| 100 * i + 10 * j + k;
+    let (mut stored, mut expected) = (Vec::new(), Vec::new());
+    for k in 0..layers {
+        for j in 0..columns {
+            stored.extend((0..rows).map(|i| number(i, j, k)));
+        }
+    }
+    for i in 0..rows {
+        for j in 0..columns {
+            expected.extend((0..layers).map(|k| number(i, j, k)));
+        }
+    }
+    by_columns(&path, "|u1", "(2, 3, 4)", &stored);
+    let array = npy::read(&path, 1 << 10).unwrap();
+    assert_eq!(array.shape, [2, 3, 4]);
+    assert_eq!(array.data, NpyData::U8(expected));
+    let floats = [1.0_f64, 3.0, 2.0, 4.0].map(f64::to_le_bytes).concat();
+    by_columns(&path, "<f8", "(2, 2)", &floats);
+    let array = npy::read(&path, 1 << 10).unwrap();
+    assert_eq!(array.data, NpyData::F64(vec![1.0, 2.0, 3.0, 4.0]));
+    // Axes of an empty array are as long as they like.
+    by_columns(
+        &path,
+        "<f8",
+        "(18446744073709551615, 0, 18446744073709551615)",
+        &[],
     );
+    assert!(npy::read(&path, 1 << 10).is_ok_and(|array| array.data == NpyData::F64(vec![])));
 }
 
 #[test]

@@ -208,6 +208,22 @@ fn arrays_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn rows_cannot_be_read_from_columns() {
+    let folder = Folder::new();
+    let path = folder.path("moments.npy");
+    let mut bytes = fs::read(&path).unwrap();
+    let (order, columns) = (b"'fortran_order': False", b"'fortran_order': True ");
+    let place = bytes
+        .windows(order.len())
+        .position(|window| window == order)
+        .unwrap();
+    bytes[place..place + columns.len()].copy_from_slice(columns);
+    fs::write(&path, bytes).unwrap();
+    let error = refusal(folder.open(), "moments.npy").to_string();
+    assert!(error.contains("ascontiguousarray"), "{error}");
+}
+
+#[test]
 fn a_label_out_of_range_is_refused_at_its_place() {
     let folder = Folder::new();
     folder.write("labels.npy", &[6], NpySlice::I64(&[0, 1, 2, -1, 0, 0]));
