@@ -1,6 +1,6 @@
 //! The classifier of 8×8 digits that every program carries, so that features mean something without a download.
 //!
-//! Two convolutions and a layer of 64 features, trained by `cargo run --release -p meanflow-eval --example digits_classifier` on four
+//! Two convolutions and a layer of 64 features, trained by `cargo run --release -p meanflow-eval --example classifier` on four
 //! fifths of the embedded digits; it names 97.5 % of the others.
 
 use std::path::Path;
