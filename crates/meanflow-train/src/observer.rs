@@ -67,6 +67,8 @@ pub enum Event<'a> {
     },
     /// A step was done.
     Stepped(&'a Record),
+    /// `‖du/dt‖` of every row with `r < t` of the step that was told of last.
+    DudtNorms(&'a [f64]),
     /// A step was left out because its loss or gradient was not finite.
     Skipped {
         /// The step, counted from 1.

@@ -434,6 +434,7 @@ impl Run {
             self.tolerate(written, observer)?;
         }
         observer.notice(Event::Stepped(&record));
+        observer.notice(Event::DudtNorms(&report.dudt_norm_by_row));
         Ok(())
     }
 

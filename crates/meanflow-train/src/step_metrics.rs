@@ -16,6 +16,8 @@ pub struct StepMetrics {
     pub v_loss: f64,
     /// The same of each row.
     pub v_loss_by_row: Vec<f64>,
+    /// `‖du/dt‖` of the rows with `r < t`, in their order.
+    pub dudt_norm_by_row: Vec<f64>,
     /// The mean by quarters of t and r.
     pub v_loss_by_tr: Bins,
     /// The norm of the gradient before clipping.
@@ -45,8 +47,8 @@ pub(crate) struct DeviceMetrics {
     losses: Tensor,
     /// The norm of the gradient before clipping, `[]`.
     pub(crate) grad_norm: Tensor,
-    /// `‖u − v_t‖²` of the rows, microbatch after microbatch, `[B]`.
-    v_loss: Tensor,
+    /// `‖u − v_t‖²` and `‖du/dt‖` of the rows, microbatch after microbatch, `[B, 2]`.
+    rows: Tensor,
     /// Whether losses and norm are finite and, once the weights were moved, these as well: a boolean, `[]`.
     pub(crate) is_finite: Tensor,
     /// The largest magnitude among the weights after the step, `[]`.
@@ -57,14 +59,14 @@ impl DeviceMetrics {
     /// Those of a step with this backward pass.
     pub(crate) fn new(differentiated: Differentiated) -> Self {
         let Differentiated { losses, grad_norm } = differentiated;
-        let (losses, v_loss): (Vec<_>, Vec<_>) = losses.into_iter().unzip();
+        let (losses, rows): (Vec<_>, Vec<_>) = losses.into_iter().unzip();
         let losses = Tensor::stack(&losses, 0);
         let is_finite = losses.isfinite().all().logical_and(&grad_norm.isfinite());
         Self {
             largest_weight: grad_norm.zeros_like(),
             losses,
             grad_norm,
-            v_loss: Tensor::cat(&v_loss, 0),
+            rows: Tensor::cat(&rows, 0),
             is_finite,
         }
     }
@@ -81,7 +83,7 @@ impl DeviceMetrics {
         Self {
             losses: self.losses.copy(),
             grad_norm: self.grad_norm.copy(),
-            v_loss: self.v_loss.copy(),
+            rows: self.rows.copy(),
             is_finite: self.is_finite.copy(),
             largest_weight: self.largest_weight.copy(),
         }
@@ -101,7 +103,9 @@ impl DeviceMetrics {
         let of_step = |one: &Self| {
             let [norm, largest] =
                 [&one.grad_norm, &one.largest_weight].map(|number| number.reshape([1]));
-            Tensor::cat(&[&one.losses, &norm, &largest, &one.v_loss], 0)
+            // All of the first monitor, then all of the second.
+            let rows = one.rows.tr().flatten(0, -1);
+            Tensor::cat(&[&one.losses, &norm, &largest, &rows], 0)
         };
         let all: Vec<Tensor> = steps.iter().map(|(_, one)| of_step(one)).collect();
         let numbers = host::read(&Tensor::cat(&all, 0))?;
@@ -117,12 +121,15 @@ impl DeviceMetrics {
 
 impl StepPlan {
     /// The metrics of the step with these numbers: the losses of the microbatches, the norm, the largest weight,
-    /// `‖u − v_t‖²` of the rows.
+    /// `‖u − v_t‖²` of the rows, `‖du/dt‖` of the rows.
     fn metrics(&self, numbers: &[f64], microbatches: usize) -> StepMetrics {
         let (losses, rest) = numbers.split_at(microbatches);
         let (norm, rest) = rest.split_first().expect("a step has a gradient");
         let (largest_weight, rows) = rest.split_first().expect("a model has weights");
-        let rows = in_batch_order(rows, microbatches);
+        let (v_loss, dudt_norm) = rows.split_at(rows.len() / 2);
+        let rows = in_batch_order(v_loss, microbatches);
+        let mut dudt_norm = in_batch_order(dudt_norm, microbatches);
+        dudt_norm.truncate(self.times.jumps);
         let loss = losses.iter().sum::<f64>();
         StepMetrics {
             step: self.step,
@@ -130,6 +137,7 @@ impl StepPlan {
             v_loss: rows.iter().sum::<f64>() / rows.len() as f64,
             v_loss_by_tr: Bins::new(&self.times, &rows),
             v_loss_by_row: rows,
+            dudt_norm_by_row: dudt_norm,
             grad_norm: *norm,
             lr: self.lr,
             is_finite: loss.is_finite() && norm.is_finite(),
@@ -146,7 +154,11 @@ mod tests {
     use super::*;
 
     fn metrics(losses: [f32; 2], norm: f32) -> DeviceMetrics {
-        let rows = [&[0.0_f32, 2.0, 4.0][..], &[1.0, 3.0]].map(Tensor::from_slice);
+        let rows = [
+            &[[0.0_f32, 7.0], [2.0, 9.0], [4.0, 0.0]][..],
+            &[[1.0, 8.0], [3.0, 0.0]],
+        ];
+        let rows = rows.map(Tensor::from_slice2);
         let microbatches = losses.map(Tensor::from).into_iter().zip(rows);
         DeviceMetrics::new(Differentiated {
             losses: microbatches.collect(),
@@ -161,7 +173,7 @@ mod tests {
             lr: 0.5,
             times: TimeDraw {
                 intervals: intervals.collect::<Result<_, _>>().unwrap(),
-                jumps: 5,
+                jumps: 3,
             },
         }
     }
@@ -193,6 +205,8 @@ mod tests {
             [3.0, 5.0]
         );
         assert_eq!(read[0].v_loss, 2.0);
+        assert_eq!(read[0].v_loss_by_row, [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(read[0].dudt_norm_by_row, [7.0, 8.0, 9.0]);
         // Rows 0 and 1 have t = 0 and 0.2, the last one 0.8; their numbers were those of two microbatches.
         assert_eq!(read[0].v_loss_by_tr.get(0, 0), Some(0.5));
         assert_eq!(read[0].v_loss_by_tr.get(3, 0), Some(4.0));

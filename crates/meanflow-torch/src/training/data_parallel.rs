@@ -27,7 +27,7 @@ pub struct Average<'a> {
 /// What a backward pass over a batch leaves: numbers on the device. The gradient stays inside.
 #[derive(Debug)]
 pub struct Differentiated {
-    /// Of every microbatch its loss, times its share of the batch, and `‖u − v_t‖²` of its rows.
+    /// Of every microbatch its loss, times its share of the batch, and the [`monitors`](StepLoss::monitors) of its rows, `[B, 2]`.
     pub losses: Vec<(Tensor, Tensor)>,
     /// The Euclidean norm of the gradient over all parameters.
     pub grad_norm: Tensor,
@@ -118,10 +118,11 @@ impl DataParallel {
             .workers
             .map(&mut self.replicas, items, |model, index, inputs| {
                 let step = loss(model, inputs)?;
+                let monitors = step.monitors();
                 let share = step.loss * (inputs.rows() as f64 / batch as f64);
                 share.backward();
                 sum.add(index, Gradients::take(model.parameters())?);
-                Ok((share.detach(), step.v_loss))
+                Ok((share.detach(), monitors))
             });
         if losses.is_err() {
             // What a pass that failed has left must not be added to the next.

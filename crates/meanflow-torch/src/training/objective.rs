@@ -80,6 +80,17 @@ pub struct StepLoss {
     pub loss: Tensor,
     /// `‖u − v_t‖²` summed over the dimensions of every row, `[B]`, off the tape: the curve to look at.
     pub v_loss: Tensor,
+    /// `‖du/dt‖` of the rows with `r < t`, `[k]`, off the tape.
+    pub dudt_norm: Tensor,
+}
+
+impl StepLoss {
+    /// What is watched of every row, `[B, 2]`: `‖u − v_t‖²`, and `‖du/dt‖` or, where `r = t`, 0.
+    pub(crate) fn monitors(&self) -> Tensor {
+        let without = self.v_loss.size()[0] - self.dudt_norm.size()[0];
+        let dudt_norm = self.dudt_norm.constant_pad_nd([0, without]);
+        Tensor::stack(&[&self.v_loss, &dudt_norm], 1)
+    }
 }
 
 impl Objective {
@@ -121,12 +132,13 @@ impl Objective {
             velocity: velocity.shallow_clone(),
         };
         let (u, dudt) = self.engine.evaluate_along(direction, model, &point)?;
-        let target = no_grad(|| {
+        let (target, dudt_norm) = no_grad(|| {
             guided.reuse(&u.detach());
             let jump = inputs.target(&velocity, &dudt);
-            Tensor::cat(&[jump, guided.velocity(k..rows)], 0)
+            let target = Tensor::cat(&[jump, guided.velocity(k..rows)], 0);
+            (target, squared_norms(&dudt).sqrt())
         });
-        Ok(self.step_loss(&u, &target, &v))
+        Ok(self.step_loss(&u, &target, &v, dudt_norm))
     }
 
     /// The loss of plain flow matching (M5) on the same batch: every row at `r = t`, and no derivative.
@@ -144,11 +156,11 @@ impl Objective {
         let t = inputs.t().shallow_clone().into();
         let u = model.forward(&z.into(), &t, &t, &inputs.condition());
         let u = u.into_parts().0;
-        self.step_loss(&u, &v, &v)
+        self.step_loss(&u, &v, &v, v.new_zeros([0], (v.kind(), v.device())))
     }
 
-    /// `mean_i w_i L_i` with `w_i = sg(L_i + c)^−p`, and the monitor beside it.
-    fn step_loss(&self, u: &Tensor, target: &Tensor, v: &Tensor) -> StepLoss {
+    /// `mean_i w_i L_i` with `w_i = sg(L_i + c)^−p`, and the monitors beside it.
+    fn step_loss(&self, u: &Tensor, target: &Tensor, v: &Tensor, dudt_norm: Tensor) -> StepLoss {
         let dims = u.numel() / u.size()[0] as usize;
         let loss = squared_norms(&(u - target)) * self.weight.reduction.factor(dims);
         let weight = no_grad(|| self.weight.weight(&PerRow(loss.detach())).0);
@@ -156,6 +168,7 @@ impl Objective {
         StepLoss {
             loss: (loss * weight).mean(None::<Kind>),
             v_loss,
+            dudt_norm,
         }
     }
 }

@@ -7,6 +7,9 @@ use tch::{Tensor, no_grad};
 
 use crate::{Gradients, TorchError};
 
+/// Monitors of a row.
+const WATCHED: i64 = 2;
+
 /// One of several processes that share every batch of a training.
 ///
 /// Each computes as many microbatches, one after the other in their order. Gradients are added up in the tree of
@@ -93,7 +96,7 @@ impl Ranks {
         Ok(first.with_numbers(&sum))
     }
 
-    /// Losses and numbers of the rows of all microbatches, from those of this process.
+    /// Losses and monitors of the rows of all microbatches, from those of this process.
     pub(crate) fn gather(
         &self,
         own: &[(Tensor, Tensor)],
@@ -102,14 +105,16 @@ impl Ranks {
         let padded = own.iter().map(|(loss, rows)| {
             let missing = most - rows.size()[0];
             let loss = loss.reshape([1]).to_kind(rows.kind());
-            Tensor::cat(&[loss, rows.constant_pad_nd([0, missing])], 0)
+            let rows = rows.constant_pad_nd([0, 0, 0, missing]);
+            Tensor::cat(&[loss, rows.flatten(0, -1)], 0)
         });
         let padded = Tensor::stack(&padded.collect::<Vec<_>>(), 0);
         let all = self.group.all_gather(&padded)?;
         let of_microbatch = |index: usize| {
             let one = all.get(index as i64);
             let rows = (self.rows - index).div_ceil(self.microbatches) as i64;
-            (one.get(0), one.narrow(0, 1, rows))
+            let numbers = one.narrow(0, 1, WATCHED * rows);
+            (one.get(0), numbers.reshape([rows, WATCHED]))
         };
         Ok((0..self.microbatches).map(of_microbatch).collect())
     }

@@ -1,6 +1,8 @@
 //! TensorBoard's events in the wire format of protocol buffers. The numbers are those of the fields in `event.proto`,
 //! `summary.proto` and `tensor.proto`.
 
+use super::histogram::Histogram;
+
 /// The version of the format that a file opens with.
 const FILE_VERSION: &str = "brain.Event:2";
 /// `DT_STRING` of `types.proto`.
@@ -25,6 +27,8 @@ pub(super) enum Content<'a> {
     Restart,
     /// Numbers with their names.
     Scalars(&'a [(String, f64)]),
+    /// A distribution with its name.
+    Histogram(&'a str, &'a Histogram),
     /// A picture with its name.
     Image(&'a str, Image<'a>),
     /// A text in Markdown with its name.
@@ -43,6 +47,20 @@ pub(super) fn encoded(seconds: f64, step: u64, content: &Content<'_>) -> Vec<u8>
             event.message(
                 5,
                 values.fold(Message::default(), |all, one| all.message(1, one)),
+            )
+        }
+        Content::Histogram(name, histogram) => {
+            let numbers = Message::default()
+                .double(1, histogram.min)
+                .double(2, histogram.max)
+                .double(3, histogram.count())
+                .double(4, histogram.sum)
+                .double(5, histogram.squares)
+                .doubles(6, &histogram.limits)
+                .doubles(7, &histogram.counts);
+            event.message(
+                5,
+                Message::default().message(1, named(name).message(5, numbers)),
             )
         }
         Content::Image(name, image) => {
@@ -91,6 +109,15 @@ impl Message {
         self.push(field << 3 | 1);
         self.0.extend(value.to_le_bytes());
         self
+    }
+
+    /// Numbers one after the other in one field.
+    fn doubles(self, field: u64, values: &[f64]) -> Self {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        self.bytes(field, &bytes)
     }
 
     fn float(mut self, field: u64, value: f32) -> Self {

@@ -1,8 +1,10 @@
-//! TensorBoard's event files, written beside the metrics: `tensorboard --logdir RUNS` shows losses, speed, samples and the recipe.
+//! TensorBoard's event files, written beside the metrics: `tensorboard --logdir RUNS` shows losses, speed, histograms of ‖du/dt‖,
+//! samples and the recipe.
 //!
 //! Every start of a run writes a file of its own, whose second event voids what earlier files say of the steps that are done again.
 
 mod event;
+mod histogram;
 mod record;
 
 use std::fs::{self, File};
@@ -16,6 +18,7 @@ use crate::config::TrainingConfig;
 use crate::metrics::Record;
 use crate::observer::{Event, Observer};
 use event::{Content, Image, encoded};
+use histogram::Histogram;
 use record::framed;
 
 /// An event file.
@@ -132,10 +135,17 @@ impl<'a> Board<'a> {
         let (Some(file), step) = (&mut self.file, self.step) else {
             return Ok(());
         };
+        let is_logged = step.is_multiple_of(self.every) || step == self.last;
         match event {
-            Event::Stepped(record) if step.is_multiple_of(self.every) || step == self.last => {
+            Event::Stepped(record) if is_logged => {
                 file.write(step, &Content::Scalars(&scalars(record)))
             }
+            Event::DudtNorms(norms) if is_logged => match Histogram::of(norms) {
+                Some(histogram) => {
+                    file.write(step, &Content::Histogram("train/dudt_norm", &histogram))
+                }
+                None => Ok(()),
+            },
             Event::Drawn(path) => file.write_png(step, "samples", path),
             Event::RolledBack { to, .. } => file.write(to + 1, &Content::Restart),
             Event::Saved(_) => file.file.flush(),
@@ -244,20 +254,19 @@ mod tests {
         let mut board = Board::begin(&mut silent, root, 0, &training(), "seed = 7");
         for step in 1..=5 {
             board.notice(Event::Stepped(&record(step)));
+            board.notice(Event::DudtNorms(if step == 4 { &[1.0, 2.0] } else { &[] }));
         }
         board.notice(Event::Drawn(&picture));
         drop(board);
         let events = events(&files(root)[0]);
-        // The version, the recipe, steps 2, 4 and the last, and the picture.
-        assert_eq!(events.len(), 6);
+        // The version, the recipe, steps 2, 4 (with a histogram) and the last, and the picture.
+        assert_eq!(events.len(), 7);
         assert!(holds(&events[0], b"brain.Event:2"));
         assert!(holds(&events[1], b"seed = 7"));
-        assert!(
-            events[2..5]
-                .iter()
-                .all(|event| holds(event, b"train/v_loss"))
-        );
-        assert!(holds(&events[5], &fs::read(&picture).unwrap()));
+        let has = |event: usize, name: &[u8]| holds(&events[event], name);
+        assert!([2, 3, 5].iter().all(|event| has(*event, b"train/v_loss")));
+        assert!(has(4, b"train/dudt_norm"));
+        assert!(has(6, &fs::read(&picture).unwrap()));
     }
 
     #[test]
