@@ -19,6 +19,7 @@ use crate::commands::editing::edit::Edit;
 use crate::commands::editing::inpaint::Inpaint;
 use crate::commands::editing::invert::Invert;
 use crate::commands::editing::likelihood::Likelihood;
+use crate::commands::ema::Ema;
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
 use crate::commands::manual::{Completions, Manual};
@@ -79,6 +80,7 @@ pub(crate) enum Command {
     Eval(Eval),
     Metrics(Metrics),
     Info(Info),
+    Ema(Ema),
     Validate(Validate),
     Check(Check),
     Convert(Convert),

@@ -192,7 +192,7 @@ pub(crate) fn publish(
 }
 
 /// The file of a checkpoint with the weights of this average.
-fn average_file(name: &str) -> String {
+pub(crate) fn average_file(name: &str) -> String {
     format!("ema-{name}.safetensors")
 }
 
@@ -211,6 +211,11 @@ fn lock(root: &Path) -> Result<File, TrainError> {
         }),
         Err(TryLockError::Error(source)) => Err(TrainError::io("lock", &path)(source)),
     }
+}
+
+/// The checkpoints of a run directory, which stays unlocked: they are only read.
+pub(crate) fn checkpoints_of(root: &Path) -> Checkpoints {
+    Checkpoints::new(root.join(CHECKPOINTS))
 }
 
 /// Whether there is nothing in a folder that a run could overwrite.
@@ -256,7 +261,7 @@ pub fn weights_within(
     if step.is_none() && ema.is_none() {
         return Ok(weights_of(path));
     }
-    let checkpoints = Checkpoints::new(path.join(CHECKPOINTS));
+    let checkpoints = checkpoints_of(path);
     let steps = checkpoints.steps()?;
     let none = |wanted: String, there: Vec<String>| TrainError::NoWeights {
         path: path.to_owned(),

@@ -7,6 +7,7 @@ mod decode;
 mod destination;
 pub(crate) mod doctor;
 pub(crate) mod editing;
+pub(crate) mod ema;
 pub(crate) mod encode;
 pub(crate) mod eval;
 mod info;
@@ -56,6 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Eval(args) => eval::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Info(args) => info::run(args),
+        Command::Ema(args) => ema::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),

@@ -123,6 +123,50 @@ fn the_numbers_of_a_run_are_a_table() {
 }
 
 #[test]
+fn an_average_of_any_decay_is_weights_like_others() {
+    let scene = Scene::new();
+    scene.succeeds(&["train", &scene.recipe()]);
+    let decay = [
+        "ema",
+        "runs/tiny",
+        "--decay",
+        "0.8",
+        "--out",
+        "ema.safetensors",
+    ];
+    let said = scene.succeeds(&decay);
+    assert!(said.contains("average        0.8 after step 20"), "{said}");
+    let half_life = [
+        "ema",
+        "runs/tiny",
+        "--half-life",
+        "100",
+        "--out",
+        "ema.safetensors",
+        "--json",
+    ];
+    let report: serde_json::Value = serde_json::from_str(&scene.succeeds(&half_life)).unwrap();
+    assert_eq!(report["ema"]["name"], "half-life-100");
+    assert!(report["ema"]["profile_error"].as_f64().unwrap() < 1.0);
+    scene.succeeds(&[
+        "sample",
+        "ema.safetensors",
+        "--seeds",
+        "0-3",
+        "--out",
+        "grid.png",
+    ]);
+    for wrong in [
+        &["--decay", "1.0"][..],
+        &["--ramp", "0.1"],
+        &["--decay", "0.9", "--half-life", "9"],
+    ] {
+        let arguments = [&["ema", "runs/tiny", "--out", "x.safetensors"], wrong].concat();
+        scene.fails(2, &arguments);
+    }
+}
+
+#[test]
 fn a_dry_run_does_nothing() {
     let scene = Scene::new();
     let said = scene.succeeds(&["train", &scene.recipe(), "-n", "--set", "training.steps=7"]);
