@@ -50,18 +50,8 @@ pub(super) fn encoded(seconds: f64, step: u64, content: &Content<'_>) -> Vec<u8>
             )
         }
         Content::Histogram(name, histogram) => {
-            let numbers = Message::default()
-                .double(1, histogram.min)
-                .double(2, histogram.max)
-                .double(3, histogram.count())
-                .double(4, histogram.sum)
-                .double(5, histogram.squares)
-                .doubles(6, &histogram.limits)
-                .doubles(7, &histogram.counts);
-            event.message(
-                5,
-                Message::default().message(1, named(name).message(5, numbers)),
-            )
+            let value = named(name).message(5, numbers(histogram));
+            event.message(5, Message::default().message(1, value))
         }
         Content::Image(name, image) => {
             let picture = Message::default()
@@ -92,6 +82,18 @@ pub(super) fn encoded(seconds: f64, step: u64, content: &Content<'_>) -> Vec<u8>
 /// A value of a summary with this tag.
 fn named(tag: &str) -> Message {
     Message::default().bytes(1, tag.as_bytes())
+}
+
+/// A `HistogramProto`.
+fn numbers(histogram: &Histogram) -> Message {
+    Message::default()
+        .double(1, histogram.min)
+        .double(2, histogram.max)
+        .double(3, histogram.count())
+        .double(4, histogram.sum)
+        .double(5, histogram.squares)
+        .doubles(6, &histogram.limits)
+        .doubles(7, &histogram.counts)
 }
 
 /// A message under construction.
