@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[expect(dead_code, reason = "`main` is the build script of other crates")]
+mod rpath;
+
 /// The C++ units, under `cpp`; each includes the others but `group`.
 const UNITS: [&str; 2] = ["border", "kernels/kernels"];
 
@@ -38,7 +41,8 @@ fn main() {
     println!("cargo::metadata=lib={}", lib.display());
     println!("cargo::rustc-env=MEANFLOW_LIBTORCH_LIB={}", lib.display());
     println!(
-        "cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",
+        "cargo::rustc-link-arg=-Wl,{}-rpath,{}",
+        rpath::dynamic_tags(),
         lib.display()
     );
 }

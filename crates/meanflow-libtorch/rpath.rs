@@ -9,7 +9,25 @@ pub(crate) fn main() {
         .find_map(|key| std::env::var(key).ok())
         .expect("a dependency names its libtorch");
     println!("cargo::metadata=lib={lib}");
-    println!("cargo::rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{lib}");
+    println!("cargo::rustc-link-arg=-Wl,{}-rpath,{lib}", dynamic_tags());
     // A checkout that was moved as a whole: seen from target/release, this is where `cargo xtask libtorch` puts it.
-    println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../../.libtorch/lib");
+    let origin = if is_macos() {
+        "@executable_path"
+    } else {
+        "$ORIGIN"
+    };
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{origin}/../../.libtorch/lib");
+}
+
+/// What makes LD_LIBRARY_PATH count before the path in the program; macOS's linker has no such thing.
+pub(crate) fn dynamic_tags() -> &'static str {
+    if is_macos() {
+        ""
+    } else {
+        "--enable-new-dtags,"
+    }
+}
+
+fn is_macos() -> bool {
+    std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "macos")
 }

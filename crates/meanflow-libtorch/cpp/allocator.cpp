@@ -4,8 +4,10 @@
 // each time, and the system clears every page before it hands it out again, which costs more than many operations do.
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
-#include <malloc.h>
 #include <sys/mman.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -45,7 +47,9 @@ void* map(size_t bytes) {
   const auto start = reinterpret_cast<uintptr_t>(raw), aligned = (start + align - 1) / align * align;
   if (aligned > start) munmap(raw, aligned - start);
   if (const size_t rest = start + align - aligned) munmap(reinterpret_cast<void*>(aligned + bytes), rest);
+#if defined(MADV_HUGEPAGE)
   madvise(reinterpret_cast<void*>(aligned), bytes, MADV_HUGEPAGE);
+#endif
   return reinterpret_cast<void*>(aligned);
 }
 
@@ -121,12 +125,17 @@ class Keeping final : public c10::Allocator {
   size_t in_use = 0, in_store = 0, most = 0;
 };
 
+// Only glibc's allocator can be told.
+void give_back_early() {
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  mallopt(M_TRIM_THRESHOLD, 64 << 10);
+#endif
+}
+
 }  // namespace
 
 MF_EXPORT(mf_keep_memory, (), { c10::SetCPUAllocator(&Keeping::get(), /*priority=*/1); })
 
 // From now on every tensor is mapped on its own and given back when freed, so that resident memory is live memory.
-MF_EXPORT(mf_map_tensors, (), {
-  mallopt(M_MMAP_THRESHOLD, 64 << 10);
-  mallopt(M_TRIM_THRESHOLD, 64 << 10);
-})
+MF_EXPORT(mf_map_tensors, (), { give_back_early(); })

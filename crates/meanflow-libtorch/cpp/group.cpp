@@ -21,7 +21,15 @@
 #include "guarded.h"
 
 // What libtorch 2.11 frees: with another size the headers under cpp/gloo would not be those that it was built with.
-static_assert(sizeof(c10d::ProcessGroupGloo) == 488, "libtorch's Gloo groups have another size than its headers say");
+// Locks are not of one size everywhere.
+#if defined(__APPLE__)
+constexpr size_t GLOO = 464;
+#elif defined(__aarch64__)
+constexpr size_t GLOO = 496;
+#else
+constexpr size_t GLOO = 488;
+#endif
+static_assert(sizeof(c10d::ProcessGroupGloo) == GLOO, "libtorch's Gloo groups have another size than its headers say");
 
 struct Store {
   c10::intrusive_ptr<c10d::Store> inner;
