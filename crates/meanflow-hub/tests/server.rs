@@ -139,10 +139,10 @@ fn serve(mut stream: TcpStream, asked: &Asked, answers: &Mutex<BTreeMap<String, 
         .map_while(Result::ok)
         .take_while(|line| !line.is_empty())
     {
-        if let Some((name, value)) = line.split_once(": ") {
-            if name.eq_ignore_ascii_case("authorization") {
-                token = Some(value.to_owned());
-            }
+        if let Some((name, value)) = line.split_once(": ")
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            token = Some(value.to_owned());
         }
     }
     asked.lock().unwrap().push((path.clone(), token));
