@@ -50,11 +50,9 @@ pub fn write_with(path: &Path, graph: &Graph, largest: u64) -> Result<Vec<PathBu
         .map(|name| name.to_string_lossy().into_owned());
     let failed = ExportError::io("write", &data);
     replace(&data, Durability::Synced, &failed, |file| {
-        let tensors = graph.initializers.iter();
-        tensors
-            .map(|one| file.write_all(&data_of(&one.tensor)))
-            .collect::<Result<(), _>>()
-            .map_err(&failed)
+        let mut tensors = graph.initializers.iter();
+        let written = tensors.try_for_each(|one| file.write_all(&data_of(&one.tensor)));
+        written.map_err(&failed)
     })?;
     replace(path, Durability::Synced, io, |file| {
         let io = ExportError::io("write", path);
