@@ -22,6 +22,7 @@ use crate::commands::editing::likelihood::Likelihood;
 use crate::commands::ema::Ema;
 use crate::commands::encode::Encode;
 use crate::commands::eval::Eval;
+use crate::commands::export::Export;
 use crate::commands::manual::{Completions, Manual};
 use crate::commands::metrics::Metrics;
 use crate::commands::pictures::{Pack, Stats, Verify};
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     Validate(Validate),
     Check(Check),
     Convert(Convert),
+    Export(Export),
     Data(Data),
     Doctor(Doctor),
     #[cfg(feature = "serve")]
@@ -184,7 +186,7 @@ meanflow sample runs/digits --seeds 0-63 --ode heun:50 --out flow-matching.png\n
 meanflow sample runs/imagenet256-b4 --seeds 0-63 \\\n    --vae sd-vae-ft-mse/ --out grid.png"
 )]
 pub(crate) struct Sample {
-    /// A weights file (.safetensors) or a run directory
+    /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// The checkpoint of a run after so many steps, in the place of its last weights
@@ -228,7 +230,7 @@ pub(crate) struct Sample {
     after_help = "Example:\n  meanflow interpolate runs/digits --seeds 3,8 --count 9 --class 7 \\\n    --out between.png"
 )]
 pub(crate) struct Interpolate {
-    /// A weights file (.safetensors) or a run directory
+    /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
     /// Two seeds
@@ -258,7 +260,7 @@ pub(crate) struct Interpolate {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  meanflow info runs/digits/model.safetensors")]
 pub(crate) struct Info {
-    /// A weights file (.safetensors) or a run directory
+    /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
@@ -487,6 +489,9 @@ pub(crate) struct Reading {
     /// Do not compare the weights with the hash of their content that is in the file
     #[arg(long)]
     pub(crate) no_verify: bool,
+    /// Take hf:OWNER/NAME from what was fetched before, without the network
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Debug, clap::Args)]

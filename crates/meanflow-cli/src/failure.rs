@@ -3,6 +3,9 @@
 use anyhow::Error;
 use meanflow_data::DataError;
 use meanflow_eval::EvalError;
+use meanflow_export::ExportError;
+#[cfg(feature = "hub")]
+use meanflow_hub::HubError;
 use meanflow_torch::{LibtorchError, TorchError};
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
@@ -93,6 +96,13 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<LibtorchError>() {
         return Some(code_of_libtorch(error));
     }
+    if let Some(error) = error.downcast_ref::<ExportError>() {
+        return code_of_export(error);
+    }
+    #[cfg(feature = "hub")]
+    if let Some(error) = error.downcast_ref::<HubError>() {
+        return Some(code_of_hub(error));
+    }
     if error.is::<Usage>() {
         return Some(USAGE);
     }
@@ -158,6 +168,30 @@ fn code_of_torch(error: &TorchError) -> Option<u8> {
         } => Some(WEIGHTS),
         TorchError::Argument { .. } => Some(USAGE),
         _ => None,
+    }
+}
+
+fn code_of_export(error: &ExportError) -> Option<u8> {
+    match error {
+        ExportError::Torch(error) => code_of_torch(error),
+        ExportError::Config { .. } | ExportError::File { .. } => Some(WEIGHTS),
+        ExportError::Io {
+            operation: "read", ..
+        } => Some(WEIGHTS),
+        _ => None,
+    }
+}
+
+/// What was named wrongly, what arrived damaged, and what a network or a hub did not give.
+#[cfg(feature = "hub")]
+fn code_of_hub(error: &HubError) -> u8 {
+    match error {
+        HubError::Name { .. }
+        | HubError::Endpoint { .. }
+        | HubError::Offline { .. }
+        | HubError::Refused { .. } => USAGE,
+        HubError::Damaged { .. } => WEIGHTS,
+        _ => OTHER,
     }
 }
 

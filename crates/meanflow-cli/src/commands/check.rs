@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tch::no_grad;
 
 use crate::args::{Check, CheckWhat, DeviceCheck, Golden};
+use crate::commands::located::located;
 use crate::commands::{load_model, model_of, open_device};
 use crate::failure::Usage;
 use crate::output::{is_json, say};
@@ -234,7 +235,7 @@ fn subject(args: &Check, target: &Path, device: Device) -> anyhow::Result<(Train
         randomise(&model, config.seed);
         return Ok((config, model));
     }
-    let path = weights_of(target);
+    let path = weights_of(&located(target, &args.reading)?);
     let (model, metadata) = load_model(&path, device, &args.reading)?;
     let recipe = recipe_of(&path, &metadata)?.ok_or_else(|| {
         Usage(

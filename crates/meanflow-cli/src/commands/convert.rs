@@ -9,6 +9,7 @@ use meanflow_train::weights_of;
 use serde_json::json;
 
 use crate::args::{Convert, Direction, To};
+use crate::commands::located::located;
 use crate::commands::{load_model, model_of};
 use crate::output::{is_json, say};
 
@@ -21,7 +22,8 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
             out,
             reading,
         } => {
-            let (model, _) = load_model(&weights_of(model), Device::Cpu, reading)?;
+            let (model, _) =
+                load_model(&weights_of(&located(model, reading)?), Device::Cpu, reading)?;
             let (tensors, entries) = export(&model, layout.layout());
             weights::save(out, &tensors, BTreeMap::new())?;
             entries

@@ -9,13 +9,14 @@ use meanflow_train::{CLASS_NAMES_KEY, RECIPE_KEY, class_names_of, fingerprint, w
 use serde_json::json;
 
 use crate::args::Info;
+use crate::commands::located::located;
 use crate::output::{is_json, say};
 
 /// Longest value of the metadata that is shown in full.
 const LONGEST: usize = 200;
 
 pub(crate) fn run(args: &Info) -> anyhow::Result<u8> {
-    let path = weights_of(&args.file);
+    let path = weights_of(&located(&args.file, &args.reading)?);
     let header = weights::header(&path)?;
     let content = match args.reading.no_verify {
         true => None,

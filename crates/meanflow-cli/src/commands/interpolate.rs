@@ -7,6 +7,7 @@ use meanflow_train::{Samples, class_names_of, weights_of};
 use crate::args::{Class, Interpolate};
 use crate::commands::classes;
 use crate::commands::destination::Output;
+use crate::commands::located::located;
 use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
 use crate::failure::Usage;
@@ -22,7 +23,8 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
         return Err(Usage(format!("--seeds: expected two seeds, got {count}")).into());
     };
     let device = open_device(&args.compute)?;
-    let (model, metadata) = load_model(&weights_of(&args.model), device, &args.reading)?;
+    let weights = weights_of(&located(&args.model, &args.reading)?);
+    let (model, metadata) = load_model(&weights, device, &args.reading)?;
     let names = class_names_of(&metadata);
     let class = class(&args.class, model.config().classes, names.as_deref())?;
     let (grid, solver) = args.route.resolve();

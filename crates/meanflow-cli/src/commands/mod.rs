@@ -10,10 +10,12 @@ pub(crate) mod editing;
 pub(crate) mod ema;
 pub(crate) mod encode;
 pub(crate) mod eval;
+pub(crate) mod export;
 mod info;
 mod interpolate;
 mod launch;
 mod listing;
+mod located;
 pub(crate) mod manual;
 mod measure;
 pub(crate) mod metrics;
@@ -61,6 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         Command::Validate(args) => validate::run(args),
         Command::Check(args) => check::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Export(args) => export::run(args),
         Command::Doctor(args) => doctor::run(args),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args),

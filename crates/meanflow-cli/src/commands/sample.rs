@@ -12,6 +12,7 @@ use crate::args::{Class, Sample};
 use crate::commands::classes;
 use crate::commands::decode::Decoding;
 use crate::commands::destination::{Output, write_index};
+use crate::commands::located::located;
 use crate::commands::unfinished::Unfinished;
 use crate::commands::{load_model, open_device};
 use crate::effort::Effort;
@@ -22,7 +23,8 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let output = Output::of(&args.out)?;
     output.check(&args.out, args.force)?;
     let device = open_device(&args.compute)?;
-    let weights = weights_within(&args.model, args.checkpoint, args.ema.as_deref())?;
+    let model = located(&args.model, &args.reading)?;
+    let weights = weights_within(&model, args.checkpoint, args.ema.as_deref())?;
     let (model, metadata) = load_model(&weights, device, &args.reading)?;
     let seeds = &args.seeds.0;
     let labels = labels(&args.class, seeds, &model, (&weights, &metadata))?;

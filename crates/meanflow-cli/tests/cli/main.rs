@@ -7,6 +7,7 @@ mod custom_parts;
 mod data;
 mod editing;
 mod eval;
+mod export;
 mod fine_tune;
 mod latents;
 mod launch;

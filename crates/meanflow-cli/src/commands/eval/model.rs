@@ -12,6 +12,7 @@ use super::Eval;
 use super::identity::Identity;
 use crate::commands::decode::Decoding;
 use crate::commands::load_model;
+use crate::commands::located::located;
 use crate::commands::picture_data::{self, PictureData};
 use crate::failure::Usage;
 
@@ -60,7 +61,7 @@ pub(super) struct Generator {
 
 impl ModelUnderTest {
     pub(super) fn open(args: &Eval, device: Device) -> anyhow::Result<Self> {
-        let path = &args.model;
+        let path = &located(&args.model, &args.reading)?;
         let weights = weights_of(path);
         let is_model = weights.extension().is_some_and(|end| end == "safetensors");
         if !(is_model && weights.is_file()) {
