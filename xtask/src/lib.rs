@@ -3,9 +3,11 @@
 mod ablate;
 mod bench;
 mod command;
+mod dist;
 mod docs;
 mod files;
 mod gpu_kit;
+mod interchange;
 mod kit;
 mod libtorch;
 mod progress;
@@ -37,10 +39,14 @@ enum Task {
     Ablate(ablate::Args),
     /// Measure: every rival in one session, alternating, medians.
     Bench(bench::Args),
+    /// Build an archive of the program with its libtorch, which runs where it is unpacked, and try it.
+    Dist(dist::Args),
     /// Write the pages of recipe keys and commands from the code, and build the book where mdbook is installed.
     Docs(docs::Args),
     /// Build a folder that checks and measures a GPU on a machine without cargo, pip and network.
     GpuKit(gpu_kit::Args),
+    /// Draw from exported models in PyTorch and onnxruntime, and compare with what the program draws.
+    Interchange(interchange::Args),
     /// Put libtorch where every cargo command of the workspace finds it.
     Libtorch(libtorch::Args),
     /// Kill, damage and double runs of the real program, which must end with the bytes of an undisturbed one; and long tests of
@@ -84,8 +90,10 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Advisories(args) => supply::refresh(&args),
         Task::Ablate(args) => ablate::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Docs(args) => docs::run(&args),
         Task::GpuKit(args) => gpu_kit::run(&args),
+        Task::Interchange(args) => interchange::run(&args),
         Task::Libtorch(args) => libtorch::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Test => test::run(),

@@ -18,6 +18,18 @@ pub(crate) const PEERS: Environment = Environment {
     packages: &["torch==2.11.0", "jax", "numpy", "safetensors"],
 };
 
+/// For the script that draws from exported models.
+pub(crate) const INTERCHANGE: Environment = Environment {
+    folder: "interchange",
+    packages: &[
+        "torch==2.11.0",
+        "numpy",
+        "safetensors",
+        "onnx",
+        "onnxruntime",
+    ],
+};
+
 /// For the scripts that score samples.
 pub(crate) const SCORES: Environment = Environment {
     folder: "scores",

@@ -9,6 +9,7 @@ use meanflow_torch::{Model, Tensor};
 use meanflow_train::{LATENTS_KEY, balanced, class_names_of, weights_within};
 
 use crate::args::{Class, Compute, Reading};
+use crate::commands::located::located;
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::{classes, load_model, open_device, picture_data};
 use crate::failure::{Damaged, Usage};
@@ -17,7 +18,7 @@ use crate::seeds::Seeds;
 /// A model and pictures.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Source {
-    /// A weights file (.safetensors) or a run directory
+    /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// A picture (.png, .jpg), a folder, .zip or .tar of pictures, an .npz with arr_0, a recipe (.toml), `digits`; of a model of latents, latents
@@ -63,7 +64,8 @@ impl Source {
     /// Opens both; the pictures must have the shape of the model's samples.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
         let device = open_device(&self.compute)?;
-        let weights = weights_within(&self.model, self.checkpoint, self.ema.as_deref())?;
+        let model = located(&self.model, &self.reading)?;
+        let weights = weights_within(&model, self.checkpoint, self.ema.as_deref())?;
         let (model, metadata) = load_model(&weights, device, &self.reading)?;
         let names = class_names_of(&metadata);
         let is_latent = metadata.contains_key(LATENTS_KEY);

@@ -1,0 +1,177 @@
+//! The licences of everything that is in the archive.
+
+use crate::{command, files, workspace};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Wheels by the beginning of their names, and the licences in them: those of the libraries of libtorch.
+const WHEELS: [(&str, &[&str]); 3] = [
+    ("torch-2.11.0", &["LICENSE", "NOTICE"]),
+    ("nvidia_cuda_cupti", &["License.txt"]),
+    ("nvidia_cuda_runtime", &["License.txt"]),
+];
+
+/// How files with licences begin.
+const BEGINNINGS: [&str; 5] = ["license", "licence", "copying", "notice", "unlicense"];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    license: Option<String>,
+    manifest_path: PathBuf,
+    /// None for the crates of the workspace.
+    source: Option<String>,
+}
+
+/// Writes `rust-crates.txt` and the licences of libtorch into a folder.
+pub(super) fn write(folder: &Path) -> Result<()> {
+    let text = crates()?;
+    files::write(&folder.join("rust-crates.txt"), text)?;
+    for (wheel, names) in WHEELS {
+        of_wheel(wheel, names, folder)?;
+    }
+    Ok(())
+}
+
+/// The crates that the program is made of with their licences; a text that several share stands there once.
+fn crates() -> Result<String> {
+    let of_program = tree()?;
+    let mut cargo = command::cargo();
+    let output = cargo
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .output();
+    let output = output.context("cannot start cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Metadata =
+        serde_json::from_slice(&output.stdout).context("unreadable: cargo metadata")?;
+    let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut list = String::new();
+    for package in metadata.packages {
+        let name = format!("{} {}", package.name, package.version);
+        if package.source.is_none() || !of_program.contains(&name) {
+            continue;
+        }
+        list += &format!(
+            "{name}: {}\n",
+            package.license.as_deref().unwrap_or("see below")
+        );
+        for text in texts_of(&package.manifest_path)? {
+            texts.entry(text).or_default().push(name.clone());
+        }
+    }
+    let mut all = format!("The crates that this program is made of, and their licences.\n\n{list}");
+    for (text, names) in texts {
+        all += &format!(
+            "\n{}\n{}\n\n{}\n",
+            "=".repeat(80),
+            names.join(", "),
+            text.trim_end()
+        );
+    }
+    Ok(all)
+}
+
+/// `name version` of every crate in the program.
+fn tree() -> Result<Vec<String>> {
+    let mut cargo = command::cargo();
+    cargo.args([
+        "tree",
+        "--package",
+        "meanflow-cli",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--locked",
+        "--format",
+        "{p}",
+    ]);
+    let output = cargo.output().context("cannot start cargo tree")?;
+    ensure!(
+        output.status.success(),
+        "cargo tree: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let name = |line: &str| {
+        let mut words = line.split(' ');
+        let (name, version) = (words.next()?, words.next()?);
+        Some(format!("{name} {}", version.trim_start_matches('v')))
+    };
+    Ok(lines.lines().filter_map(name).collect())
+}
+
+/// The texts beside a crate's manifest.
+fn texts_of(manifest: &Path) -> Result<Vec<String>> {
+    let folder = manifest.parent().context("a manifest is in a folder")?;
+    let mut names: Vec<PathBuf> = Vec::new();
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        if path.is_file()
+            && BEGINNINGS
+                .iter()
+                .any(|beginning| name.starts_with(beginning))
+        {
+            names.push(path);
+        }
+    }
+    names.sort();
+    Ok(names
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect())
+}
+
+/// Files with licences out of a wheel that libtorch came from.
+fn of_wheel(beginning: &str, names: &[&str], folder: &Path) -> Result<()> {
+    let downloads = workspace::cache()?;
+    let mut wheel = None;
+    for entry in
+        fs::read_dir(&downloads).with_context(|| format!("cannot list {}", downloads.display()))?
+    {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with(beginning) && name.ends_with(".whl") {
+            wheel = Some(path);
+        }
+    }
+    let wheel = wheel.with_context(|| format!("no wheel {beginning}* in {}, which has its licence: `cargo xtask libtorch --from wheel`", downloads.display()))?;
+    let mut archive = zip::ZipArchive::new(File::open(&wheel)?)
+        .with_context(|| format!("unreadable: {}", wheel.display()))?;
+    for name in names {
+        let found = archive
+            .file_names()
+            .find(|file| file.ends_with(&format!(".dist-info/licenses/{name}")))
+            .map(str::to_owned);
+        let found = found.with_context(|| format!("{}: no {name}", wheel.display()))?;
+        let mut text = Vec::new();
+        archive.by_name(&found)?.read_to_end(&mut text)?;
+        files::write(&folder.join(format!("{beginning}-{name}")), text)?;
+    }
+    Ok(())
+}
