@@ -3,6 +3,7 @@
 use crate::{command, files, workspace};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -164,10 +165,11 @@ fn of_wheel(beginning: &str, names: &[&str], folder: &Path) -> Result<()> {
     let mut archive = zip::ZipArchive::new(File::open(&wheel)?)
         .with_context(|| format!("unreadable: {}", wheel.display()))?;
     for name in names {
-        let found = archive
-            .file_names()
-            .find(|file| file.ends_with(&format!(".dist-info/licenses/{name}")))
-            .map(str::to_owned);
+        let end = format!(".dist-info/licenses/{name}");
+        let entries = archive.file_names().filter_map(Result::ok);
+        let found = entries
+            .map(Cow::into_owned)
+            .find(|entry| entry.ends_with(&end));
         let found = found.with_context(|| format!("{}: no {name}", wheel.display()))?;
         let mut text = Vec::new();
         archive.by_name(&found)?.read_to_end(&mut text)?;

@@ -44,8 +44,10 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
                 watch,
             )?;
             progress.finish();
-            let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
-            (effort, shape)
+            (
+                Effort::new(&evaluations, start.elapsed().as_secs_f64()),
+                shape,
+            )
         }
         None => {
             let way = (&grid[..], solver);
