@@ -60,13 +60,8 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
         }
     };
     if output == Output::Folder {
-        let names = class_names_of(&metadata);
-        write_index(
-            &args.out,
-            seeds,
-            labels.unwrap_or_default(),
-            names.as_deref(),
-        )?;
+        let (labels, names) = (labels.unwrap_or_default(), class_names_of(&metadata));
+        write_index(&args.out, seeds, labels, names.as_deref())?;
     }
     unfinished.map(Unfinished::finish).transpose()?;
     effort.report(&args.out, &shape);
