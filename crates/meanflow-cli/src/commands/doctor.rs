@@ -85,9 +85,8 @@ fn one_line(text: &str) -> String {
 fn mapped(name: &str) -> Option<String> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let is_it = |path: &&str| Path::new(path).file_name().is_some_and(|file| file == name);
-    let mut paths = maps
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5));
+    // What comes before a path has no slash; the path may have blanks.
+    let mut paths = maps.lines().filter_map(|line| line.get(line.find('/')?..));
     paths.find(is_it).map(str::to_owned)
 }
 
