@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -34,11 +35,11 @@ pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
     let (served, refused, unheard) = server.at_once()?;
     let mut before = 0;
     for round in 0..ROUNDS {
-        server.load(WARM_UP, runs.random.0 + round)?;
+        server.load(WARM_UP, runs.random.0.wrapping_add(round))?;
         before = server.memory()?.max(before);
     }
     let begun = Instant::now();
-    let (answers, health) = server.load(count, runs.random.0 + ROUNDS)?;
+    let (answers, health) = server.load(count, runs.random.0.wrapping_add(ROUNDS))?;
     let seconds = begun.elapsed().as_secs_f64();
     let after = server.memory()?;
     let growth = after as f64 / before as f64 - 1.0;
@@ -121,8 +122,10 @@ impl Server {
         thread::scope(|scope| {
             let slow = scope.spawn(|| self.slow(&is_done));
             let health = scope.spawn(|| self.health(&is_done));
-            let answers = self.mixed(count, seed);
+            // The other two go on until they are told, after a panic of a client, too.
+            let answers = catch_unwind(AssertUnwindSafe(|| self.mixed(count, seed)));
             is_done.store(true, Ordering::Relaxed);
+            let answers = answers.unwrap_or_else(|panic| resume_unwind(panic));
             slow.join().expect("the slow ones do not panic");
             let health = health.join().expect("asking does not panic");
             Ok((answers?, health?))
@@ -142,7 +145,7 @@ impl Server {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|client| {
                     let take = &take;
-                    scope.spawn(move || self.client(seed * 1000 + client as u64, take))
+                    scope.spawn(move || self.client(seed.wrapping_add((client as u64) << 32), take))
                 })
                 .collect();
             let ended = clients
