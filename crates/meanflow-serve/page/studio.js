@@ -10,7 +10,7 @@ const WAYS = [
   { id: "2", key: "2", name: "2", steps: 2, method: "jump" },
   { id: "4", key: "4", name: "4", steps: 4, method: "jump" },
   { id: "8", key: "8", name: "8", steps: 8, method: "jump" },
-  { id: "ode", key: "o", name: "ODE", steps: 16, method: "heun", title: "Flow matching by the same network: Heun's method, 16 steps, 32 evaluations" },
+  { id: "ode", key: "o", name: "ODE", steps: 16, method: "heun", title: "Flow matching by the same network: Heun's method, 16 steps, 32 network evaluations" },
 ];
 const POINTS = 2048;
 

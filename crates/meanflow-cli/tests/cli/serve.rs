@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::Scene;
 
-/// A server that is told to end when this goes.
+/// A running server, which ends when this is dropped.
 struct Serving {
     child: Child,
     host: String,
