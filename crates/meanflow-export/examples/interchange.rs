@@ -11,6 +11,9 @@ use meanflow_torch::{Model, Tensor, weights};
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+/// The model whose graph goes on to the pictures of its latents.
+const LATENTS: &str = "dit-latents";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let argument = std::env::args().nth(1);
     let out = argument.unwrap_or_else(|| {
@@ -19,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .display()
             .to_string()
     });
-    for (name, model) in common::models() {
+    let latent = (LATENTS, common::latents());
+    for (name, model) in common::models().into_iter().chain([latent]) {
         export(&Path::new(&out).join(name), name, &model)?;
         println!("{out}/{name}");
     }
@@ -49,12 +53,15 @@ fn export(folder: &Path, name: &str, model: &Model) -> Result<(), Box<dyn std::e
     expected.extend(
         common::labels(model).map(|labels| ("labels".to_owned(), Tensor::from_slice(&labels))),
     );
+    let vae = (name == LATENTS).then(common::vae);
     for steps in [1, 2] {
-        expected.push((format!("samples_{steps}"), common::drawn(model, steps)));
-        onnx::write(
-            &folder.join(format!("model_{steps}.onnx")),
-            &onnx::sampler(model, steps)?,
-        )?;
+        let samples = common::drawn(model, steps);
+        if let Some(vae) = &vae {
+            expected.push((format!("pictures_{steps}"), common::decoded(vae, &samples)));
+        }
+        expected.push((format!("samples_{steps}"), samples));
+        let graph = onnx::sampler(model, steps, vae.as_ref().map(common::decoder))?;
+        onnx::write(&folder.join(format!("model_{steps}.onnx")), &graph)?;
     }
     weights::save(
         &folder.join("expected.safetensors"),

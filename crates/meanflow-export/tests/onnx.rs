@@ -33,7 +33,7 @@ fn inputs(model: &Model, rows: &[i64]) -> Vec<(&'static str, Tensor)> {
 fn a_graph_draws_what_the_sampler_draws_whatever_the_batch() {
     for (name, model) in common::models() {
         for steps in [1, 3] {
-            let graph = onnx::sampler(&model, steps).unwrap();
+            let graph = onnx::sampler(&model, steps, None).unwrap();
             let expected = common::drawn(&model, steps);
             // One row, some in another order, all, and more than the graph was recorded with.
             for rows in [&[4][..], &[3, 1], &[0, 1, 2, 3, 4], &[2; 11]] {
@@ -50,9 +50,43 @@ fn a_graph_draws_what_the_sampler_draws_whatever_the_batch() {
 }
 
 #[test]
+fn a_graph_with_a_decoder_draws_the_pictures_of_the_latents() {
+    let (model, vae) = (common::latents(), common::vae());
+    let graph = onnx::sampler(&model, 2, Some(common::decoder(&vae))).unwrap();
+    refers_to_nothing_unknown(&graph, "latents");
+    // Latents of 4×6 are pictures of 8×12.
+    let free = [None, Some(3), Some(8), Some(12)];
+    assert_eq!(graph.outputs[0].shape, free);
+    let expected = common::decoded(&vae, &common::drawn(&model, 2));
+    for rows in [&[4][..], &[3, 1], &[2; 11]] {
+        let got = run::run(&graph, &inputs(&model, rows));
+        let expected = expected.index_select(0, &Tensor::from_slice(rows));
+        let distance = common::distance(&got, &expected);
+        assert!(distance < ROUNDING, "rows {rows:?}: {distance}");
+    }
+    let is_of = |part: &str| {
+        let names = graph.initializers.iter().map(|one| one.name.as_str());
+        names.filter(|name| name.starts_with(part)).count()
+    };
+    assert!(
+        is_of("vae.decoder.") > 20,
+        "the decoder's weights are there"
+    );
+    assert_eq!(is_of("vae.encoder."), 0, "the encoder's are not");
+}
+
+#[test]
+fn a_decoder_of_other_latents_is_refused() {
+    let (_, model) = common::models().pop().unwrap();
+    let vae = common::vae();
+    let error = onnx::sampler(&model, 1, Some(common::decoder(&vae))).unwrap_err();
+    assert!(error.to_string().contains("[2, height, width]"), "{error}");
+}
+
+#[test]
 fn inputs_outputs_and_weights_have_their_names_and_shapes() {
     for (name, model) in common::models() {
-        let graph = onnx::sampler(&model, 1).unwrap();
+        let graph = onnx::sampler(&model, 1, None).unwrap();
         let config = model.config();
         let free: Vec<Option<i64>> = std::iter::once(None)
             .chain(config.shape.iter().copied().map(Some))
@@ -112,7 +146,7 @@ fn refers_to_nothing_unknown(graph: &Graph, name: &str) {
 fn a_file_is_read_back_as_it_was_with_its_weights_inside_or_beside() {
     let folder = tempfile::tempdir().unwrap();
     for (name, model) in common::models() {
-        let graph = onnx::sampler(&model, 1).unwrap();
+        let graph = onnx::sampler(&model, 1, None).unwrap();
         let inside = folder.path().join(format!("{name}.onnx"));
         let beside = folder.path().join(format!("{name}-beside.onnx"));
         assert_eq!(
@@ -141,7 +175,7 @@ fn a_file_is_read_back_as_it_was_with_its_weights_inside_or_beside() {
         }
         // The same model is the same bytes.
         let again = folder.path().join("again.onnx");
-        onnx::write(&again, &onnx::sampler(&model, 1).unwrap()).unwrap();
+        onnx::write(&again, &onnx::sampler(&model, 1, None).unwrap()).unwrap();
         assert_eq!(
             fs::read(&again).unwrap(),
             fs::read(&inside).unwrap(),
@@ -158,7 +192,7 @@ fn damaged_files_are_refused_and_never_panic() {
         folder.path().join("whole.onnx"),
     );
     let (_, model) = common::models().swap_remove(0);
-    onnx::write(&whole, &onnx::sampler(&model, 1).unwrap()).unwrap();
+    onnx::write(&whole, &onnx::sampler(&model, 1, None).unwrap()).unwrap();
     let bytes = fs::read(&whole).unwrap();
     for length in (0..bytes.len()).step_by(97) {
         fs::write(&path, &bytes[..length]).unwrap();
@@ -181,7 +215,7 @@ fn damaged_files_are_refused_and_never_panic() {
 fn no_steps_are_refused() {
     let (_, model) = common::models().swap_remove(0);
     assert!(
-        onnx::sampler(&model, 0)
+        onnx::sampler(&model, 0, None)
             .unwrap_err()
             .to_string()
             .contains("at least 1")
@@ -236,7 +270,7 @@ fn mine(way: &str) -> Result<Graph, ExportError> {
     let config = config.as_object().unwrap().clone();
     let network = CustomNetwork::new("export-test", config).unwrap().into();
     let model = common::model(network, &[4], 0, Schedule::Linear);
-    let graph = onnx::sampler(&model, 1)?;
+    let graph = onnx::sampler(&model, 1, None)?;
     let got = run::run(&graph, &inputs(&model, &[1, 3]));
     let expected = common::drawn(&model, 1).index_select(0, &Tensor::from_slice(&[1_i64, 3]));
     assert!(common::distance(&got, &expected) < ROUNDING);

@@ -6,6 +6,7 @@ use meanflow_data::latents::{self, Facts};
 use meanflow_data::npy::{self, NpySlice, NpyView};
 use meanflow_data::{DataError, Dataset, Pictures};
 use meanflow_torch::networks::{Vae, VaeFiles};
+use meanflow_torch::sampler::Decoder;
 use meanflow_torch::{Device, Tensor, TorchError};
 
 use crate::files::create_folder;
@@ -120,15 +121,7 @@ impl LatentDecoder {
         trained_on: Option<&Facts>,
     ) -> Result<Self, TrainError> {
         let vae = Vae::load(path, device)?;
-        let channels = vae.config().latent_channels;
-        if !matches!(shape[..], [c, _, _] if c == channels) {
-            let error = TorchError::Argument {
-                what: "VAE",
-                expected: format!("a model of latents [{channels}, height, width]"),
-                got: format!("one of {shape:?}"),
-            };
-            return Err(error.into());
-        }
+        vae.fits(shape)?;
         let own = facts_of(&vae, "", &VaeFiles::of(path).weights)?;
         let known = trained_on.and_then(|facts| facts.vae_sha256.as_ref());
         Ok(Self {
@@ -143,6 +136,15 @@ impl LatentDecoder {
         let factor = self.vae.config().factor() as usize;
         let side = |place: usize| latent.get(place).map_or(0, |&side| side as usize * factor);
         [self.vae.config().out_channels as usize, side(1), side(2)]
+    }
+
+    /// The same for a graph of the sampler.
+    pub fn for_trace(&self) -> Decoder<'_> {
+        Decoder {
+            vae: &self.vae,
+            scale: self.facts.scale,
+            shift: self.facts.shift,
+        }
     }
 
     /// What a person should know: that the latents are of another VAE.

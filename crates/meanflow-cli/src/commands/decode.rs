@@ -7,7 +7,7 @@ use anyhow::Context;
 use meanflow_data::Pictures;
 use meanflow_data::latents::Facts;
 use meanflow_torch::Model;
-use meanflow_torch::sampler::Solver;
+use meanflow_torch::sampler::{Decoder, Solver};
 use meanflow_train::latents::LatentDecoder;
 use meanflow_train::{LATENTS_KEY, Samples};
 
@@ -38,6 +38,11 @@ impl Decoding {
             note(format_args!("note: {text}"));
         }
         Ok(Self(decoder))
+    }
+
+    /// The same for a graph of the sampler.
+    pub(crate) fn for_trace(&self) -> Decoder<'_> {
+        self.0.for_trace()
     }
 
     /// Draws and decodes all seeds and writes the pictures; what each took, and the shape of a picture. A folder is filled as pictures

@@ -280,3 +280,25 @@ fn a_decoder_other_than_that_of_the_latents_is_noted() {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("another VAE"), "{said}");
 }
+
+#[test]
+fn a_graph_of_latents_goes_on_to_their_pictures_with_a_vae_of_them() {
+    let scene = Scene::new();
+    trained(&scene);
+    let export = ["export", "onnx", "run", "--out", "latents.onnx"];
+    assert!(
+        scene
+            .succeeds(&export)
+            .contains("sample   f32 [batch, 3, 4, 4]")
+    );
+    let decoded = [&export[..], &["--vae", "vae"]].concat();
+    let said = scene.succeeds(&decoded);
+    assert!(said.contains("sample   f32 [batch, 3, 8, 8]"), "{said}");
+    let config = scene.path("vae/config.json");
+    fs::write(
+        &config,
+        CONFIG.replace("\"latent_channels\": 3", "\"latent_channels\": 2"),
+    )
+    .unwrap();
+    scene.fails(5, &decoded);
+}

@@ -5,7 +5,8 @@
 //! (`convert`). The rows are recorded twice, in two numbers: what differs between the records is the batch, and becomes free.
 //!
 //! Inputs are `noise` `[batch, …]` in f32 and, of a model with classes, `labels` `[batch]` in int64, whose last number means "no
-//! class". The output is `sample` `[batch, …]` in the space of the model: pictures from −1 to 1. The weights are initialisers under their own
+//! class". The output is `sample` `[batch, …]` in the space of the model: pictures from −1 to 1. Of a model of latents a VAE's decoder can be
+//! part of the graph, and the output is its pictures. The weights are initialisers under their own
 //! names. The version of the operator set is [`OPSET`], which most programs that read ONNX have.
 
 mod batch;
@@ -20,7 +21,7 @@ pub use graph::{Attribute, Graph, Initializer, Node, Port};
 pub use read::read;
 pub use write::{LARGEST, write, write_with};
 
-use meanflow_torch::sampler::{self, Traced};
+use meanflow_torch::sampler::{self, Decoder, Traced};
 use meanflow_torch::{MODEL_KEY, Model};
 
 use crate::ExportError;
@@ -28,18 +29,22 @@ use crate::ExportError;
 /// The version of ONNX's operators.
 pub const OPSET: i64 = 17;
 
-/// The graph that makes samples of noise in so many evaluations of the network.
+/// The graph that makes samples of noise in so many evaluations of the network, or with a decoder the pictures of samples of latents.
 ///
 /// # Errors
-/// If there are no steps, or the network has an operation that has no node here.
-pub fn sampler(model: &Model, steps: usize) -> Result<Graph, ExportError> {
+/// If there are no steps, the network has an operation that has no node here, or the decoder is one of other latents.
+pub fn sampler(
+    model: &Model,
+    steps: usize,
+    decoder: Option<Decoder<'_>>,
+) -> Result<Graph, ExportError> {
     if steps == 0 {
         return Err(ExportError::Graph(
             "steps: expected at least 1, got 0".to_owned(),
         ));
     }
     let grid = sampler::uniform_grid(steps);
-    let record = |rows| sampler::trace(model, rows, &grid);
+    let record = |rows| sampler::trace(model, rows, &grid, decoder);
     let mut graph = of_traces([record(2)?, record(3)?], "sample")?;
     let described = model.described(Default::default());
     let config = described.into_iter().filter(|(key, _)| key == MODEL_KEY);

@@ -4,9 +4,9 @@
 use meanflow_core::Schedule;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::sampler::{Request, noise, sample, uniform_grid};
-use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor};
+use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig, Vae, VaeConfig};
+use meanflow_torch::sampler::{Decoder, Request, noise, sample, uniform_grid};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Parameters, Tensor};
 
 /// Rows that are drawn of every model.
 pub const ROWS: usize = 5;
@@ -52,6 +52,42 @@ pub fn models() -> Vec<(&'static str, Model)> {
     ]
 }
 
+/// A model of latents.
+pub fn latents() -> Model {
+    model(dit(TimeEmbedding::TH), &[2, 4, 6], 3, Schedule::Linear)
+}
+
+/// A VAE of such latents, with everything that the published ones have.
+pub fn vae() -> Vae {
+    let config = VaeConfig {
+        in_channels: 3,
+        out_channels: 3,
+        latent_channels: 2,
+        block_out_channels: vec![4, 8],
+        layers_per_block: 1,
+        norm_num_groups: 2,
+        attention: true,
+        quant_conv: true,
+        post_quant_conv: true,
+        scaling_factor: 0.5,
+        shift_factor: 0.25,
+    };
+    let vae = Vae::new(config, 3, Device::Cpu, Kind::Float).unwrap();
+    redraw(vae.parameters());
+    vae
+}
+
+/// How the latents of the model became the VAE's.
+pub fn decoder(vae: &Vae) -> Decoder<'_> {
+    let (scale, shift) = (vae.config().scaling_factor, vae.config().shift_factor);
+    Decoder { vae, scale, shift }
+}
+
+/// The pictures of samples of latents, as diffusers has it: `latents / scale + shift`, decoded.
+pub fn decoded(vae: &Vae, samples: &Tensor) -> Tensor {
+    vae.decode(&(samples / 0.5 + 0.25)).unwrap()
+}
+
 fn mlp(embedding: TimeEmbedding) -> NetworkConfig {
     NetworkConfig::Mlp(MlpConfig {
         width: 12,
@@ -95,7 +131,12 @@ pub fn model(network: NetworkConfig, shape: &[i64], classes: i64, schedule: Sche
         schedule,
     };
     let model = Model::new(config, 7, Device::Cpu, Kind::Float).unwrap();
-    for (index, (_, tensor)) in model.parameters().iter().enumerate() {
+    redraw(model.parameters());
+    model
+}
+
+fn redraw(parameters: &Parameters) {
+    for (index, (_, tensor)) in parameters.iter().enumerate() {
         let size = tensor.size();
         let fan_in = size[1..].iter().product::<i64>().max(1);
         let fan_in = if size.len() == 1 { 4 } else { fan_in };
@@ -104,7 +145,6 @@ pub fn model(network: NetworkConfig, shape: &[i64], classes: i64, schedule: Sche
         let values = Tensor::from_slice(&values).reshape(&size) / (fan_in as f64).sqrt();
         tch::no_grad(|| tensor.shallow_clone().copy_(&values));
     }
-    model
 }
 
 /// Seeds, of which one has more than 32 bits.

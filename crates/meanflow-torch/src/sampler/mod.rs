@@ -25,7 +25,7 @@ pub use likelihood::{
     BYTE, Likelihood, LogLikelihoods, Trace, bits_per_dimension, dequantised, log_likelihood,
 };
 pub use solver::{Ode, Solver};
-pub use traced::{Traced, trace};
+pub use traced::{Decoder, Traced, trace};
 pub use trajectory::{Trajectory, trajectory, trajectory_from_noise};
 
 use std::thread;

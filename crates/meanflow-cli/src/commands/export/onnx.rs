@@ -8,12 +8,13 @@ use meanflow_export::onnx::{self, Port};
 use serde_json::json;
 
 use super::Source;
+use crate::commands::decode::Decoding;
 use crate::failure::Usage;
 use crate::output::{is_json, say};
 
 /// The sampler as an ONNX graph: noise, and of a model with classes labels, to samples.
 ///
-/// The batch is free. The graph holds the weights; beyond 2 GiB they go into NAME.onnx.data beside it.
+/// Of a model of latents the graph goes on to pictures where --vae names their VAE. The batch is free. The graph holds the weights; beyond 2 GiB they go into NAME.onnx.data beside it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  meanflow export onnx runs/digits --steps 2 --out digits.onnx")]
 pub(super) struct Onnx {
@@ -22,6 +23,9 @@ pub(super) struct Onnx {
     /// Evaluations of the network a sample
     #[arg(long, value_name = "N", default_value = "1")]
     steps: NonZeroUsize,
+    /// The VAE whose decoder makes pictures of the latents, as part of the graph: a folder as diffusers writes it, or its weights (.safetensors)
+    #[arg(long, value_name = "DIR|FILE")]
+    vae: Option<PathBuf>,
     /// The file to write
     #[arg(long, value_name = "FILE.onnx")]
     out: PathBuf,
@@ -30,7 +34,10 @@ pub(super) struct Onnx {
 pub(super) fn run(args: &Onnx) -> anyhow::Result<u8> {
     check(&args.out)?;
     let opened = args.source.open()?;
-    let graph = onnx::sampler(&opened.model, args.steps.get())?;
+    let decoding = |vae| Decoding::new(vae, &opened.model, &opened.metadata);
+    let decoding = args.vae.as_deref().map(decoding).transpose()?;
+    let decoder = decoding.as_ref().map(Decoding::for_trace);
+    let graph = onnx::sampler(&opened.model, args.steps.get(), decoder)?;
     let files = onnx::write(&args.out, &graph)?;
     let size = |file: &PathBuf| std::fs::metadata(file).map(|metadata| metadata.len());
     let bytes: std::io::Result<Vec<u64>> = files.iter().map(size).collect();

@@ -137,6 +137,22 @@ impl Vae {
         self.kind
     }
 
+    /// Refuses a shape of samples, without the batch, that are no latents of this VAE.
+    ///
+    /// # Errors
+    /// If it is not `[latent_channels, h, w]`.
+    pub fn fits(&self, shape: &[i64]) -> Result<(), TorchError> {
+        let channels = self.config.latent_channels;
+        if matches!(shape[..], [c, _, _] if c == channels) {
+            return Ok(());
+        }
+        Err(TorchError::Argument {
+            what: "VAE",
+            expected: format!("a model of latents [{channels}, height, width]"),
+            got: format!("one of {shape:?}"),
+        })
+    }
+
     /// The network over dual numbers, on the tape.
     pub fn network(&self) -> &VaeNetwork {
         &self.network
