@@ -150,6 +150,47 @@ fn what_does_not_fit_is_refused_whole_and_named() {
     }
 }
 
+/// One change that no loader may pass over: what torch's `copy_` would broadcast, convert or leave out.
+fn mutated(kind: usize, index: usize, size: i64) -> Vec<(String, Tensor)> {
+    let mut tensors = small();
+    let options = (Kind::Float, Device::Cpu);
+    let (name, tensor) = (tensors[index].0.clone(), tensors[index].1.shallow_clone());
+    let shape = tensor.size();
+    match kind {
+        0 => tensors[index].0 = format!("{name}.{size}"),
+        1 => drop(tensors.remove(index)),
+        2 => tensors.push((format!("more.{size}"), Tensor::ones([size], options))),
+        // Broadcastable: ones in front, and every side 1.
+        3 => tensors[index].1 = tensor.reshape([&[1], &shape[..]].concat()),
+        4 => tensors[index].1 = Tensor::ones(vec![1; shape.len() + 1], options),
+        5 => tensors[index].1 = Tensor::ones([&shape[..], &[size]].concat(), options),
+        6 => {
+            tensors[index].1 =
+                tensor.to_kind([Kind::Double, Kind::Int64, Kind::Half][size as usize % 3]);
+        }
+        _ => {
+            let other = (index + 1) % tensors.len();
+            let one = tensors[index].1.shallow_clone();
+            tensors[index].1 = std::mem::replace(&mut tensors[other].1, one);
+        }
+    }
+    tensors
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn five_hundred_files_that_do_not_fit_are_refused_whole(kind in 0_usize..8, index in 0_usize..3, size in 1_i64..9) {
+        let (_folder, path) = file();
+        weights::save(&path, &mutated(kind, index, size), BTreeMap::new()).unwrap();
+        let target = zeros(&small());
+        let error = weights::load_strict(&path, &target).unwrap_err().to_string();
+        prop_assert!(error.contains("model.safetensors"), "{}", error);
+        prop_assert_eq!(target, zeros(&small()), "nothing half-loaded");
+    }
+}
+
 #[test]
 fn tensors_that_lie_otherwise_than_in_the_file_are_loaded_too() {
     let (_folder, path) = file();
@@ -184,18 +225,15 @@ fn tensors_that_lie_otherwise_than_in_the_file_are_loaded_too() {
 
 #[test]
 fn pickles_are_never_opened() {
-    for name in [
-        "model.pt",
-        "model.pth",
-        "a.ckpt",
-        "a.pkl",
-        "pytorch_model.bin",
-    ] {
-        let error = weights::header(Path::new(name)).unwrap_err().to_string();
-        assert!(
-            error.contains("pickle") && error.contains("safetensors"),
-            "{error}"
-        );
+    for stem in ["model", "pytorch_model", "a.b", "ema-0.999"] {
+        for end in ["pt", "pth", "ckpt", "pkl", "pickle", "bin"] {
+            let name = format!("{stem}.{end}");
+            let error = weights::header(Path::new(&name)).unwrap_err().to_string();
+            assert!(
+                error.contains("pickle") && error.contains("safetensors"),
+                "{error}"
+            );
+        }
     }
 }
 

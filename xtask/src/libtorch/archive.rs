@@ -96,6 +96,45 @@ mod tests {
         assert_eq!(body, b"hello");
     }
 
+    /// Whatever a server may do but send the file.
+    #[test]
+    fn thirty_answers_that_are_not_the_file_are_refused() {
+        let statuses = [
+            400, 401, 403, 404, 407, 408, 410, 418, 429, 451, 500, 501, 502, 503, 504, 507,
+        ];
+        let of_status = |code: u16| format!("HTTP/1.1 {code} No\r\ncontent-length: 5\r\n\r\nhello");
+        let mut answers: Vec<String> = statuses.into_iter().map(of_status).collect();
+        let short = |bytes: usize| {
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{}",
+                "x".repeat(bytes)
+            )
+        };
+        answers.extend([0, 1, 50, 99].map(short));
+        for bytes in [101, 150, 70_000] {
+            let body = "x".repeat(bytes);
+            answers.push(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n{body}"
+            ));
+            answers.push(format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}"
+            ));
+        }
+        let broken = [
+            "",
+            "hello",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\nhello",
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        ];
+        answers.extend(broken.map(str::to_owned));
+        assert!(answers.len() >= 30, "{}", answers.len());
+        for answer in answers {
+            assert!(fetched(&answer).is_err(), "{:?}", answer.get(..60));
+        }
+    }
+
     #[test]
     fn less_than_announced_is_refused() {
         assert!(fetched("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").is_err());

@@ -105,14 +105,63 @@ mod tests {
         assert!(read("empty").is_empty());
     }
 
+    /// Names that lead out of the folder, or are no names of files in it on some system.
+    const EVIL: [&str; 20] = [
+        "..",
+        "../out",
+        "../../out",
+        "../../../../../../../../out",
+        "x/..",
+        "x/../../out",
+        "x/y/../../../out",
+        "x/./../../out",
+        "/out",
+        "//out",
+        "/../out",
+        "./out",
+        "x/../..",
+        "../.",
+        "..\\out",
+        "x\\..\\out",
+        "\\out",
+        "C:\\out",
+        "\\\\host\\out",
+        "out\0.h",
+    ];
+
+    /// Everything below a folder.
+    fn below(folder: &Path) -> Vec<std::path::PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.push(path);
+            }
+        }
+        found
+    }
+
     #[test]
-    fn names_that_leave_the_target_are_refused() {
-        let names = ["../out", "x/../../out", "/out", "..", "x\\..\\out", "./out"];
-        for name in names {
-            let (folder, outcome) = all(&[("fine", b"x"), (name, b"evil")]);
-            let text = format!("{:#}", outcome.expect_err(name));
-            assert!(text.contains("refused"), "{name}: {text}");
-            assert!(!folder.path().join("out").exists() && !folder.path().join("a/out").exists());
+    fn sixty_archives_whose_names_leave_the_target_are_refused_before_anything_escapes() {
+        for name in EVIL {
+            let (fine, evil) = (("fine", &b"x"[..]), (name, &b"evil"[..]));
+            for entries in [&[evil][..], &[evil, fine], &[fine, evil]] {
+                let (folder, outcome) = all(entries);
+                let text = format!("{:#}", outcome.expect_err(name));
+                assert!(text.contains("refused"), "{name}: {text}");
+                let escaped = below(folder.path()).into_iter().filter(|path| {
+                    let target = folder.path().join("a/target");
+                    !path.starts_with(&target)
+                        && !target.starts_with(path)
+                        && !path.ends_with("archive.zip")
+                });
+                assert_eq!(escaped.count(), 0, "{name}");
+                assert!(!Path::new("/out").exists());
+            }
         }
     }
 
