@@ -10,6 +10,7 @@ mod gpu_kit;
 mod interchange;
 mod kit;
 mod libtorch;
+mod pages;
 mod progress;
 mod python;
 mod soak;
@@ -49,6 +50,8 @@ enum Task {
     Interchange(interchange::Args),
     /// Put libtorch where every cargo command of the workspace finds it.
     Libtorch(libtorch::Args),
+    /// Run the commands of the pages as a reader types them.
+    Pages(pages::Args),
     /// Kill, damage and double runs of the real program, which must end with the bytes of an undisturbed one; and long tests of
     /// the libraries.
     Soak(soak::Args),
@@ -95,6 +98,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::GpuKit(args) => gpu_kit::run(&args),
         Task::Interchange(args) => interchange::run(&args),
         Task::Libtorch(args) => libtorch::run(&args),
+        Task::Pages(args) => pages::run(&args),
         Task::Soak(args) => soak::run(&args),
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),

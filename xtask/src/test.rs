@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change is accepted, one step after the other.
 
-use crate::{command, libtorch, soak, supply, tidy};
+use crate::{command, libtorch, pages, soak, supply, tidy};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ pub(crate) fn run() -> Result<()> {
             seed: 1,
         })
     })?;
+    step("pages", || pages::run(&pages::Args { only: Vec::new() }))?;
     step("dependencies", supply::run)?;
     step("tidy", tidy::run)?;
     println!("all is well ({:.1} s)", started.elapsed().as_secs_f64());

@@ -1,0 +1,123 @@
+//! The blocks of commands of a page, and what is said about those that a test cannot run.
+
+use anyhow::{Result, bail};
+
+/// Why a block is not run: a word behind `sh` at its fence.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Mark {
+    /// It needs a CUDA device.
+    Gpu,
+    /// It needs files or programs that must be fetched first.
+    Fetch,
+    /// It takes longer than a test may.
+    Long,
+    /// It acts on what only a reader has, such as a run that broke.
+    Yours,
+}
+
+impl Mark {
+    fn read(word: &str) -> Option<Self> {
+        match word {
+            "gpu" => Some(Self::Gpu),
+            "fetch" => Some(Self::Fetch),
+            "long" => Some(Self::Long),
+            "yours" => Some(Self::Yours),
+            _ => None,
+        }
+    }
+
+    /// The reason in words.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Gpu => "needs a GPU",
+            Self::Fetch => "needs what must be fetched",
+            Self::Long => "takes too long",
+            Self::Yours => "acts on the reader's own",
+        }
+    }
+}
+
+/// A block of shell commands.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Block {
+    /// The line of its fence, from 1.
+    pub(super) line: usize,
+    pub(super) mark: Option<Mark>,
+    pub(super) text: String,
+}
+
+impl Block {
+    /// The files and folders that it says it writes: what follows `--out` or `>`, but for `-`.
+    pub(super) fn outputs(&self) -> Vec<&str> {
+        let mut words = self.commands().flat_map(str::split_whitespace);
+        let mut outputs = Vec::new();
+        while let Some(word) = words.next() {
+            if matches!(word, "--out" | ">") {
+                outputs.extend(words.next().filter(|output| *output != "-"));
+            }
+        }
+        outputs
+    }
+
+    /// Its lines without comments.
+    pub(super) fn commands(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines();
+        let without = |line| str::split(line, " #").next().unwrap_or_default().trim();
+        lines
+            .map(without)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    }
+}
+
+/// The blocks that start with ```` ```sh ````. A fence without a language is refused: it could be commands that nobody runs.
+pub(super) fn read(page: &str) -> Result<Vec<Block>> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines().zip(1..);
+    while let Some((fence, line)) = lines.next() {
+        let Some(info) = fence.strip_prefix("```") else {
+            continue;
+        };
+        let body = lines.by_ref().map(|(line, _)| line);
+        let body: Vec<&str> = body.take_while(|line| *line != "```").collect();
+        let mut words = info.split_whitespace();
+        match words.next() {
+            None => bail!(
+                "line {line}: a block without a language; commands are `sh`, output is `text`"
+            ),
+            Some("sh") => {}
+            Some(_) => continue,
+        }
+        let word = words.next();
+        let mark = word.and_then(Mark::read);
+        if word.is_some() && mark.is_none() {
+            bail!("line {line}: `{info}`: expected gpu, fetch, long or yours behind sh");
+        }
+        let text = body.join("\n");
+        blocks.push(Block { line, mark, text });
+    }
+    Ok(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_read_with_their_marks_and_outputs() {
+        let page = "words\n```sh\nmeanflow a --out x/ # --out no\nb > y\nc --out -\n```\n```text\nz\n```\n```sh gpu\nd\n```\n";
+        let blocks = read(page).unwrap();
+        let [first, second] = &blocks[..] else {
+            panic!("{blocks:?}")
+        };
+        assert_eq!((first.line, first.mark), (2, None));
+        assert_eq!(first.outputs(), ["x/", "y"]);
+        assert_eq!((second.line, second.mark), (10, Some(Mark::Gpu)));
+    }
+
+    #[test]
+    fn a_block_of_nothing_known_is_refused() {
+        for page in ["```\na\n```\n", "```sh some day\na\n```\n"] {
+            assert!(read(page).is_err(), "{page}");
+        }
+    }
+}
