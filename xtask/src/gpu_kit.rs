@@ -25,12 +25,12 @@ const TESTS: &str = "cuda";
 /// Folders of the workspace that go along, with the endings of the files wanted.
 const FOLDERS: [(&str, &str, &[&str]); 4] = [
     (
-        "crates/meanflow-torch/tests/goldens",
+        "crates/meanflow-goldens/files",
         "goldens",
         &["json", "safetensors"],
     ),
     (
-        "crates/meanflow-torch/tests/goldens/vae_a",
+        "crates/meanflow-goldens/files/vae_a",
         "goldens/vae_a",
         &["json", "safetensors"],
     ),

@@ -289,7 +289,7 @@ pub(crate) struct Validate {
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  meanflow check runs/digits\n  meanflow check configs/digits.toml --set training.batch_size=16\n  \
-meanflow check golden crates/meanflow-torch/tests/goldens/*.safetensors \\\n    --dtype f64"
+meanflow check golden crates/meanflow-goldens/files/*.safetensors \\\n    --dtype f64"
 )]
 pub(crate) struct Check {
     #[command(subcommand)]

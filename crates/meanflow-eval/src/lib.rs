@@ -23,7 +23,6 @@ mod estimate;
 mod evaluation;
 mod features;
 mod frechet;
-pub mod golden;
 mod inception;
 mod inception_score;
 mod kernel;

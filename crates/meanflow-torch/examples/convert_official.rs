@@ -14,7 +14,7 @@ use meanflow_torch::{Device, Kind, Model, ModelConfig, weights};
 
 const OFFICIAL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/tests/goldens/dit_official_a.safetensors"
+    "/../meanflow-goldens/files/dit_official_a.safetensors"
 );
 
 fn main() -> Result<(), Box<dyn Error>> {

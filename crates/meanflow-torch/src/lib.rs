@@ -18,10 +18,8 @@
 //! # Ok::<(), meanflow_torch::TorchError>(())
 //! ```
 
-pub mod device_check;
 mod dual;
 mod error;
-pub mod golden;
 pub mod layers;
 mod model;
 pub mod networks;
@@ -32,7 +30,7 @@ pub mod weights;
 
 pub use dual::engine::JvpMethod;
 pub use dual::jvp::jvp;
-pub use dual::{Dual, engine};
+pub use dual::{Dual, engine, kernels};
 pub use error::TorchError;
 pub use meanflow_libtorch::{
     CudaGraph, LibtorchError, Peers, ProcessGroup, Store, World, device, host, loaded_version,
@@ -45,7 +43,7 @@ pub use model::parameters::{Initializer, Parameters, VarBuilder};
 pub use model::passes::ForwardCounts;
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use tch::{Device, Kind, Tensor};
-pub use tensor::Rows;
+pub use tensor::{PerRow, Rows, per_row, squared_norms};
 pub use training::batch::{Batch, in_batch_order};
 pub use training::data_parallel::{Average, DataParallel, Differentiated};
 pub use training::ema;

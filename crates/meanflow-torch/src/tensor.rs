@@ -54,7 +54,7 @@ fn constant(coefficients: &[f64]) -> Option<f64> {
 }
 
 /// One number a row, `[B]`, in the type and on the device of `like`.
-pub(crate) fn per_row(values: &[f64], like: &Tensor) -> Tensor {
+pub fn per_row(values: &[f64], like: &Tensor) -> Tensor {
     host::send(
         &Tensor::from_slice(values).to_kind(like.kind()),
         like.device(),
@@ -78,7 +78,7 @@ fn column(values: &Tensor, like: &Tensor) -> Tensor {
 }
 
 /// The sum over all dimensions but the first of `x²`, `[B]`.
-pub(crate) fn squared_norms(x: &Tensor) -> Tensor {
+pub fn squared_norms(x: &Tensor) -> Tensor {
     x.flatten(1, -1)
         .square()
         .sum_dim_intlist(-1, false, None::<Kind>)
@@ -86,7 +86,7 @@ pub(crate) fn squared_norms(x: &Tensor) -> Tensor {
 
 /// A number a row, `[B]`, for the formulas of meanflow-core.
 #[derive(Debug)]
-pub(crate) struct PerRow(pub(crate) Tensor);
+pub struct PerRow(pub Tensor);
 
 impl Elementwise for PerRow {
     fn add_scalar(&self, c: f64) -> Self {

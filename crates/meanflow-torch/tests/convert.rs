@@ -11,7 +11,7 @@ use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor, weights};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/goldens")
+        .join("../meanflow-goldens/files")
         .join(name)
 }
 

@@ -1,4 +1,4 @@
-//! The VAE: its size, its files, its derivative. `goldens_official.rs` holds its numbers against diffusers'.
+//! The VAE: its size, its files, its derivative. meanflow-goldens holds its numbers against diffusers'.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn stable_diffusion() -> VaeConfig {
 }
 
 fn goldens() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../meanflow-goldens/files")
 }
 
 /// A copy of the small golden's folder, to damage.

@@ -13,10 +13,10 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 use meanflow_core::Schedule;
 use meanflow_core::random::{Purpose, RngStream};
+use meanflow_goldens::{Setting, check};
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, recover};
 use meanflow_torch::engine::{JvpInputs, JvpMethod};
-use meanflow_torch::golden::{Setting, check};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
 use meanflow_torch::sampler::{Request, sample, uniform_grid};
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 
 fn goldens(device: Device) {
     let folder = env::var("MEANFLOW_GOLDENS").map_or_else(
-        |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../meanflow-torch/tests/goldens"),
+        |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../meanflow-goldens/files"),
         PathBuf::from,
     );
     let mut count = 0;

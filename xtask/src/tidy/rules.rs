@@ -43,7 +43,7 @@ const WRITERS: &[(&str, &str)] = &[
         "tells the kernel something",
     ),
     (
-        "crates/meanflow-torch/src/device_check/goldens.rs",
+        "crates/meanflow-goldens/src/device_check/goldens.rs",
         "fills a temporary folder",
     ),
     ("crates/meanflow-train/src/crash_states", "tests"),

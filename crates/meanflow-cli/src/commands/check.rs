@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use meanflow_core::random::{Purpose, RngStream};
-use meanflow_torch::device_check::{self, Goldens, Verdict};
+use meanflow_goldens::device_check::{self, Goldens, Verdict};
+use meanflow_goldens::{Report, Setting};
 use meanflow_torch::engine::JvpInputs;
-use meanflow_torch::golden::{self, Setting};
 use meanflow_torch::{Batch, Conditioning, Device, JvpMethod, Kind, Model, Rows, Tensor};
 use meanflow_train::{TrainConfig, Trainer, recipe_of, weights_of};
 use serde::Serialize;
@@ -46,7 +46,7 @@ fn check_golden(args: &Golden) -> anyhow::Result<u8> {
     };
     let (mut passes, mut reports) = (true, Vec::new());
     for file in &args.files {
-        let report = golden::check_among(file, &setting, &meanflow_eval::golden::KINDS)?;
+        let report = meanflow_goldens::check(file, &setting)?;
         passes &= report.passes();
         reports.push(report);
         if let (false, Some(report)) = (is_json(), reports.last()) {
@@ -69,7 +69,7 @@ fn check_golden(args: &Golden) -> anyhow::Result<u8> {
 }
 
 /// The errors of a golden file, tensor by tensor.
-fn json_of(report: &golden::Report) -> Value {
+fn json_of(report: &Report) -> Value {
     let tensors = report.comparisons.iter().map(|one| {
         json!({
             "tensor": one.tensor, "max": one.max_error, "max_allowed": one.tolerance.max, "relative": one.relative_error,

@@ -7,7 +7,7 @@ use crate::support::Scene;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../meanflow-torch/tests/goldens")
+        .join("../meanflow-goldens/files")
         .join(name)
 }
 
@@ -77,7 +77,7 @@ fn a_device_is_checked_and_a_golden_with_another_number_fails() {
 fn metrics_have_goldens_too() {
     let scene = Scene::new();
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../meanflow-eval/tests/goldens/frechet_a.safetensors");
+        .join("../meanflow-goldens/files/metrics/frechet_a.safetensors");
     let report = scene.succeeds(&["check", "golden", file.to_str().unwrap()]);
     assert!(report.contains("everything within tolerance"), "{report}");
 }

@@ -24,7 +24,7 @@ pub(crate) fn primitives_only() -> bool {
 
 /// Runs `body` with operations that libtorch can differentiate forward and twice; it cannot do so with our kernels, nor
 /// with a fused attention kernel of its own.
-pub(crate) fn with_primitives_only<T>(body: impl FnOnce() -> T) -> T {
+pub fn with_primitives_only<T>(body: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -66,7 +66,7 @@ pub(crate) fn serve_rounded(factor: &Tensor) -> bool {
 }
 
 /// Why a CUDA device does without kernels of our own, by libtorch's operations alone; none where it has them.
-pub(crate) fn missing_on(device: Device) -> Option<String> {
+pub fn missing_on(device: Device) -> Option<String> {
     let Device::Cuda(device) = device else {
         return None;
     };

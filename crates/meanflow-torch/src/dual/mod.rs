@@ -11,7 +11,7 @@ pub(crate) mod checkpoint;
 mod convolution;
 pub mod engine;
 pub(crate) mod jvp;
-pub(crate) mod kernels;
+pub mod kernels;
 mod transformer;
 
 use std::borrow::Borrow;

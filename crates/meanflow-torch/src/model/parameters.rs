@@ -16,6 +16,16 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Given tensors under their names, which take gradients from now on.
+    pub fn of(tensors: Vec<(String, Tensor)>) -> Self {
+        let entries = tensors.into_iter();
+        Self {
+            entries: entries
+                .map(|(name, tensor)| (name, tensor.set_requires_grad(true)))
+                .collect(),
+        }
+    }
+
     /// Names and tensors in the order of declaration.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
         self.entries
@@ -124,7 +134,7 @@ impl Parameters {
     }
 
     /// A deep copy that takes no gradients.
-    pub(crate) fn frozen_copy(&self) -> Self {
+    pub fn frozen_copy(&self) -> Self {
         let copy =
             |(name, tensor): &(String, Tensor)| (name.clone(), no_grad(|| tensor.detach().copy()));
         Self {

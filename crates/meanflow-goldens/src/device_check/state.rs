@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use meanflow_torch::{Adam, AdamConfig, Dropout, Gradients, Model, TorchError, ema, host, weights};
 use tch::{Device, Kind, Tensor};
 
 use super::Work;
 use super::subject::{self, same, step};
-use crate::golden::{Comparison, Tolerance};
-use crate::training::ema;
-use crate::{Adam, AdamConfig, Dropout, Gradients, Model, TorchError, host, weights};
+use crate::{Comparison, Tolerance};
 
 pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
     let check = |name: &str, work: fn(Device) -> Result<Vec<Comparison>, TorchError>| {

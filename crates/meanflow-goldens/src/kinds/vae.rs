@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
+use meanflow_torch::TorchError;
+use meanflow_torch::networks::Vae;
 use serde::Deserialize;
 use tch::{Kind, no_grad};
 
-use super::file::{Computed, GoldenFile};
-use super::{Report, Setting, Tolerance};
-use crate::TorchError;
-use crate::networks::Vae;
+use crate::{Computed, GoldenFile, Report, Setting, Tolerance};
 
 #[derive(Deserialize)]
 struct Config {

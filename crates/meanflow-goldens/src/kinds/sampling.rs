@@ -1,11 +1,10 @@
 //! Goldens of sampling: given noise and labels, over given times.
 
+use meanflow_torch::{TorchError, sampler};
 use serde::Deserialize;
 
 use super::dit::OfficialDit;
-use super::file::{Computed, GoldenFile};
-use super::{Report, Setting, Tolerance};
-use crate::{TorchError, sampler};
+use crate::{Computed, GoldenFile, Report, Setting, Tolerance};
 
 #[derive(Deserialize)]
 struct Config {

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use meanflow_torch::convert::{self, Layout};
+use meanflow_torch::{Model, TorchError, weights};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
 
-use super::{Comparison, Report, Setting, Tolerance};
-use crate::weights::convert::{self, Layout};
-use crate::{Model, TorchError, weights};
+use crate::{Comparison, Report, Setting, Tolerance};
 
 /// The tensors of a golden, its name and its configuration.
 #[derive(Debug)]
-pub struct GoldenFile {
+pub(crate) struct GoldenFile {
     path: PathBuf,
     name: String,
     config: serde_json::Value,
@@ -31,7 +31,7 @@ struct Description {
 
 impl GoldenFile {
     /// Reads `path` and the `.json` beside it.
-    pub(super) fn read(path: &Path) -> Result<Self, TorchError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, TorchError> {
         let beside = path.with_extension("json");
         let description: Description =
             serde_json::from_slice(&read(&beside)?).map_err(|error| TorchError::File {
@@ -52,12 +52,12 @@ impl GoldenFile {
     }
 
     /// What the description calls it; its beginning is the kind.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The configuration as its kind knows it.
-    pub(super) fn config<T: DeserializeOwned>(&self) -> Result<T, TorchError> {
+    pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<T, TorchError> {
         serde_json::from_value(self.config.clone()).map_err(|error| TorchError::File {
             path: self.path.with_extension("json"),
             problem: format!("config: {error}"),
@@ -65,12 +65,12 @@ impl GoldenFile {
     }
 
     /// A file or folder beside the golden.
-    pub(super) fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.path.with_file_name(name)
     }
 
     /// An error that names the file.
-    pub fn problem(&self, problem: String) -> TorchError {
+    pub(crate) fn problem(&self, problem: String) -> TorchError {
         TorchError::File {
             path: self.path.clone(),
             problem,
@@ -78,7 +78,7 @@ impl GoldenFile {
     }
 
     /// The tensor of that name as it is in the file.
-    pub fn get(&self, name: &str) -> Option<&Tensor> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)
     }
 
@@ -86,19 +86,19 @@ impl GoldenFile {
     ///
     /// # Errors
     /// If it is not.
-    pub fn require(&self, name: &str) -> Result<&Tensor, TorchError> {
+    pub(crate) fn require(&self, name: &str) -> Result<&Tensor, TorchError> {
         self.get(name)
             .ok_or_else(|| self.problem(format!("missing: {name}")))
     }
 
     /// An input in the type and on the device of the setting.
-    pub(super) fn input(&self, name: &str, setting: &Setting) -> Result<Tensor, TorchError> {
+    pub(crate) fn input(&self, name: &str, setting: &Setting) -> Result<Tensor, TorchError> {
         let tensor = self.require(name)?;
         Ok(tensor.to_kind(setting.kind).to_device(setting.device))
     }
 
     /// An input picture, `[B, H, W, C]` in the file, as `[B, C, H, W]`.
-    pub(super) fn picture(&self, name: &str, setting: &Setting) -> Result<Tensor, TorchError> {
+    pub(crate) fn picture(&self, name: &str, setting: &Setting) -> Result<Tensor, TorchError> {
         let tensor = self.input(name, setting)?;
         if tensor.dim() != 4 {
             return Err(self.problem(format!(
@@ -110,13 +110,13 @@ impl GoldenFile {
     }
 
     /// A tensor of the file as it is, in the type and on the device of the setting, if it is there.
-    pub(super) fn optional(&self, name: &str, setting: &Setting) -> Option<Tensor> {
+    pub(crate) fn optional(&self, name: &str, setting: &Setting) -> Option<Tensor> {
         let tensor = self.get(name)?;
         Some(tensor.to_kind(setting.kind).to_device(setting.device))
     }
 
     /// A list of numbers.
-    pub(super) fn numbers(&self, name: &str) -> Result<Vec<f64>, TorchError> {
+    pub(crate) fn numbers(&self, name: &str) -> Result<Vec<f64>, TorchError> {
         let tensor = self.require(name)?.to_kind(Kind::Double);
         Vec::<f64>::try_from(tensor).map_err(|error| self.problem(format!("{name}: {error}")))
     }
@@ -125,20 +125,20 @@ impl GoldenFile {
     ///
     /// # Errors
     /// If it is not there, or no list.
-    pub fn integers(&self, name: &str) -> Result<Vec<i64>, TorchError> {
+    pub(crate) fn integers(&self, name: &str) -> Result<Vec<i64>, TorchError> {
         Vec::<i64>::try_from(self.require(name)?)
             .map_err(|error| self.problem(format!("{name}: {error}")))
     }
 
     /// The names below a prefix, without it.
-    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
         self.tensors
             .keys()
             .filter_map(move |name| name.strip_prefix(prefix))
     }
 
     /// Sets the parameters of a model to those below `params/`, exactly those.
-    pub(super) fn fill(&self, model: &Model, layout: Layout) -> Result<(), TorchError> {
+    pub(crate) fn fill(&self, model: &Model, layout: Layout) -> Result<(), TorchError> {
         let given = self.below("params/").map(|name| {
             let tensor = &self.tensors[&format!("params/{name}")];
             (name.to_owned(), tensor.shallow_clone())
@@ -150,7 +150,7 @@ impl GoldenFile {
     ///
     /// # Errors
     /// If a result has another number of elements, or the file has none of them.
-    pub fn report(
+    pub(crate) fn report(
         &self,
         results: &[Computed],
         extra: Vec<Comparison>,
@@ -193,18 +193,18 @@ impl GoldenFile {
 
 /// One result of ours, in the file's layout.
 #[derive(Debug)]
-pub struct Computed {
+pub(crate) struct Computed {
     /// Its name in the file.
-    pub name: String,
+    pub(crate) name: String,
     /// What we get.
-    pub value: Tensor,
+    pub(crate) value: Tensor,
     /// How far it may be from what the file has.
-    pub tolerance: Tolerance,
+    pub(crate) tolerance: Tolerance,
 }
 
 impl Computed {
     /// A result that the file may have under `name`.
-    pub fn new(name: impl Into<String>, value: Tensor, tolerance: Tolerance) -> Self {
+    pub(crate) fn new(name: impl Into<String>, value: Tensor, tolerance: Tolerance) -> Self {
         Self {
             name: name.into(),
             value,
@@ -213,7 +213,7 @@ impl Computed {
     }
 
     /// A picture `[B, C, H, W]` of ours as the file has it, `[B, H, W, C]`.
-    pub(super) fn picture(name: &str, value: &Tensor, tolerance: Tolerance) -> Self {
+    pub(crate) fn picture(name: &str, value: &Tensor, tolerance: Tolerance) -> Self {
         Self::new(name, value.permute([0, 2, 3, 1]).contiguous(), tolerance)
     }
 }

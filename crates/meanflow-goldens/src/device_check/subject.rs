@@ -7,13 +7,13 @@ use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
+use meanflow_torch::engine::JvpInputs;
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
+use meanflow_torch::{Batch, Conditioning, JvpMethod, Model, ModelConfig, Objective, TorchError};
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::dual::engine::JvpInputs;
-use crate::golden::{Comparison, Tolerance};
-use crate::layers::TimeEmbedding;
-use crate::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use crate::{Batch, Conditioning, JvpMethod, Model, ModelConfig, Objective, TorchError};
+use crate::{Comparison, Tolerance};
 
 /// A network that is checked, with the tolerances of its kind in f32.
 pub(super) struct Subject {

@@ -3,16 +3,13 @@
 //! A set of features is a pair `SET/x` (generated) and `SET/y` (real), both `[N, D]`; logits are `SET/logits`, `[N, K]`.
 //! The name of a result says what it is: `frechet_…` whatever follows, `precision_k3`, `mean_splits5`.
 
-use meanflow_torch::TorchError;
-use meanflow_torch::golden::{Check, Computed, GoldenFile, Report, Setting, Tolerance};
-use tch::{Kind, Tensor};
-
-use crate::{
+use meanflow_eval::{
     EvalError, Statistics, frechet_distance, inception_score, kernel_distance_of, precision_recall,
 };
+use meanflow_torch::TorchError;
+use tch::{Kind, Tensor};
 
-/// The kinds of golden that this crate knows, for [`check_among`](meanflow_torch::golden::check_among).
-pub const KINDS: [(&str, Check); 1] = [("frechet", check)];
+use crate::{Computed, GoldenFile, Report, Setting, Tolerance};
 
 // The largest differences between public implementations on such features, with a margin of about ten.
 const FRECHET: Tolerance = Tolerance::new(f64::INFINITY, 1e-9);
@@ -24,7 +21,7 @@ const MEAN: Tolerance = Tolerance::new(f64::INFINITY, 1e-10);
 const SHARE: Tolerance = Tolerance::new(f64::INFINITY, 1e-6);
 
 /// Computes every result of every set, in f64 on the CPU whatever the setting says.
-fn check(file: &GoldenFile, _: &Setting) -> Result<Report, TorchError> {
+pub(super) fn check(file: &GoldenFile, _: &Setting) -> Result<Report, TorchError> {
     let mut results = Vec::new();
     for name in file.below("") {
         if let Some(set) = name.strip_suffix("/x") {

@@ -53,7 +53,7 @@ impl Tolerance {
     }
 
     /// With more relative error.
-    pub(super) fn widened(self, relative: f64) -> Self {
+    pub(crate) fn widened(self, relative: f64) -> Self {
         Self::new(self.relative + relative, self.max)
     }
 }

@@ -1,11 +1,11 @@
 //! Whole networks on the device against f64 on the CPU: derivatives by two routes, training steps in f32 and bfloat16.
 
+use meanflow_torch::{Compute, Dtype, JvpMethod, TorchError};
 use tch::{Device, Kind, Tensor};
 
 use super::Work;
 use super::subject::{self, Subject, step};
-use crate::golden::{Comparison, Tolerance};
-use crate::{Compute, Dtype, JvpMethod, TorchError};
+use crate::{Comparison, Tolerance};
 
 /// Rounding of f64 through a few dozen operations.
 const F64: Tolerance = Tolerance::new(1e-10, f64::INFINITY);

@@ -2,18 +2,19 @@
 
 use meanflow_cfg::Guidance;
 use meanflow_core::{AdaptiveWeight, Reduction, Schedule};
+use meanflow_torch::convert::Layout;
+use meanflow_torch::engine::JvpInputs;
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{NetworkConfig, UnetConfig};
+use meanflow_torch::{
+    Batch, Conditioning, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler,
+};
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
 
 use super::dit::partials;
-use super::file::{Computed, GoldenFile};
 use super::step::{Regression, gradients, mean_flow_rows_first};
-use super::{Comparison, Report, Setting, Tolerance};
-use crate::dual::engine::JvpInputs;
-use crate::layers::TimeEmbedding;
-use crate::networks::{NetworkConfig, UnetConfig};
-use crate::weights::convert::Layout;
-use crate::{Batch, Conditioning, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler};
+use crate::{Comparison, Computed, GoldenFile, Report, Setting, Tolerance};
 
 #[derive(Deserialize)]
 struct Config {

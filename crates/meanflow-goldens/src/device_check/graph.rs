@@ -1,16 +1,15 @@
 //! Steps that a CUDA graph replays against the same steps done eagerly.
 
+use meanflow_torch::engine::Tangent;
+use meanflow_torch::{
+    Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, Model, Objective,
+    StepInputs, TorchError, ema,
+};
 use tch::{Device, Kind, Tensor};
 
 use super::subject::{self, Subject, objective};
 use super::{Found, Work};
-use crate::dual::engine::Tangent;
-use crate::golden::{Comparison, Tolerance};
-use crate::training::ema;
-use crate::{
-    Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, Model, Objective,
-    StepInputs, TorchError,
-};
+use crate::{Comparison, Tolerance};
 
 /// Three steps before the capture, the capture, and replays after it.
 const STEPS: u64 = 8;

@@ -1,14 +1,11 @@
 //! The numbers of public implementations of the metrics, reproduced from their features.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::normal;
-use meanflow_eval::golden::KINDS;
-use meanflow_torch::golden::{Report, Setting, check_among};
+use meanflow_core::{Purpose, RngStream};
+use meanflow_goldens::{Report, Setting};
 use meanflow_torch::{Device, JvpMethod, Kind, Tensor, TorchError, weights};
 
 fn check(path: &Path) -> Result<Report, TorchError> {
@@ -18,11 +15,19 @@ fn check(path: &Path) -> Result<Report, TorchError> {
         kind: Kind::Float,
         engine: JvpMethod::Dual,
     };
-    check_among(path, &setting, &KINDS)
+    meanflow_goldens::check(path, &setting)
 }
 
 fn official() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/frechet_a.safetensors")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("files/metrics/frechet_a.safetensors")
+}
+
+/// Standard normal features `[rows, dims]` in f64, fixed by the seed.
+fn normal(rows: i64, dims: i64, seed: u64) -> Tensor {
+    let mut values = vec![0.0; (rows * dims) as usize];
+    RngStream::new(seed, Purpose::Data, 0).fill_normal(&mut values);
+    let values = Tensor::from_slice(&values).to_kind(Kind::Double);
+    values.reshape([rows, dims])
 }
 
 #[test]

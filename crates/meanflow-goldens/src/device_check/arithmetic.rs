@@ -1,12 +1,11 @@
 //! Single operations on the device in f32 against libtorch's own operations in f64 on the CPU.
 
+use meanflow_torch::{Dual, TorchError, kernels};
 use tch::{Device, Kind, Tensor};
 
 use super::subject::normal;
 use super::{Found, Work};
-use crate::dual::kernels;
-use crate::golden::{Comparison, Tolerance};
-use crate::{Dual, TorchError};
+use crate::{Comparison, Tolerance};
 
 /// Rounding in f32 of sums of up to 288 products, in the Euclidean norm: a few 1e-7. TF32, which keeps 10 bits of each
 /// factor, shows about 3e-4.

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use meanflow_torch::{JvpMethod, TorchError};
 use tch::{Device, Kind};
 use tempfile::TempDir;
 
 use super::{Found, Work};
-use crate::golden::{self, Setting};
-use crate::{JvpMethod, TorchError};
+use crate::Setting;
 
 /// A folder of golden files.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Goldens {
 const FILES: [(&str, &[u8]); 14] = {
     macro_rules! files {
         ($($name:literal),* $(,)?) => {
-            [$(($name, include_bytes!(concat!("../../tests/goldens/", $name)).as_slice())),*]
+            [$(($name, include_bytes!(concat!("../../files/", $name)).as_slice())),*]
         };
     }
     files![
@@ -119,7 +119,7 @@ pub(super) fn checks(device: Device, goldens: &Goldens) -> Vec<(String, Work<'_>
             };
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let work = move || {
-                let report = golden::check(file, &setting)?;
+                let report = crate::check(file, &setting)?;
                 let remark = match report.unchecked.len() {
                     0 => String::new(),
                     count => format!("{count} results of the file were not computed"),
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn every_golden_of_this_crate_is_embedded() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("files");
         let names = |goldens: &Goldens| -> Vec<_> {
             let names = goldens.files.iter().map(|file| file.file_name().unwrap());
             names.map(ToOwned::to_owned).collect()

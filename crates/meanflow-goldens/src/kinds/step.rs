@@ -4,16 +4,16 @@ use meanflow_cfg::{Guidance, GuidanceInterval, guided_velocity};
 use meanflow_core::schedule::Schedule;
 use meanflow_core::times::TimeDraw;
 use meanflow_core::{AdaptiveWeight, Interval, Reduction, identity};
+use meanflow_torch::convert::Layout;
+use meanflow_torch::engine::JvpInputs;
+use meanflow_torch::{
+    Batch, Conditioning, Model, Objective, PerRow, Rows, TorchError, per_row, squared_norms,
+};
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
 
 use super::dit::OfficialDit;
-use super::file::{Computed, GoldenFile};
-use super::{Comparison, Report, Setting, Tolerance};
-use crate::dual::engine::JvpInputs;
-use crate::tensor::{PerRow, per_row, squared_norms};
-use crate::weights::convert::Layout;
-use crate::{Batch, Conditioning, Model, Objective, Rows, TorchError};
+use crate::{Comparison, Computed, GoldenFile, Report, Setting, Tolerance};
 
 #[derive(Deserialize)]
 struct Config {

@@ -1,4 +1,4 @@
-//! Checks that a device computes what this crate means: `meanflow check device`, the GPU kit and the CUDA tests run them.
+//! Checks that a device computes what meanflow-torch means: `meanflow check device`, the GPU kit and the CUDA tests run them.
 //!
 //! Every check compares numbers that the device computed with numbers from another source: golden files of official
 //! implementations, the same computation in f64 on the CPU, or the same computation done in another way on the device.
@@ -13,13 +13,13 @@ mod subject;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use meanflow_torch::TorchError;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
 pub use goldens::Goldens;
 
-use crate::TorchError;
-use crate::golden::{Comparison, Tolerance};
+use crate::{Comparison, Tolerance};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use meanflow_torch::golden::{Report, Setting, check};
+use meanflow_goldens::{Report, Setting, check};
 use meanflow_torch::{Device, JvpMethod, Kind, Tensor, weights};
 
 /// A file of the repository. Every test starts here, so this is where libtorch is told that such tensors are too small to
@@ -15,7 +15,7 @@ use meanflow_torch::{Device, JvpMethod, Kind, Tensor, weights};
 fn golden(name: &str) -> PathBuf {
     tch::set_num_threads(1);
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/goldens")
+        .join("files")
         .join(format!("{name}.safetensors"))
 }
 

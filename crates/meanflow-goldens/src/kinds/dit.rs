@@ -1,16 +1,15 @@
 //! Goldens of the transformer: velocity, derivative along the trajectory, and along each input alone.
 
 use meanflow_core::Schedule;
+use meanflow_torch::convert::Layout;
+use meanflow_torch::engine::JvpInputs;
+use meanflow_torch::layers::TimeEmbedding;
+use meanflow_torch::networks::{DitConfig, NetworkConfig};
+use meanflow_torch::{Conditioning, Dual, Model, ModelConfig, TorchError};
 use serde::Deserialize;
 use tch::Tensor;
 
-use super::file::{Computed, GoldenFile};
-use super::{Report, Setting, Tolerance};
-use crate::dual::engine::JvpInputs;
-use crate::layers::TimeEmbedding;
-use crate::networks::{DitConfig, NetworkConfig};
-use crate::weights::convert::Layout;
-use crate::{Conditioning, Dual, Model, ModelConfig, TorchError};
+use crate::{Computed, GoldenFile, Report, Setting, Tolerance};
 
 /// The transformer's configuration as the official code names it.
 #[derive(Deserialize)]

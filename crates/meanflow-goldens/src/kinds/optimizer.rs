@@ -1,13 +1,10 @@
 //! Goldens of the optimisers: steps with given gradients, and the average after each.
 
+use meanflow_torch::{Adam, AdamConfig, Gradients, Parameters, TorchError, ema};
 use serde::Deserialize;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor};
 
-use super::file::{Computed, GoldenFile};
-use super::{Report, Setting, Tolerance};
-use crate::model::parameters::{Declaration, Initializer, Parameters};
-use crate::training::ema;
-use crate::{Adam, AdamConfig, Gradients, TorchError};
+use crate::{Computed, GoldenFile, Report, Setting, Tolerance};
 
 #[derive(Deserialize)]
 struct Config {
@@ -119,15 +116,11 @@ fn state(
 
 /// The parameters before the first step.
 fn start(file: &GoldenFile, setting: &Setting) -> Result<Parameters, TorchError> {
-    let mut declaration = Declaration::blank(setting.kind, setting.device);
-    for leaf in file.below("in/params_0/") {
+    let leaves = file.below("in/params_0/").map(|leaf| {
         let value = file.input(&format!("in/params_0/{leaf}"), setting)?;
-        let parameter = declaration
-            .root()
-            .parameter(leaf, &value.size(), Initializer::Zeros);
-        no_grad(|| parameter.shallow_clone().copy_(&value));
-    }
-    Ok(declaration.finish())
+        Ok((leaf.to_owned(), value.copy()))
+    });
+    Ok(Parameters::of(leaves.collect::<Result<_, TorchError>>()?))
 }
 
 /// Lets the parameters carry the gradients of the file: those of `Σ ⟨parameter, gradient⟩`.
