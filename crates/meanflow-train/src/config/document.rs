@@ -9,6 +9,7 @@ use toml::{Spanned, Table, Value};
 
 use super::error::{ConfigError, Place};
 use super::overrides::Override;
+use super::read::{self, About, Mistake};
 
 /// A config file after its overrides, before it is understood.
 pub(super) struct Document {
@@ -58,22 +59,43 @@ impl Document {
 
     /// The tree as a `T`, refusing keys it does not know.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        serde_path_to_error::deserialize(self.tree.clone()).map_err(|error| {
-            let path = match error.path().to_string() {
-                root if root == "." => String::new(),
-                path => path,
-            };
-            let message = error.inner().message();
-            let key = self.culprit(&path, message).unwrap_or(path);
-            match self.key_places.get(&key) {
-                Some(place) if message.starts_with("unknown field") => ConfigError::Key {
-                    place: place.clone(),
-                    key,
-                    message: message.to_owned(),
-                },
-                _ => self.error(&key, reworded(message, &key)),
+        read::read(&Value::Table(self.tree.clone())).map_err(|mistake| self.at_its_key(&mistake))
+    }
+
+    /// A mistake with its key and place. Inside of a table with a `kind` only the table is known: the key is the one that
+    /// the mistake names, or that alone has the value it is about.
+    fn at_its_key(&self, mistake: &Mistake) -> ConfigError {
+        let path = mistake.path();
+        let Some(table) = self.table_at(&path) else {
+            return self.error(&path, &mistake.message);
+        };
+        match &mistake.about {
+            About::UnknownKey(name) => {
+                let key = join(&path, name);
+                match self.key_places.get(&key) {
+                    Some(place) => ConfigError::Key {
+                        place: place.clone(),
+                        key,
+                        message: mistake.message.clone(),
+                    },
+                    None => self.error(&path, &mistake.message),
+                }
             }
-        })
+            About::Value(value) => {
+                let mut there = table.iter().filter(|(_, other)| is_same(value, other));
+                match (there.next(), there.next()) {
+                    (Some((name, _)), None) => self.error(&join(&path, name), &mistake.message),
+                    _ => self.error(&path, &mistake.message),
+                }
+            }
+            // What a type of ours says of a whole table begins with the key, `kappa: expected …`.
+            About::Whole => match mistake.message.split_once(": ") {
+                Some((name, rest)) if table.contains_key(name) => {
+                    self.error(&join(&path, name), rest)
+                }
+                _ => self.error(&path, &mistake.message),
+            },
+        }
     }
 
     /// The error `message` at the place of `key`, or of the nearest table around it.
@@ -164,23 +186,6 @@ impl Document {
         }
     }
 
-    /// Serde reads a table tagged by `kind` in two passes and forgets the key inside it, and a check of a whole table
-    /// knows no path: the key is found again by what the message says of it.
-    fn culprit(&self, path: &str, message: &str) -> Option<String> {
-        let table = self.table_at(path)?;
-        let named =
-            quoted_after(message, "unknown field `").or_else(|| Some(message.split_once(": ")?.0));
-        let named = named.filter(|key| table.contains_key(*key));
-        let key = named.or_else(|| {
-            let mut matching = table
-                .iter()
-                .filter(|(_, value)| described(value).iter().any(|d| message.contains(d)));
-            let (key, _) = matching.next()?;
-            matching.next().is_none().then_some(key.as_str())
-        })?;
-        Some(join(path, key))
-    }
-
     fn table_at(&self, path: &str) -> Option<&Table> {
         path.split('.')
             .filter(|part| !part.is_empty())
@@ -196,38 +201,10 @@ fn join(prefix: &str, key: &str) -> String {
     }
 }
 
-fn quoted_after<'a>(message: &'a str, start: &str) -> Option<&'a str> {
-    message.strip_prefix(start)?.split('`').next()
-}
-
-/// The ways serde may name this value in a message.
-fn described(value: &Value) -> Vec<String> {
-    match value {
-        Value::Integer(n) => vec![
-            format!("integer `{n}`"),
-            format!("floating point `{:?}`", *n as f64),
-        ],
-        Value::Float(x) => vec![
-            format!("floating point `{x:?}`"),
-            format!("floating point `{x}`"),
-        ],
-        Value::Boolean(b) => vec![format!("boolean `{b}`")],
-        Value::String(s) => vec![format!("string {s:?}"), format!("unknown variant `{s}`")],
-        _ => Vec::new(),
-    }
-}
-
-/// `invalid value: A, expected B` as `expected B, got A`, and the key not twice.
-fn reworded(message: &str, key: &str) -> String {
-    let name = key.rsplit('.').next().unwrap_or(key);
-    let message = message
-        .strip_prefix(&format!("{name}: "))
-        .unwrap_or(message);
-    let body = message
-        .strip_prefix("invalid value: ")
-        .or_else(|| message.strip_prefix("invalid type: "));
-    match body.and_then(|body| body.split_once(", expected ")) {
-        Some((got, expected)) => format!("expected {expected}, got {got}"),
-        None => message.to_owned(),
+/// Whether they are the same value; a whole number that is read as a number with a point still is.
+fn is_same(value: &Value, other: &Value) -> bool {
+    match (value, other) {
+        (Value::Float(one), Value::Integer(other)) => *one == *other as f64,
+        (one, other) => one == other,
     }
 }

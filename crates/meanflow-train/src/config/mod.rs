@@ -13,6 +13,7 @@ mod error;
 mod numbers;
 mod overrides;
 mod presets;
+mod read;
 mod sections;
 mod source;
 #[cfg(test)]
