@@ -84,7 +84,7 @@ fn publish(results: &Results, steps: u32) -> Result<()> {
         workspace::root().join(PICTURE),
     );
     if let Some(folder) = picture.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        files::make_folder(folder)?;
     }
     files::write(&document, document::text(results, steps))?;
     files::write(&picture, picture::svg(results))?;
@@ -133,7 +133,7 @@ impl Laboratory {
         if Outcome::read(&file, &recipe).is_some() {
             return Ok(());
         }
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        files::make_folder(&folder)?;
         let training = self.train(&recipe, &folder)?;
         let scores = [
             self.score(&folder.join("steps-1.npz"))?,

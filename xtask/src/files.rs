@@ -1,5 +1,6 @@
 //! Files that are kept: whole or not at all.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 
@@ -15,6 +16,32 @@ pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
         Ok(file.write_all(text.as_ref())?)
     });
     written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Makes a folder and those around it, where they are missing.
+pub(crate) fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Copies a file.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+    Ok(())
+}
+
+/// The bytes of all files in a folder and the folders in it.
+pub(crate) fn size(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        sum += if about.is_dir() {
+            size(&entry.path())?
+        } else {
+            about.len()
+        };
+    }
+    Ok(sum)
 }
 
 #[cfg(test)]

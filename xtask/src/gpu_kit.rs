@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (from, to, endings) in FOLDERS {
         copy_files(&root.join(from), &out.join(to), endings)?;
     }
-    copy(
+    files::copy(
         &root.join("benches/sizes.json"),
         &out.join("benches/sizes.json"),
     )?;
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     let about = json!({ "commit": commit(), "libtorch": "2.11.0" });
     files::write(&out.join(ABOUT), format!("{about:#}\n"))?;
-    let mib = bytes(&out)? as f64 / f64::from(1 << 20);
+    let mib = files::size(&out)? as f64 / f64::from(1 << 20);
     ensure!(
         mib <= LIMIT_MIB,
         "{}: expected at most {LIMIT_MIB} MiB, got {mib:.1}",
@@ -111,8 +111,7 @@ fn clear(out: &Path) -> Result<()> {
         bail!("{}: is neither empty nor a kit", out.display());
     }
     for folder in ["bin", "goldens"] {
-        fs::create_dir_all(out.join(folder))
-            .with_context(|| format!("cannot make {}", out.display()))?;
+        files::make_folder(&out.join(folder))?;
     }
     Ok(())
 }
@@ -120,13 +119,13 @@ fn clear(out: &Path) -> Result<()> {
 /// Copies a program without its symbols, which comes with every C++ compiler.
 fn carry(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        files::make_folder(folder)?;
     }
     command::succeed(Command::new("strip").arg("-o").args([to, from]))
 }
 
 fn copy_files(from: &Path, to: &Path, endings: &[&str]) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    files::make_folder(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let path = entry?.path();
         let ending = path.extension().and_then(|ending| ending.to_str());
@@ -134,14 +133,9 @@ fn copy_files(from: &Path, to: &Path, endings: &[&str]) -> Result<()> {
             path.file_name(),
             ending.is_some_and(|ending| endings.contains(&ending)),
         ) {
-            copy(&path, &to.join(name))?;
+            files::copy(&path, &to.join(name))?;
         }
     }
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
 }
 
@@ -152,19 +146,4 @@ fn commit() -> Option<String> {
     let output = git.current_dir(workspace::root()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
-}
-
-/// All files together.
-fn bytes(folder: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let about = entry.metadata()?;
-        sum += if about.is_dir() {
-            bytes(&entry.path())?
-        } else {
-            about.len()
-        };
-    }
-    Ok(sum)
 }

@@ -10,6 +10,7 @@ mod gpu_kit;
 mod interchange;
 mod kit;
 mod libtorch;
+mod packages;
 mod pages;
 mod progress;
 mod python;

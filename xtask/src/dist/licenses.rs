@@ -1,8 +1,8 @@
 //! The licences of everything that is in the archive.
 
+use crate::packages::packages;
 use crate::{command, files, workspace};
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,21 +19,6 @@ const WHEELS: [(&str, &[&str]); 3] = [
 /// How files with licences begin.
 const BEGINNINGS: [&str; 5] = ["license", "licence", "copying", "notice", "unlicense"];
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-    manifest_path: PathBuf,
-    /// None for the crates of the workspace.
-    source: Option<String>,
-}
-
 /// Writes `rust-crates.txt` and the licences of libtorch into a folder.
 pub(super) fn write(folder: &Path) -> Result<()> {
     let text = crates()?;
@@ -47,21 +32,9 @@ pub(super) fn write(folder: &Path) -> Result<()> {
 /// The crates that the program is made of with their licences; a text that several share stands there once.
 fn crates() -> Result<String> {
     let of_program = tree()?;
-    let mut cargo = command::cargo();
-    let output = cargo
-        .args(["metadata", "--format-version", "1", "--locked"])
-        .output();
-    let output = output.context("cannot start cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).context("unreadable: cargo metadata")?;
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut list = String::new();
-    for package in metadata.packages {
+    for package in packages(None)? {
         let name = format!("{} {}", package.name, package.version);
         if package.source.is_none() || !of_program.contains(&name) {
             continue;

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let archive = args.out.clone().unwrap_or_else(default);
     pack(&place, &name, &archive)?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let (unpacked, packed) = (bytes(&folder)?, fs::metadata(&archive)?.len());
+    let (unpacked, packed) = (files::size(&folder)?, fs::metadata(&archive)?.len());
     println!(
         "{}: {:.0} MiB, unpacked {:.0} MiB",
         archive.display(),
@@ -72,7 +72,7 @@ fn fill(folder: &Path) -> Result<()> {
     ]);
     command::succeed(&mut build)?;
     for part in ["bin", "lib", "licenses"] {
-        make(&folder.join(part))?;
+        files::make_folder(&folder.join(part))?;
     }
     let program = folder.join("bin/meanflow");
     let built = workspace::target().join("release/meanflow");
@@ -81,7 +81,7 @@ fn fill(folder: &Path) -> Result<()> {
     runpath::set(&program, "$ORIGIN/../lib")?;
     libraries(&folder.join("lib"))?;
     for file in FILES {
-        copy(&workspace::root().join(file), &folder.join(file))?;
+        files::copy(&workspace::root().join(file), &folder.join(file))?;
     }
     licenses::write(&folder.join("licenses"))?;
     let readme = README.replace("GLIBC", &glibc(folder)?);
@@ -138,7 +138,7 @@ fn libraries(to: &Path) -> Result<()> {
             from.display()
         );
         if name.contains(".so") && fs::metadata(&path)?.len() > 1024 {
-            copy(&path, &to.join(name))?;
+            files::copy(&path, &to.join(name))?;
         }
     }
     Ok(())
@@ -158,30 +158,6 @@ fn pack(place: &Path, name: &str, archive: &Path) -> Result<()> {
     tar.args(["--format=gnu", "-I", "gzip -n -6", "-cf"])
         .arg(archive);
     command::succeed(tar.arg("-C").arg(place).arg(name))
-}
-
-fn make(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    Ok(())
-}
-
-/// All files together.
-fn bytes(folder: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let about = entry.metadata()?;
-        sum += if about.is_dir() {
-            bytes(&entry.path())?
-        } else {
-            about.len()
-        };
-    }
-    Ok(sum)
 }
 
 #[cfg(test)]

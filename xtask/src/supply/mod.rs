@@ -6,10 +6,10 @@ mod advisories;
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result, ensure};
 
 use crate::command;
+use crate::packages::{Package, packages};
 
 pub(crate) use advisories::{Args as Advisories, refresh};
 
@@ -37,25 +37,10 @@ const REFUSED: [(&str, Option<[u64; 3]>, &str); 3] = [
     ("openssl-sys", None, "downloads use rustls"),
 ];
 
-/// What cargo says of the dependencies.
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-    /// None for the crates of the workspace.
-    source: Option<String>,
-}
-
 /// Checks every dependency of the lock file on this platform, all of them beside the known advisories, and, where cargo-deny is installed, all that it checks without an
 /// advisory database.
 pub(crate) fn run() -> Result<()> {
-    let packages = packages()?;
+    let packages = packages(Some(&platform()?))?;
     let offences: Vec<String> = packages.iter().filter_map(offence).collect();
     ensure!(
         offences.is_empty(),
@@ -69,22 +54,6 @@ pub(crate) fn run() -> Result<()> {
         command::succeed(command::cargo().args(line.split(' ')))?;
     }
     Ok(())
-}
-
-fn packages() -> Result<Vec<Package>> {
-    let line = "metadata --format-version 1 --locked --filter-platform";
-    let mut cargo = command::cargo();
-    let output = cargo.args(line.split(' ')).arg(platform()?).output();
-    let output = output.context("cannot start cargo metadata")?;
-    if !output.status.success() {
-        bail!(
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).context("unreadable: cargo metadata")?;
-    Ok(metadata.packages)
 }
 
 /// The name of this platform, as the compiler has it.
@@ -103,6 +72,7 @@ fn offence(package: &Package) -> Option<String> {
         version,
         license,
         source,
+        ..
     } = package;
     let licence = license.as_deref().unwrap_or("none");
     if !is_permissive(licence) {
@@ -170,6 +140,7 @@ mod tests {
             name: name.to_owned(),
             version: version.to_owned(),
             license: Some("MIT".to_owned()),
+            manifest_path: "Cargo.toml".into(),
             source: Some(source.to_owned()),
         };
         for (name, version, source, is_good) in [
@@ -186,7 +157,11 @@ mod tests {
 
     #[test]
     fn the_dependencies_of_the_lock_file_are_in_order() {
-        let offences: Vec<String> = packages().unwrap().iter().filter_map(offence).collect();
+        let offences: Vec<String> = packages(Some(&platform().unwrap()))
+            .unwrap()
+            .iter()
+            .filter_map(offence)
+            .collect();
         assert_eq!(offences, [""; 0]);
     }
 }
