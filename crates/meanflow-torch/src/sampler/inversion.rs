@@ -3,7 +3,7 @@
 use meanflow_core::{FixedPoint, invert_jump};
 use tch::{Tensor, no_grad};
 
-use super::{Drawn, Ode, check_labels, grid};
+use super::{Drawn, Ode, check_input};
 use crate::tensor::Rows;
 use crate::{Model, TorchError};
 
@@ -37,8 +37,7 @@ pub fn invert(
     settings: FixedPoint,
 ) -> Result<Inversion, TorchError> {
     let rows = x.size()[0] as usize;
-    grid::check(grid)?;
-    check_labels(model, labels, rows)?;
+    check_input(model, x, labels, grid)?;
     let mut z = Rows(x.shallow_clone());
     let (mut residuals, mut evaluations) = (vec![0.0_f64; rows], vec![0; rows]);
     for step in grid.windows(2).rev() {
@@ -80,8 +79,7 @@ pub fn invert_flow(
     grid: &[f64],
     ode: Ode,
 ) -> Result<Drawn, TorchError> {
-    grid::check(grid)?;
-    check_labels(model, labels, x.size()[0] as usize)?;
+    check_input(model, x, labels, grid)?;
     let rising: Vec<f64> = grid.iter().rev().copied().collect();
     let mut drawn = ode.solve(model, x, labels, &rising)?;
     drawn.samples /= model.config().schedule.prior_scale();

@@ -35,6 +35,7 @@ use meanflow_libtorch::recover;
 use tch::Tensor;
 
 use crate::{Model, TorchError};
+use editing::picked;
 use plan::{Plan, sent};
 
 /// What to draw.
@@ -122,21 +123,28 @@ pub fn sample(model: &Model, request: &Request) -> Result<Tensor, TorchError> {
 /// # Errors
 /// As [`sample`], and if an adaptive solver cannot meet its tolerance.
 pub fn sample_by(model: &Model, request: &Request, solver: Solver) -> Result<Drawn, TorchError> {
-    let plan = Plan {
-        count: request.seeds.len(),
-        labels: request.labels,
-        grid: request.grid,
-        micro_batch: request.micro_batch,
-        solver,
-    };
-    let (seeds, shape) = (request.seeds, model.config().shape.clone());
-    let noises = |indices: &[usize]| {
-        let seeds: Vec<u64> = indices.iter().map(|index| seeds[*index]).collect();
-        noise(&seeds, &shape)
-    };
-    plan.draw(model, noises, |model, e, labels| {
-        carry(model, &sent(model, &e), labels, request.grid, solver)
-    })
+    request.draw(model, solver, carry)
+}
+
+/// What is done with noise `e [B, …]`: model, noise, labels, grid and solver.
+type FromNoise = fn(&Model, &Tensor, Option<&[i64]>, &[f64], Solver) -> Result<Drawn, TorchError>;
+
+impl Request<'_> {
+    /// What `compute` makes of the noise of every seed, in the order of the seeds.
+    fn draw(&self, model: &Model, solver: Solver, compute: FromNoise) -> Result<Drawn, TorchError> {
+        let plan = Plan {
+            count: self.seeds.len(),
+            labels: self.labels,
+            grid: self.grid,
+            micro_batch: self.micro_batch,
+            solver,
+        };
+        let (seeds, shape) = (self.seeds, model.config().shape.clone());
+        let noises = |indices: &[usize]| noise(&picked(seeds, indices), &shape);
+        plan.draw(model, noises, |model, e, labels| {
+            compute(model, &sent(model, &e), labels, self.grid, solver)
+        })
+    }
 }
 
 /// The samples that given noise `e [B, …]` becomes by jumps, in its type and on its device.
@@ -163,8 +171,7 @@ pub fn from_noise_by(
     grid: &[f64],
     solver: Solver,
 ) -> Result<Drawn, TorchError> {
-    grid::check(grid)?;
-    check_labels(model, labels, e.size()[0] as usize)?;
+    check_input(model, e, labels, grid)?;
     recover("draw samples", || carry(model, e, labels, grid, solver))
 }
 
@@ -178,6 +185,17 @@ fn carry(
 ) -> Result<Drawn, TorchError> {
     let start = e * model.config().schedule.prior_scale();
     solver.carry(model, &start, labels, grid)
+}
+
+/// Refuses a grid, or labels, with which nothing can be made of these rows `[B, …]`.
+fn check_input(
+    model: &Model,
+    rows: &Tensor,
+    labels: Option<&[i64]>,
+    grid: &[f64],
+) -> Result<(), TorchError> {
+    grid::check(grid)?;
+    check_labels(model, labels, rows.size()[0] as usize)
 }
 
 fn check_labels(model: &Model, labels: Option<&[i64]>, rows: usize) -> Result<(), TorchError> {

@@ -3,8 +3,7 @@
 use meanflow_libtorch::recover;
 use tch::Tensor;
 
-use super::plan::{Plan, sent};
-use super::{Drawn, Request, Solver, check_labels, grid, noise};
+use super::{Drawn, Request, Solver, check_input};
 use crate::{Model, TorchError};
 
 /// The way of samples from noise to data.
@@ -29,22 +28,7 @@ pub fn trajectory(
     request: &Request,
     solver: Solver,
 ) -> Result<Trajectory, TorchError> {
-    let plan = Plan {
-        count: request.seeds.len(),
-        labels: request.labels,
-        grid: request.grid,
-        micro_batch: request.micro_batch,
-        solver,
-    };
-    let (seeds, shape) = (request.seeds, model.config().shape.clone());
-    let noises = |indices: &[usize]| {
-        let seeds: Vec<u64> = indices.iter().map(|index| seeds[*index]).collect();
-        noise(&seeds, &shape)
-    };
-    let drawn = plan.draw(model, noises, |model, e, labels| {
-        visited(model, &sent(model, &e), labels, request.grid, solver)
-    })?;
-    Ok(drawn.into())
+    Ok(request.draw(model, solver, visited)?.into())
 }
 
 /// The states through which given noise `e [B, …]` becomes samples, in its type and on its device.
@@ -58,8 +42,7 @@ pub fn trajectory_from_noise(
     grid: &[f64],
     solver: Solver,
 ) -> Result<Trajectory, TorchError> {
-    grid::check(grid)?;
-    check_labels(model, labels, e.size()[0] as usize)?;
+    check_input(model, e, labels, grid)?;
     let drawn = recover("follow samples", || visited(model, e, labels, grid, solver))?;
     Ok(drawn.into())
 }
