@@ -20,7 +20,7 @@ use crate::model::parameters::{Declaration, Parameters};
 use crate::model::passes::{Counter, ForwardCounts};
 use crate::networks::{Network, NetworkConfig};
 use crate::tensor::per_row;
-use crate::weights::{self, Verify};
+use crate::weights::{self, Verify, WeightsHeader};
 use crate::{Dual, Flops, TorchError, host};
 
 /// The key of a weights file's metadata under which the [`ModelConfig`] stands as JSON.
@@ -93,6 +93,21 @@ impl ModelConfig {
     /// If the configuration describes no network.
     pub fn flops(&self) -> Result<Flops, TorchError> {
         Ok(self.outline()?.1.flops())
+    }
+
+    /// What the model of a weights file is, by the file's header.
+    pub(crate) fn in_header(path: &Path, header: &WeightsHeader) -> Result<Self, TorchError> {
+        let problem = |problem| TorchError::File {
+            path: path.to_owned(),
+            problem,
+        };
+        let json = header.metadata.get(MODEL_KEY).ok_or_else(|| {
+            problem(format!(
+                "no \"{MODEL_KEY}\" in the metadata: these weights were not written by meanflow; `meanflow convert import` reads official ones"
+            ))
+        })?;
+        serde_json::from_str(json)
+            .map_err(|error| problem(format!("unreadable \"{MODEL_KEY}\": {error}")))
     }
 
     /// The network without memory for its parameters.
@@ -203,13 +218,7 @@ impl Model {
             path: path.to_owned(),
             problem,
         };
-        let json = header.metadata.get(MODEL_KEY).ok_or_else(|| {
-            problem(format!(
-                "no \"{MODEL_KEY}\" in the metadata: these weights were not written by meanflow"
-            ))
-        })?;
-        let config: ModelConfig = serde_json::from_str(json)
-            .map_err(|error| problem(format!("unreadable \"{MODEL_KEY}\": {error}")))?;
+        let config = ModelConfig::in_header(path, &header)?;
         // A size that no tensor of the file has is not even outlined.
         let sides = header.tensors.iter().flat_map(|tensor| &tensor.shape);
         let longest = sides.copied().max().unwrap_or(0);

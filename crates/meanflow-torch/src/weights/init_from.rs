@@ -8,7 +8,7 @@ use serde::Serialize;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::networks::NetworkConfig;
-use crate::{MODEL_KEY, Model, ModelConfig, TorchError, weights};
+use crate::{Model, ModelConfig, TorchError, weights};
 
 /// The table of classes, one row a class and a last one for no class; every network that has one calls it so.
 const CLASS_TABLE: &str = "y_embedder.embedding_table.weight";
@@ -146,18 +146,7 @@ pub fn init_from(model: &Model, init: &InitFrom<'_>) -> Result<Vec<InitEntry>, T
 /// # Errors
 /// If the file is no weights file of this crate.
 pub fn config_of(path: &Path) -> Result<ModelConfig, TorchError> {
-    let header = weights::header(path)?;
-    let problem = |problem| TorchError::File {
-        path: path.to_owned(),
-        problem,
-    };
-    let json = header.metadata.get(MODEL_KEY).ok_or_else(|| {
-        problem(format!(
-            "no \"{MODEL_KEY}\" in the metadata: these weights were not written by meanflow; `meanflow convert import` reads official ones"
-        ))
-    })?;
-    serde_json::from_str(json)
-        .map_err(|error| problem(format!("unreadable \"{MODEL_KEY}\": {error}")))
+    ModelConfig::in_header(path, &weights::header(path)?)
 }
 
 /// What becomes of a parameter, and its new value, if it gets one.
