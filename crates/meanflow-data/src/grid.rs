@@ -77,26 +77,7 @@ pub fn sheet(pictures: &Pictures, style: &GridStyle) -> Result<Picture, DataErro
 /// # Errors
 /// [`DataError::Shape`] when there is no picture or when they differ in height or channels.
 pub fn beside(pictures: &[Picture], gap: usize, background: u8) -> Result<Picture, DataError> {
-    let Some([height, _, channels]) = pictures.first().map(Picture::shape) else {
-        return Err(DataError::shape("pictures side by side", "one or more", 0));
-    };
-    let mut width = gap * (pictures.len() - 1);
-    for picture in pictures {
-        let [other_height, other_width, other_channels] = picture.shape();
-        if (other_height, other_channels) != (height, channels) {
-            let expected = format!("height {height} and {channels} channels");
-            let got = format!("height {other_height} and {other_channels} channels");
-            return Err(DataError::shape("pictures side by side", expected, got));
-        }
-        width += other_width;
-    }
-    let mut canvas = Canvas::new([height, width, channels], background);
-    let mut left = 0;
-    for picture in pictures {
-        canvas.paste(picture, 0, left, 1);
-        left += picture.shape()[1] + gap;
-    }
-    canvas.finish()
+    row("pictures side by side", pictures, 1, (gap, background))
 }
 
 /// Puts pictures of the same width and channels below each other, `gap` rows of `background` between them.
@@ -104,28 +85,34 @@ pub fn beside(pictures: &[Picture], gap: usize, background: u8) -> Result<Pictur
 /// # Errors
 /// [`DataError::Shape`] when there is no picture or when they differ in width or channels.
 pub fn below(pictures: &[Picture], gap: usize, background: u8) -> Result<Picture, DataError> {
-    let Some([_, width, channels]) = pictures.first().map(Picture::shape) else {
-        return Err(DataError::shape(
-            "pictures below each other",
-            "one or more",
-            0,
-        ));
+    row("pictures below each other", pictures, 0, (gap, background))
+}
+
+/// One picture after the other along the side at this place of a shape; the other sides must be the same.
+fn row(
+    what: &'static str,
+    pictures: &[Picture],
+    along: usize,
+    (gap, background): (usize, u8),
+) -> Result<Picture, DataError> {
+    let Some(first) = pictures.first().map(Picture::shape) else {
+        return Err(DataError::shape(what, "one or more", 0));
     };
-    let mut height = gap * (pictures.len() - 1);
-    for picture in pictures {
-        let [other_height, other_width, other_channels] = picture.shape();
-        if (other_width, other_channels) != (width, channels) {
-            let expected = format!("width {width} and {channels} channels");
-            let got = format!("width {other_width} and {other_channels} channels");
-            return Err(DataError::shape("pictures below each other", expected, got));
+    let mut shape = first;
+    shape[along] = gap * (pictures.len() - 1);
+    for other in pictures.iter().map(Picture::shape) {
+        let across = [1 - along, 2];
+        if across.map(|side| other[side]) != across.map(|side| first[side]) {
+            let (expected, got) = (format!("{first:?} but for one side"), format!("{other:?}"));
+            return Err(DataError::shape(what, expected, got));
         }
-        height += other_height;
+        shape[along] += other[along];
     }
-    let mut canvas = Canvas::new([height, width, channels], background);
-    let mut top = 0;
+    let mut canvas = Canvas::new(shape, background);
+    let mut corner = [0, 0];
     for picture in pictures {
-        canvas.paste(picture, top, 0, 1);
-        top += picture.shape()[0] + gap;
+        canvas.paste(picture, corner[0], corner[1], 1);
+        corner[along] += picture.shape()[along] + gap;
     }
     canvas.finish()
 }
