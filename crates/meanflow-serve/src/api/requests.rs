@@ -167,31 +167,28 @@ pub(super) async fn vary(
     State(app): State<Arc<App>>,
     Asked(asked): Asked<Vary>,
 ) -> Result<Json<Drawn>, ApiError> {
-    let (place, model) = app.model(&asked.model)?;
-    app.check_count(model, "seeds", asked.seeds.len(), 1)?;
     let strength = asked.strength;
     if !(0.0..=1.0).contains(&strength) {
         return Err(ApiError::bad("strength", "0 to 1", strength));
     }
-    let way = app.way(asked.steps, Method::Jump)?;
-    let class = asked.class.label(model)?;
-    let picture = picture::values(model, &asked.picture)?;
-    let seeds = asked.seeds.clone();
+    let given = app.given(&asked.model, &asked.picture, &asked.class, asked.steps)?;
+    let (model, class) = (given.model, given.class);
+    app.check_count(model, "seeds", asked.seeds.len(), 1)?;
     let work = Work::Vary {
-        picture,
+        picture: given.picture,
         class,
         strength,
-        seeds,
-        steps: way.steps,
+        seeds: asked.seeds.clone(),
+        steps: given.way.steps,
     };
-    let done = app.studio.ask(place, work).await?;
+    let done = app.studio.ask(given.place, work).await?;
     let found = Label::new(model, class, json!({"strength": 0.0}));
     let named = asked
         .seeds
         .iter()
         .map(|seed| Label::new(model, class, json!({"seed": seed, "strength": strength})));
     let labels = std::iter::once(found).chain(named).collect();
-    Drawn::new(model, done, &way.settings(), labels).await
+    Drawn::new(model, done, &given.way.settings(), labels).await
 }
 
 /// `POST /api/inpaint`.
@@ -219,24 +216,20 @@ pub(super) async fn inpaint(
     State(app): State<Arc<App>>,
     Asked(asked): Asked<Inpaint>,
 ) -> Result<Json<Drawn>, ApiError> {
-    let (place, model) = app.model(&asked.model)?;
+    let given = app.given(&asked.model, &asked.picture, &asked.class, asked.steps)?;
+    let (model, class) = (given.model, given.class);
     app.check_count(model, "seeds", asked.seeds.len(), 1)?;
-    let way = app.way(asked.steps, Method::Jump)?;
-    let class = asked.class.label(model)?;
-    let picture = picture::values(model, &asked.picture)?;
-    let mask = picture::mask(model, &asked.mask)?;
-    let seeds = asked.seeds.clone();
     let work = Work::Inpaint {
-        picture,
-        mask,
+        picture: given.picture,
+        mask: picture::mask(model, &asked.mask)?,
         class,
-        seeds,
-        steps: way.steps,
+        seeds: asked.seeds.clone(),
+        steps: given.way.steps,
     };
-    let done = app.studio.ask(place, work).await?;
+    let done = app.studio.ask(given.place, work).await?;
     let label = |seed: &u64| Label::new(model, class, json!({"seed": seed}));
     let labels = asked.seeds.iter().map(label).collect();
-    Drawn::new(model, done, &way.settings(), labels).await
+    Drawn::new(model, done, &given.way.settings(), labels).await
 }
 
 /// `POST /api/nearest`.
@@ -281,7 +274,36 @@ pub(super) async fn nearest(
     Drawn::new(model, done, &way.settings(), labels).await
 }
 
+/// What is the same for every request that begins with a picture.
+struct Given<'a> {
+    model: &'a ModelEntry,
+    /// The model's place among all.
+    place: usize,
+    /// The values of the picture in the model's space.
+    picture: Vec<f32>,
+    class: Option<i64>,
+    way: Way,
+}
+
 impl App {
+    /// A model with a picture of its size, a class that it has, and jumps that are not too many.
+    fn given(
+        &self,
+        id: &str,
+        picture: &str,
+        class: &Class,
+        steps: usize,
+    ) -> Result<Given<'_>, ApiError> {
+        let (place, model) = self.model(id)?;
+        Ok(Given {
+            model,
+            place,
+            way: self.way(steps, Method::Jump)?,
+            class: class.label(model)?,
+            picture: picture::values(model, picture)?,
+        })
+    }
+
     /// The model of an id, with its place.
     pub(super) fn model(&self, id: &str) -> Result<(usize, &ModelEntry), ApiError> {
         let mut models = self.catalogue.models.iter().enumerate();
