@@ -1,6 +1,6 @@
 //! A hash that tells two data sets apart.
 
-use sha2::{Digest, Sha256};
+use meanflow_files::Sha256;
 
 /// What was hashed until now; every part is preceded by its length, so that no two sequences of parts are the same.
 pub(crate) struct Fingerprint(Sha256);
@@ -55,7 +55,6 @@ impl Fingerprint {
 
     /// The hash in lower-case hexadecimal.
     pub(crate) fn finish(self) -> String {
-        let hash = self.0.finalize();
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.finish()
     }
 }

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and survive a power cut.
+//! Files that appear whole or not at all, and survive a power cut; their hashes, and the header that many of them have.
 //!
 //! Whatever this workspace keeps is written here: into a hidden file beside, synced, renamed, and the folder synced. Every
 //! such change goes through a [`layer`], which tests replace to fail any of them, to record all and cut the power, or to say that
@@ -16,14 +16,18 @@
 //! ```
 
 mod durable;
+mod hash;
 pub mod layer;
 mod leftovers;
 mod replace;
+mod safetensors;
 mod space;
 
 pub use durable::{DurableFile, create_folder, remove_file, remove_folder, rename, sync_folder};
+pub use hash::{Sha256, sha256, sha256_of_file};
 pub use leftovers::{is_leftover, remove_leftovers};
 pub use replace::{Durability, replace};
+pub use safetensors::{SafetensorsError, SafetensorsHeader};
 pub use space::free_space;
 
 /// The code in the README compiles and runs.

@@ -5,8 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use meanflow_files::{Durability, replace};
-use sha2::{Digest, Sha256};
+use meanflow_files::{Durability, Sha256, replace};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
@@ -170,12 +169,7 @@ impl Client {
                 announced.map(|bytes| bytes.to_string()),
                 total.to_string(),
             )?;
-            let hash: String = hash
-                .finalize()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            compare(address, "SHA-256", expected.sha256, hash)
+            compare(address, "SHA-256", expected.sha256, hash.finish())
         })
     }
 

@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use meanflow_files::sha256;
 use meanflow_hub::{Hub, HubError, Repository, Wanted};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -158,13 +158,6 @@ fn serve(mut stream: TcpStream, asked: &Asked, answers: &Mutex<BTreeMap<String, 
     }
     let _ = stream.write_all(format!("{head}\r\n").as_bytes());
     let _ = stream.write_all(&answer.body);
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// A cache of its own for a test.

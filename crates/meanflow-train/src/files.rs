@@ -1,11 +1,10 @@
 //! Durable files and folders: written, synced, renamed, and the folder synced too.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use meanflow_data::write_atomically;
-use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 
@@ -49,29 +48,7 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, TrainError> {
 /// # Errors
 /// When it cannot be read.
 pub fn fingerprint(path: &Path) -> Result<(u64, String), TrainError> {
-    let mut file = File::open(path).map_err(TrainError::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        let read = file
-            .read(&mut buffer)
-            .map_err(TrainError::io("read", path))?;
-        if read == 0 {
-            return Ok((bytes, hex(&hash.finalize())));
-        }
-        hash.update(&buffer[..read]);
-        bytes += read as u64;
-    }
-}
-
-/// SHA-256 of some bytes, in lower-case hexadecimal.
-pub(crate) fn hex_sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    meanflow_files::sha256_of_file(path).map_err(TrainError::io("read", path))
 }
 
 /// Makes `to` a copy of `from`, whole or not at all.

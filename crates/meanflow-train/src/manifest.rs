@@ -7,11 +7,12 @@ use std::fs;
 use std::path::Path;
 
 use meanflow_data::write_bytes;
+use meanflow_files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::TrainError;
-use crate::files::{fingerprint, hex_sha256, names};
+use crate::files::{fingerprint, names};
 
 /// Its name inside the checkpoint.
 const NAME: &str = "manifest.json";
@@ -60,7 +61,7 @@ pub(crate) fn write(folder: &Path) -> Result<(), TrainError> {
 }
 
 fn seal(manifest: &Value) -> String {
-    hex_sha256(manifest.to_string().as_bytes())
+    sha256(manifest.to_string().as_bytes())
 }
 
 /// Why a folder is not what its manifest says.

@@ -1,8 +1,8 @@
 //! Several processes that do one run: rank 0 decides and writes, the others compute their microbatches of every step.
 
 use meanflow_data::Dataset;
+use meanflow_files::sha256;
 use meanflow_torch::{Device, Kind, Peers, ProcessGroup, Ranks, Tensor, TorchError};
-use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 use crate::config::TrainConfig;
@@ -48,10 +48,8 @@ impl Control {
 
     /// Refuses ranks that were given another recipe, or other data, than rank 0.
     fn agree(&self, config: &TrainConfig, data: &str) -> Result<(), TrainError> {
-        let mut hash = Sha256::new();
-        hash.update(config.to_toml());
-        hash.update(data);
-        let own = Tensor::from_slice(&hash.finalize()[..]).unsqueeze(0);
+        let hash = sha256(format!("{}{data}", config.to_toml()).as_bytes());
+        let own = Tensor::from_slice(hash.as_bytes()).unsqueeze(0);
         let all = self.group.all_gather(&own).map_err(TorchError::from)?;
         for rank in 1..self.group.size() {
             if all.get(rank as i64) != all.get(0) {

@@ -3,8 +3,7 @@
 use super::pins::Pin;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
+use meanflow_files::Sha256;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -39,14 +38,7 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
         hash.update(&buffer[..count]);
         progress.add(count as u64);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .fold(String::new(), |mut digits, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        }))
+    Ok(hash.finish())
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Latents in a safetensors file: its header read whole and checked, its rows left on the disk.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use meanflow_files::{SafetensorsError, SafetensorsHeader};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::{Facts, refuse_facts, unknown};
@@ -29,51 +29,13 @@ pub(super) struct Tensors {
 impl Tensors {
     /// Opens a file; header and length must agree to the byte.
     pub(super) fn open(path: &Path) -> Result<Self, DataError> {
-        let io = || DataError::io(path);
         let (mut file, size) = open_regular(path)?;
-        let length = |part, expected, got| DataError::Length {
-            file: path.to_owned(),
-            part,
-            expected,
-            got,
-        };
-        if size < 8 {
-            return Err(length("header", 8, size));
-        }
-        let mut word = [0; 8];
-        file.read_exact(&mut word).map_err(io())?;
-        let bytes = u64::from_le_bytes(word);
-        if bytes > MAX_HEADER {
-            return Err(DataError::Limit {
-                file: path.to_owned(),
-                what: "header size in bytes",
-                limit: MAX_HEADER,
-                got: bytes.into(),
-            });
-        }
-        let start = 8 + bytes;
-        if start > size {
-            return Err(length("header", start, size));
-        }
-        let mut json = vec![0; bytes as usize];
-        file.read_exact(&mut json).map_err(io())?;
-        let header: Metadata = serde_json::from_slice(&json).map_err(|error| {
-            DataError::field(
-                path,
-                8,
-                "header",
-                "names, types and places of tensors",
-                error,
-            )
-        })?;
-        let expected = start.saturating_add(header.data_len() as u64);
-        if expected != size {
-            return Err(length("tensors", expected, size));
-        }
+        let header = SafetensorsHeader::read(&mut file, size, MAX_HEADER);
+        let SafetensorsHeader { metadata, start } = header.map_err(|error| refusal(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             file,
-            header,
+            header: metadata,
             start,
         })
     }
@@ -168,5 +130,24 @@ impl Tensors {
     fn info(&self, name: &str) -> Result<&TensorInfo, DataError> {
         let missing = || DataError::field(&self.path, 8, "tensors", name, "none of this name");
         self.header.info(name).ok_or_else(missing)
+    }
+}
+
+/// What is wrong with the header of a file.
+fn refusal(path: &Path, error: SafetensorsError) -> DataError {
+    let length = |part, expected, got| DataError::Length {
+        file: path.to_owned(),
+        part,
+        expected,
+        got,
+    };
+    match error {
+        SafetensorsError::Read(source) => DataError::io(path)(source),
+        SafetensorsError::Short(got) => length("header", 8, got),
+        SafetensorsError::Length { expected, got } => length("tensors", expected, got),
+        error => {
+            let expected = "the description of tensors of a safetensors file";
+            DataError::field(path, 0, "header", expected, error)
+        }
     }
 }

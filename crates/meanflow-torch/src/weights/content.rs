@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
+use meanflow_files::Sha256;
 
 /// The key of the hash.
 pub(crate) const HASH_KEY: &str = "content_sha256";
@@ -53,8 +53,7 @@ impl ContentHash {
 
     /// The hash in lower-case hexadecimal.
     pub(crate) fn finish(self) -> String {
-        let digest = self.0.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.finish()
     }
 
     fn number(&mut self, number: u64) {

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use meanflow_files::{Durability, replace};
+use meanflow_files::{Durability, SafetensorsError, SafetensorsHeader, replace};
 use meanflow_libtorch::read_into;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::json;
@@ -257,38 +257,16 @@ fn open(path: &Path) -> Result<Opened, TorchError> {
         return Err(file_error(path, text.to_owned()));
     }
     let mut file = File::open(path).map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
-    let mut length = [0; 8];
-    if bytes < 8 {
-        return Err(file_error(
-            path,
-            format!("a safetensors file has at least 8 bytes, this has {bytes}"),
-        ));
-    }
-    file.read_exact(&mut length).map_err(io)?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER || length + 8 > bytes {
-        let limit = MAX_HEADER.min(bytes - 8);
-        return Err(file_error(
-            path,
-            format!("not a safetensors file: a header of {length} bytes, at most {limit}"),
-        ));
-    }
-    let mut json = vec![0; length as usize];
-    file.read_exact(&mut json).map_err(io)?;
-    let metadata: Metadata = serde_json::from_slice(&json)
-        .map_err(|error| file_error(path, format!("unreadable header: {error}")))?;
-    let expected = metadata.data_len() as u64 + 8 + length;
-    if expected != bytes {
-        return Err(file_error(
-            path,
-            format!("truncated or overlong: expected {expected} bytes, got {bytes}"),
-        ));
-    }
+    let length = file.metadata().map_err(io)?.len();
+    let header = SafetensorsHeader::read(&mut file, length, MAX_HEADER);
+    let SafetensorsHeader { metadata, start } = header.map_err(|error| match error {
+        SafetensorsError::Read(source) => io(source),
+        error => file_error(path, error.to_string()),
+    })?;
     Ok(Opened {
         file,
         metadata,
-        data: 8 + length,
+        data: start,
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use meanflow_files::sha256;
 use meanflow_train::fingerprint;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 /// Name and hash of a file or of bytes in the program.
 #[derive(Clone, Debug, Serialize)]
@@ -24,11 +24,9 @@ impl Identity {
 
     /// Of bytes in the program.
     pub(super) fn embedded(name: &str, bytes: &[u8]) -> Self {
-        let digest = Sha256::digest(bytes);
-        let digits = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         Self {
             name: name.to_owned(),
-            sha256: Some(digits),
+            sha256: Some(sha256(bytes)),
         }
     }
 
