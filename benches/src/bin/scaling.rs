@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use benches::{Batches, Guide, Size, Training, Variant};
 use clap::Parser;
-use meanflow_data::plot::{LineChart, Scale, Series};
 use meanflow_data::write_bytes;
+use meanflow_figures::{LineChart, Scale, Series};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::{Compute, Device, memory};

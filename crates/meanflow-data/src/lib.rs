@@ -54,7 +54,6 @@ pub mod order;
 pub mod pack;
 pub mod picture;
 mod picture_set;
-pub mod plot;
 mod prefetch;
 mod read_at;
 pub mod renumber;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use meanflow_data::plot::{LineChart, Scale, Series};
+use meanflow_figures::{LineChart, Scale, Series};
 use serde::{Deserialize, Serialize};
 
 use crate::{Bins, TrainError};

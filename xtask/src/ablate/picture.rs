@@ -3,7 +3,7 @@
 use super::document::measured;
 use super::parts::{BASE, PARTS, Row};
 use super::results::{Outcome, Results};
-use std::fmt::Write as _;
+use meanflow_figures::Drawing;
 
 const WIDTH: f64 = 820.0;
 /// Height of a line, and of the title of a part.
@@ -40,18 +40,34 @@ pub(super) fn svg(results: &Results) -> String {
         ),
     ];
     let (lines, bottom) = lines(results);
-    let mut svg = head(bottom + BOTTOM);
+    let mut drawing = Drawing::new(WIDTH, bottom + BOTTOM);
+    drawing.title([20.0, 34.0], NAME);
+    for (x, class, text) in [(626.0, "one", "1 step"), (704.0, "two", "2 steps")] {
+        drawing.add(circle(class, [x, 29.0]));
+        drawing.text("text", [x + 10.0, 33.3], "start", text);
+    }
     for panel in &panels {
-        panel.draw_axis(&mut svg, bottom);
+        panel.draw_axis(&mut drawing, bottom);
     }
     for line in &lines {
         match line {
-            Line::Title(text, y) => label(&mut svg, "part", [20.0, *y], "start", text),
-            Line::Row(row, y) => draw_row(&mut svg, row, *y, &panels, results),
+            Line::Title(text, y) => drawing.text("title", [20.0, *y], "start", text),
+            Line::Row(row, y) => draw_row(&mut drawing, row, *y, &panels, results),
         }
     }
-    svg.push_str("</svg>\n");
-    svg
+    drawing.on_card(NAME, LIGHT, DARK)
+}
+
+/// What the chart shows.
+const NAME: &str = "One setting at a time: digits by one and by two steps";
+/// Rules of lines and marks, and which of them are others on a dark card.
+const LIGHT: &str = ".between{stroke:#aeb6bf}.one{fill:#2463c4;stroke:#2463c4}.two{fill:#fff;stroke:#d4620f;stroke-width:1.8}\
+    .range{fill:none;stroke-width:3;stroke-opacity:.45}";
+const DARK: &str =
+    ".between{stroke:#525c68}.one{fill:#7ab0ff;stroke:#7ab0ff}.two{fill:#12161c;stroke:#ff9d52}";
+
+fn circle(class: &str, [x, y]: [f64; 2]) -> String {
+    format!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>")
 }
 
 fn frechet(outcome: &Outcome, steps: usize) -> f64 {
@@ -88,36 +104,28 @@ fn lines(results: &Results) -> (Vec<Line>, f64) {
     (lines, y + LINE)
 }
 
-fn draw_row(svg: &mut String, row: &Row, y: f64, panels: &[Panel], results: &Results) {
-    let class = if row.variant == BASE { "base" } else { "text" };
-    label(svg, class, [LABELS, y + 4.3], "end", row.label);
+fn draw_row(drawing: &mut Drawing, row: &Row, y: f64, panels: &[Panel], results: &Results) {
+    let class = if row.variant == BASE { "title" } else { "text" };
+    drawing.text(class, [LABELS, y + 4.3], "end", row.label);
     for panel in panels {
         let at = |steps| results.spread(&row.variant, |run| (panel.number)(run, steps));
         let (Some(one), Some(two)) = (at(0), at(1)) else {
             continue;
         };
         let [x1, x2] = [one, two].map(|spread| panel.place(spread.mean));
-        let _ = writeln!(
-            svg,
+        drawing.add(format_args!(
             "<path class=\"between\" d=\"M{x1:.1} {y:.1}H{x2:.1}\"/>"
-        );
+        ));
         for (spread, class) in [(one, "one"), (two, "two")] {
             let (low, high) = (panel.place(spread.low), panel.place(spread.high));
             if high - low > 1.0 {
-                let _ = writeln!(
-                    svg,
+                drawing.add(format_args!(
                     "<path class=\"{class} range\" d=\"M{low:.1} {y:.1}H{high:.1}\"/>"
-                );
+                ));
             }
         }
-        let _ = writeln!(
-            svg,
-            "<circle class=\"two\" cx=\"{x2:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
-        );
-        let _ = writeln!(
-            svg,
-            "<circle class=\"one\" cx=\"{x1:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
-        );
+        drawing.add(circle("two", [x2, y]));
+        drawing.add(circle("one", [x1, y]));
     }
 }
 
@@ -166,44 +174,17 @@ impl Panel {
         ticks.map(tick).filter(inside).collect()
     }
 
-    fn draw_axis(&self, svg: &mut String, bottom: f64) {
+    fn draw_axis(&self, drawing: &mut Drawing, bottom: f64) {
         let middle = f64::midpoint(self.left, self.right);
-        label(svg, "head", [middle, TOP - 18.0], "middle", self.title);
+        drawing.text("title", [middle, TOP - 18.0], "middle", self.title);
         for (value, text) in self.ticks() {
             let x = self.place(value);
-            let _ = writeln!(
-                svg,
+            drawing.add(format_args!(
                 "<path class=\"grid\" d=\"M{x:.1} {TOP:.1}V{bottom:.1}\"/>"
-            );
-            label(svg, "soft", [x, bottom + 17.0], "middle", &text);
+            ));
+            drawing.text("soft", [x, bottom + 17.0], "middle", &text);
         }
     }
-}
-
-fn label(svg: &mut String, class: &str, [x, y]: [f64; 2], anchor: &str, text: &str) {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(
-        svg,
-        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
-    );
-}
-
-/// Everything but panels and lines: style, card, title, legend.
-fn head(height: f64) -> String {
-    let title = "One setting at a time: digits by one and by two steps";
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
-         font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12.5\">\n<title>{title}</title>\n<style>\
-         .card{{fill:#fff}}.text,.base,.part,.head{{fill:#24292f}}.base,.part,.head{{font-weight:600}}.soft{{fill:#5b6470}}\
-         .grid{{stroke:#e4e7eb}}.between{{stroke:#aeb6bf}}.one{{fill:#2463c4;stroke:#2463c4}}.two{{fill:#fff;stroke:#d4620f;stroke-width:1.8}}\
-         .range{{fill:none;stroke-width:3;stroke-opacity:.45}}\
-         @media (prefers-color-scheme:dark){{.card{{fill:#12161c}}.text,.base,.part,.head{{fill:#e6eaef}}.soft{{fill:#9aa4b0}}\
-         .grid{{stroke:#2a313a}}.between{{stroke:#525c68}}.one{{fill:#7ab0ff;stroke:#7ab0ff}}.two{{fill:#12161c;stroke:#ff9d52}}}}\
-         </style>\n<rect class=\"card\" width=\"{WIDTH}\" height=\"{height}\" rx=\"8\"/>\n\
-         <text class=\"text\" x=\"20\" y=\"34\" font-size=\"16\" font-weight=\"600\">{title}</text>\n\
-         <circle class=\"one\" cx=\"626\" cy=\"29\" r=\"4\"/><text class=\"text\" x=\"636\" y=\"33.3\">1 step</text>\n\
-         <circle class=\"two\" cx=\"704\" cy=\"29\" r=\"4\"/><text class=\"text\" x=\"714\" y=\"33.3\">2 steps</text>\n"
-    )
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::error::Error;
 
 use meanflow_core::Schedule;
 use meanflow_core::oracle::Mixture;
+use meanflow_figures::Drawing;
 
-use super::svg::{Drawing, Panel};
+use super::panel::{Panel, document};
 use super::trajectories::{data, trajectory};
 
 /// Where the trajectory begins.
@@ -25,18 +26,18 @@ pub(crate) fn draw() -> Result<String, Box<dyn Error>> {
         y: [-1.75, -0.4],
     };
     let title = "v is the tangent of a trajectory, u its chord";
-    drawing.frame(&panel, title, "noise, t = 1  →  data, t = 0");
+    panel.frame(&mut drawing, title, "noise, t = 1  →  data, t = 0");
     let data = data()?;
-    drawing.line(&panel, "thick-blue", &trajectory(&data, START)?);
+    panel.line(&mut drawing, "thick-blue", &trajectory(&data, START)?);
     let (z_t, z_r) = (state(&data, T)?, state(&data, R)?);
     let v = data.velocity(&Schedule::Linear, z_t, T);
     // Time runs to the left here, so a step towards the data is one by −v.
     let along = |length: f64| [1.0 - T + length, z_t - length * v];
     let (here, there, tangent, end) = (along(0.0), [1.0 - R, z_r], along(REACH), along(T - R));
-    drawing.line(&panel, "dash", &[tangent, end]);
-    drawing.arrow(&panel, "thick-orange", here, there);
-    drawing.arrow(&panel, "blue", here, tangent);
-    drawing.dots(&panel, "dot-text", 4.5, &[here, there]);
+    panel.line(&mut drawing, "dash", &[tangent, end]);
+    panel.arrow(&mut drawing, "thick-orange", here, there);
+    panel.arrow(&mut drawing, "blue", here, tangent);
+    panel.dots(&mut drawing, "dot-text", 4.5, &[here, there]);
     let middle = [f64::midpoint(here[0], there[0]), f64::midpoint(z_t, z_r)];
     let says = "tangent: where v(z_t, t) points";
     for (class, point, [dx, dy], anchor, text) in [
@@ -54,7 +55,10 @@ pub(crate) fn draw() -> Result<String, Box<dyn Error>> {
         let [x, y] = panel.at(point);
         drawing.text(class, [x + dx, y + dy], anchor, text);
     }
-    Ok(drawing.finish("The tangent leaves a bent trajectory, the chord joins two of its points"))
+    Ok(document(
+        &drawing,
+        "The tangent leaves a bent trajectory, the chord joins two of its points",
+    ))
 }
 
 /// The state of the trajectory at a time.

@@ -5,7 +5,7 @@
 //! `cargo run -p meanflow-data --example figures -- docs/src/images/training.svg < docs/src/images/training.txt`
 
 mod chord;
-mod svg;
+mod panel;
 mod terminal;
 mod times;
 mod trajectories;

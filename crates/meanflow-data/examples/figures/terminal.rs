@@ -1,7 +1,8 @@
 //! Text of a terminal as a drawing: commands, lines that begin with `$`, are brighter than what they printed.
 
-use super::svg::escape;
 use std::fmt::Write;
+
+use meanflow_figures::escape;
 
 /// Pixels from line to line.
 const LINE: f64 = 19.0;

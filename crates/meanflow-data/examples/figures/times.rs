@@ -1,8 +1,9 @@
 //! The triangle of times (r, t) and where recipes draw from it.
 
 use meanflow_core::{MaskOrder, MeanFlowRatio, Purpose, RngStream, TimeDistribution, TimeSampler};
+use meanflow_figures::Drawing;
 
-use super::svg::{Drawing, Panel};
+use super::panel::{Panel, document};
 
 /// Pairs drawn for each panel.
 const PAIRS: usize = 1000;
@@ -41,16 +42,16 @@ pub(crate) fn draw() -> String {
             x: [0.0, 1.0],
             y: [0.0, 1.0],
         };
-        drawing.frame(&panel, name, "t: 0 is data, 1 is noise");
+        panel.frame(&mut drawing, name, "t: 0 is data, 1 is noise");
         let [left, top, _, height] = panel.place;
         drawing.text("soft", [left - 8.0, top + 10.0], "end", "r");
-        drawing.line(&panel, "dash", &[[0.0, 0.0], [1.0, 1.0]]);
+        panel.line(&mut drawing, "dash", &[[0.0, 0.0], [1.0, 1.0]]);
         let draw = law.draw(PAIRS, &mut RngStream::new(0, Purpose::Times, 0));
         let points: Vec<_> = draw.intervals.iter().map(|i| [i.t(), i.r()]).collect();
         let (mean_flow, flow_matching) = points.split_at(draw.jumps);
-        drawing.dots(&panel, "faint-blue", 2.0, flow_matching);
-        drawing.dots(&panel, "faint-orange", 2.0, mean_flow);
-        drawing.dots(&panel, "dot-text", 5.0, &[[1.0, 0.0]]);
+        panel.dots(&mut drawing, "faint-blue", 2.0, flow_matching);
+        panel.dots(&mut drawing, "faint-orange", 2.0, mean_flow);
+        panel.dots(&mut drawing, "dot-text", 5.0, &[[1.0, 0.0]]);
         drawing.text(
             "halo",
             [left + 282.0, top + height - 12.0],
@@ -72,7 +73,8 @@ pub(crate) fn draw() -> String {
             &format!("{with} % below it, r < t"),
         );
     }
-    drawing.finish(
+    document(
+        &drawing,
         "Pairs of times that two recipes draw: some on the diagonal r = t, the others below it",
     )
 }

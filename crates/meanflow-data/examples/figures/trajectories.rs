@@ -5,8 +5,9 @@ use std::error::Error;
 
 use meanflow_core::oracle::{Gaussian, Mixture};
 use meanflow_core::{Purpose, RngStream, Schedule};
+use meanflow_figures::Drawing;
 
-use super::svg::{Drawing, Panel};
+use super::panel::{Panel, document};
 
 /// Data points, each as a narrow Gaussian.
 const DATA: [f64; 3] = [-1.6, 0.2, 1.5];
@@ -52,22 +53,25 @@ pub(crate) fn draw() -> Result<String, Box<dyn Error>> {
         "MeanFlow: one jump",
     ];
     for (panel, title) in panels.iter().zip(titles) {
-        drawing.frame(panel, title, "noise  →  data");
+        panel.frame(&mut drawing, title, "noise  →  data");
     }
     pairs(&mut drawing, &panels[0]);
     let mixture = data()?;
     for e in starts() {
         let curve = trajectory(&mixture, e)?;
         let end = *curve.last().ok_or("an empty trajectory")?;
-        drawing.line(&panels[1], "blue", &curve);
-        drawing.line(&panels[2], "orange", &[curve[0], end]);
-        drawing.dots(&panels[1], "dot-blue", 2.4, &[curve[0]]);
-        drawing.dots(&panels[2], "dot-orange", 2.4, &[curve[0]]);
+        panels[1].line(&mut drawing, "blue", &curve);
+        panels[2].line(&mut drawing, "orange", &[curve[0], end]);
+        panels[1].dots(&mut drawing, "dot-blue", 2.4, &[curve[0]]);
+        panels[2].dots(&mut drawing, "dot-orange", 2.4, &[curve[0]]);
     }
     for panel in &panels {
-        drawing.dots(panel, "dot-text", 4.5, &DATA.map(|x| [1.0, x]));
+        panel.dots(&mut drawing, "dot-text", 4.5, &DATA.map(|x| [1.0, x]));
     }
-    Ok(drawing.finish("Straight paths between noise and data cross; the trajectories of flow matching bend; one jump of MeanFlow joins their ends"))
+    Ok(document(
+        &drawing,
+        "Straight paths between noise and data cross; the trajectories of flow matching bend; one jump of MeanFlow joins their ends",
+    ))
 }
 
 /// Straight paths between independent draws of noise and data (M1).
@@ -75,8 +79,12 @@ fn pairs(drawing: &mut Drawing, panel: &Panel) {
     let mut stream = RngStream::new(4, Purpose::Noise, 0);
     for index in 0..48 {
         let e = stream.normal().clamp(-2.4, 2.4);
-        drawing.line(panel, "grey", &[[0.0, e], [1.0, DATA[index % DATA.len()]]]);
-        drawing.dots(panel, "dot-blue", 2.0, &[[0.0, e]]);
+        panel.line(
+            drawing,
+            "grey",
+            &[[0.0, e], [1.0, DATA[index % DATA.len()]]],
+        );
+        panel.dots(drawing, "dot-blue", 2.0, &[[0.0, e]]);
     }
 }
 

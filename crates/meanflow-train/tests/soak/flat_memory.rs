@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::common::recipe;
 use crate::damage::inputs;
-use meanflow_data::plot::{LineChart, Scale, Series};
+use meanflow_figures::{LineChart, Scale, Series};
 use meanflow_torch::Device;
 use meanflow_train::{Samples, Trainer};
 

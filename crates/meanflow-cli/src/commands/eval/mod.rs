@@ -1,8 +1,6 @@
 //! `meanflow eval`: how good samples are, with everything on record that a value depends on.
 
-mod heat_map;
 mod identity;
-mod interval_chart;
 mod memory;
 mod model;
 mod page;

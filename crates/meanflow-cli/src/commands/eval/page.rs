@@ -7,10 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::{Picture, Pictures};
 use meanflow_eval::{Memorisation, MetricId, pictures};
+use meanflow_figures::{Mark, heat_map, interval_chart};
 use meanflow_torch::{Kind, Tensor};
 
-use super::heat_map;
-use super::interval_chart::{self, Mark};
 use super::reference::Measured;
 use super::report::Report;
 use super::samplers::SamplerReport;
@@ -145,18 +144,18 @@ fn charts(report: &Report) -> String {
         let mark = |sampler: &SamplerReport| {
             let estimate = sampler.metrics.values.get(&id)?;
             Some(Mark {
-                label: escaped(&sampler.name),
+                label: sampler.name.clone(),
                 note: format!("{} NFE", nfe(sampler)),
                 mean: estimate.mean,
                 interval: estimate.interval,
             })
         };
         let marks: Vec<Mark> = report.samplers.iter().filter_map(mark).collect();
-        let (title, meaning) = (escaped(&key(report, id)), id.meaning());
+        let (title, meaning) = (key(report, id), id.meaning());
         let _ = writeln!(
             html,
             "<figure>{}<figcaption>{meaning}</figcaption></figure>",
-            interval_chart::svg(&title, &marks)
+            interval_chart(&title, &marks)
         );
     }
     html + "</div>\n"
@@ -319,7 +318,7 @@ fn residuals(report: &Report) -> String {
     let Some(residuals) = &report.residuals else {
         return String::new();
     };
-    let map = |title, values| heat_map::svg(title, &residuals.times, values);
+    let map = |title, values| heat_map(title, &residuals.times, values);
     format!(
         "<h2>Residuals of the model's identities</h2>\n<p>How far the network is from being the average velocity of any flow, with no data to compare with: residuals on 200 \
          states between data and noise, relative to the displacement of the step and to the velocity. Where they are large, (r, t) was trained too little, or the path is hard there.</p>\n<div class=\"row\">\n\

@@ -1,15 +1,18 @@
-//! Values with their intervals side by side, as SVG.
+//! Values with their intervals side by side.
 
-use std::fmt::Write;
+use crate::Drawing;
 
 /// One value.
-pub(super) struct Mark {
-    /// Below the axis.
-    pub(super) label: String,
-    /// In a second line below it.
-    pub(super) note: String,
-    pub(super) mean: f64,
-    pub(super) interval: Option<[f64; 2]>,
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Its name, below the axis.
+    pub label: String,
+    /// What stands in a second line below the name.
+    pub note: String,
+    /// Where its dot is.
+    pub mean: f64,
+    /// The ends of its bar; no bar without them.
+    pub interval: Option<[f64; 2]>,
 }
 
 const HEIGHT: f64 = 240.0;
@@ -21,48 +24,42 @@ const STEP: f64 = 76.0;
 /// Parts of the axis.
 const TICKS: usize = 4;
 
-/// A dot for each value, with a bar over its interval where it has one. The axis begins at zero where that is near enough to see
-/// differences.
-pub(super) fn svg(title: &str, marks: &[Mark]) -> String {
+/// A dot for each value, with a bar over its interval where it has one, for a page. The axis begins at zero where that is near
+/// enough to see differences.
+pub fn interval_chart(title: &str, marks: &[Mark]) -> String {
     let width = LEFT + STEP * marks.len().max(3) as f64 + 12.0;
     let (low, high) = range(marks);
     let y = |value: f64| HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP);
-    let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" role="img" aria-label="{title}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor"><text x="4" y="18" font-size="14" font-weight="600">{title}</text>"#
-    );
+    let mut drawing = Drawing::new(width, HEIGHT);
+    drawing.title([4.0, 18.0], title);
     for tick in 0..=TICKS {
         let value = low + (high - low) * tick as f64 / TICKS as f64;
         let (place, right, label) = (y(value), width - 8.0, number(value, high - low));
-        let _ = write!(
-            svg,
-            r#"<line x1="{LEFT}" x2="{right}" y1="{place:.1}" y2="{place:.1}" stroke="currentColor" stroke-opacity=".15"/><text x="{}" y="{:.1}" text-anchor="end">{label}</text>"#,
-            LEFT - 8.0,
-            place + 4.0
-        );
+        drawing.add(format_args!(
+            r#"<line x1="{LEFT}" x2="{right}" y1="{place:.1}" y2="{place:.1}" stroke="currentColor" stroke-opacity=".15"/>"#
+        ));
+        drawing.text("axis", [LEFT - 8.0, place + 4.0], "end", &label);
     }
     for (index, mark) in marks.iter().enumerate() {
-        draw(&mut svg, LEFT + (index as f64 + 0.5) * STEP, mark, &y);
+        draw(&mut drawing, LEFT + (index as f64 + 0.5) * STEP, mark, &y);
     }
-    svg + "</svg>"
+    drawing.in_page(title)
 }
 
-fn draw(svg: &mut String, x: f64, mark: &Mark, y: &impl Fn(f64) -> f64) {
-    // Writing to a String cannot fail.
+fn draw(drawing: &mut Drawing, x: f64, mark: &Mark, y: &impl Fn(f64) -> f64) {
     if let Some([low, high]) = mark.interval {
         let (low, high) = (y(low), y(high));
         let (left, right) = (x - 6.0, x + 6.0);
-        let _ = write!(
-            svg,
+        drawing.add(format_args!(
             r##"<path d="M{x} {low:.1}V{high:.1}M{left} {low:.1}H{right}M{left} {high:.1}H{right}" stroke="#2463c4" stroke-width="1.5" fill="none"/>"##
-        );
+        ));
     }
-    let (place, label, note) = (y(mark.mean), &mark.label, &mark.note);
-    let _ = write!(
-        svg,
-        r##"<circle cx="{x}" cy="{place:.1}" r="4" fill="#2463c4"/><text x="{x}" y="{}" text-anchor="middle">{label}</text><text x="{x}" y="{}" text-anchor="middle" font-size="11" opacity=".7">{note}</text>"##,
-        HEIGHT - BOTTOM + 18.0,
-        HEIGHT - BOTTOM + 34.0
-    );
+    let (place, below) = (y(mark.mean), HEIGHT - BOTTOM);
+    drawing.add(format_args!(
+        r##"<circle cx="{x}" cy="{place:.1}" r="4" fill="#2463c4"/>"##
+    ));
+    drawing.text("axis", [x, below + 18.0], "middle", &mark.label);
+    drawing.text("axis", [x, below + 34.0], "middle", &mark.note);
 }
 
 /// The ends of the axis.
@@ -101,7 +98,7 @@ mod tests {
             interval,
         };
         let marks = [mark(2.0, Some([1.5, 2.5])), mark(1.0, None)];
-        let svg = svg("fd_digits", &marks);
+        let svg = interval_chart("fd_digits", &marks);
         assert_eq!(svg.matches("<circle").count(), 2);
         assert_eq!(svg.matches("<path").count(), 1);
         assert!(!svg.contains("NaN"), "{svg}");

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::axis::Axis;
+use crate::axis::Axis;
 
 /// Width in pixels of a column within which a curve is reduced to its first, lowest, highest and last point.
 const COLUMN: f64 = 0.5;
@@ -12,7 +12,7 @@ const RING: &str = "m-2.5 0a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0-5 0";
 
 /// The mean of the drawable values among `window` points around each point, fewer at the ends. A point whose own
 /// value is not finite stays as it is.
-pub(super) fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
+pub(crate) fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
     let (before, after) = ((window - 1) / 2, window / 2);
     let mean = |index: usize| {
         let end = points.len().min(index + after + 1);
@@ -35,12 +35,12 @@ pub(super) fn smooth(points: &[(f64, f64)], window: usize) -> Vec<(f64, f64)> {
 }
 
 /// A curve in pixels, as pieces between the points that cannot be drawn.
-pub(super) struct Reduced {
+pub(crate) struct Reduced {
     pieces: Vec<Vec<(f64, f64)>>,
 }
 
 impl Reduced {
-    pub(super) fn new(points: &[(f64, f64)], x: &Axis, y: &Axis) -> Self {
+    pub(crate) fn new(points: &[(f64, f64)], x: &Axis, y: &Axis) -> Self {
         let pixels: Vec<_> = points
             .iter()
             .map(|&point| x.place(point.0).zip(y.place(point.1)))
@@ -55,7 +55,7 @@ impl Reduced {
     }
 
     /// The curve as the `d` of an SVG path; a lonely point becomes a ring.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut path = String::new();
         for piece in &self.pieces {
             for (index, (x, y)) in piece.iter().enumerate() {
@@ -106,7 +106,7 @@ fn flush(column: &mut Vec<(f64, f64)>, reduced: &mut Vec<(f64, f64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::Scale;
+    use crate::Scale;
 
     #[test]
     fn smoothing_keeps_lines_away_from_their_ends_and_steps_over_gaps() {

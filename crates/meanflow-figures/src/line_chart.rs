@@ -1,23 +1,10 @@
-//! Line charts as SVG, for loss curves: legible in a browser, a README and a printout, without a plotting library.
-//!
-//! [`LineChart::to_svg`] returns a text that stands alone; it follows the reader's light or dark colour scheme.
-
-mod axis;
-mod curve;
+//! Curves over a common axis, such as losses over steps.
 
 use std::fmt::Write;
 
-use axis::Axis;
-use curve::Reduced;
-
-/// How values of an axis become places on it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Scale {
-    /// Equal differences, equal distances.
-    Linear,
-    /// Equal ratios, equal distances; values that are not positive are left out.
-    Logarithmic,
-}
+use crate::axis::Axis;
+use crate::curve::{self, Reduced};
+use crate::{Drawing, Scale, escape};
 
 /// Curves over a common axis.
 #[derive(Clone, Debug)]
@@ -67,8 +54,12 @@ const COLORS: [(&str, &str); 6] = [
     ("#4d5b6b", "#b3c0cf"),
 ];
 
+/// Rules of the lines, and which of them are others on a dark card.
+const LIGHT: &str = ".fine{stroke:#f1f3f5}.axis{stroke:#8b949e}.c{fill:none;stroke-linejoin:round;stroke-linecap:round}";
+const DARK: &str = ".fine{stroke:#1c222a}.axis{stroke:#6b7480}";
+
 impl LineChart {
-    /// The chart as an SVG document.
+    /// The chart as an SVG document, which follows the reader's light or dark colour scheme.
     pub fn to_svg(&self) -> String {
         let legend = self.legend();
         let rows = legend.last().map_or(0, |&(_, row, _)| row + 1);
@@ -81,14 +72,19 @@ impl LineChart {
         );
         let left = 44.0 + y.widest_label() as f64 * LETTER;
         let x = Axis::tight(self.values(|point| point.0), left, WIDTH - RIGHT);
-        let mut svg = self.head();
-        self.draw_axes(&mut svg, &x, &y);
-        self.draw_legend(&mut svg, &legend, left);
+        let mut drawing = Drawing::new(WIDTH, HEIGHT);
+        self.draw_axes(&mut drawing, &x, &y);
+        self.draw_legend(&mut drawing, &legend, left);
         for (index, series) in self.series.iter().enumerate() {
-            draw_series(&mut svg, index, series, &x, &y);
+            draw_series(&mut drawing, index, series, &x, &y);
         }
-        svg.push_str("</svg>\n");
-        svg
+        let (mut light, mut dark) = (LIGHT.to_owned(), DARK.to_owned());
+        for (index, (on_light, on_dark)) in COLORS.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = write!(light, ".c{index}{{stroke:{on_light}}}");
+            let _ = write!(dark, ".c{index}{{stroke:{on_dark}}}");
+        }
+        drawing.on_card(&self.title, &light, &dark)
     }
 
     /// One coordinate of every point that can be drawn.
@@ -123,102 +119,59 @@ impl LineChart {
         entries
     }
 
-    /// Everything up to the card on which the chart lies.
-    fn head(&self) -> String {
-        let mut light = String::new();
-        let mut dark = String::new();
-        for (index, (on_light, on_dark)) in COLORS.iter().enumerate() {
-            let _ = write!(light, ".c{index}{{stroke:{on_light}}}");
-            let _ = write!(dark, ".c{index}{{stroke:{on_dark}}}");
-        }
-        let title = escape(&self.title);
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-             role=\"img\" font-family=\"system-ui, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12.5\">\n\
-             <title>{title}</title>\n<style>\
-             .card{{fill:#fff}}.text{{fill:#24292f}}.soft{{fill:#5b6470}}.grid{{stroke:#e4e7eb}}.fine{{stroke:#f1f3f5}}.axis{{stroke:#8b949e}}\
-             .c{{fill:none;stroke-linejoin:round;stroke-linecap:round}}{light}\
-             @media (prefers-color-scheme:dark){{.card{{fill:#12161c}}.text{{fill:#e6eaef}}.soft{{fill:#9aa4b0}}\
-             .grid{{stroke:#2a313a}}.fine{{stroke:#1c222a}}.axis{{stroke:#6b7480}}{dark}}}\
-             </style>\n<rect class=\"card\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>\n"
-        )
-    }
-
     /// Grid, tick labels, and the three texts.
-    fn draw_axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
+    fn draw_axes(&self, drawing: &mut Drawing, x: &Axis, y: &Axis) {
         let (left, right, bottom, top) = (x.start, x.end, y.start, y.end);
         for (place, label) in y.ticks() {
             let class = if label.is_some() { "grid" } else { "fine" };
-            let _ = writeln!(
-                svg,
+            drawing.add(format_args!(
                 "<path class=\"{class}\" d=\"M{left:.1} {place:.1}H{right:.1}\"/>"
-            );
+            ));
             if let Some(label) = label {
-                text(svg, "soft", [left - 9.0, place + 4.3], "end", &label);
+                drawing.text("soft", [left - 9.0, place + 4.3], "end", &label);
             }
         }
-        let _ = writeln!(
-            svg,
+        drawing.add(format_args!(
             "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>"
-        );
+        ));
         for (place, label) in x.ticks() {
-            let _ = writeln!(
-                svg,
+            drawing.add(format_args!(
                 "<path class=\"axis\" d=\"M{place:.1} {bottom:.1}v5\"/>"
-            );
-            text(
-                svg,
-                "soft",
-                [place, bottom + 19.0],
-                "middle",
-                &label.unwrap_or_default(),
-            );
+            ));
+            let label = label.unwrap_or_default();
+            drawing.text("soft", [place, bottom + 19.0], "middle", &label);
         }
-        let title = escape(&self.title);
-        let _ = writeln!(
-            svg,
-            "<text class=\"text\" x=\"{left:.1}\" y=\"32\" font-size=\"16\" font-weight=\"600\">{title}</text>"
-        );
-        text(
-            svg,
-            "text",
-            [(left + right) / 2.0, HEIGHT - 16.0],
-            "middle",
-            &self.x_label,
-        );
+        drawing.title([left, 32.0], &self.title);
+        let middle = (left + right) / 2.0;
+        drawing.text("text", [middle, HEIGHT - 16.0], "middle", &self.x_label);
         let (middle, label) = ((top + bottom) / 2.0, escape(&self.y_label));
-        let _ = writeln!(
-            svg,
+        drawing.add(format_args!(
             "<text class=\"text\" transform=\"translate(21 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{label}</text>"
-        );
+        ));
     }
 
-    fn draw_legend(&self, svg: &mut String, legend: &[(usize, usize, f64)], left: f64) {
+    fn draw_legend(&self, drawing: &mut Drawing, legend: &[(usize, usize, f64)], left: f64) {
         for &(index, row, offset) in legend {
             let (start, height) = (left + offset, 50.0 + row as f64 * ROW);
             let (class, dash) = look(index);
-            let _ = writeln!(
-                svg,
+            drawing.add(format_args!(
                 "<path class=\"{class}\" stroke-width=\"2.5\"{dash} d=\"M{start:.1} {height:.1}h20\"/>"
-            );
-            text(
-                svg,
-                "text",
-                [start + 27.0, height + 4.3],
-                "start",
-                &self.series[index].name,
-            );
+            ));
+            let place = [start + 27.0, height + 4.3];
+            drawing.text("text", place, "start", &self.series[index].name);
         }
     }
 }
 
 /// The faint line of the points and the strong one of their mean, or the points alone.
-fn draw_series(svg: &mut String, index: usize, series: &Series, x: &Axis, y: &Axis) {
+fn draw_series(drawing: &mut Drawing, index: usize, series: &Series, x: &Axis, y: &Axis) {
     let (class, dash) = look(index);
     let mut line = |points: &[(f64, f64)], style: &str| {
         let path = Reduced::new(points, x, y).path();
         if !path.is_empty() {
-            let _ = writeln!(svg, "<path class=\"{class}\" {style}{dash} d=\"{path}\"/>");
+            drawing.add(format_args!(
+                "<path class=\"{class}\" {style}{dash} d=\"{path}\"/>"
+            ));
         }
     };
     if series.smooth_over > 1 {
@@ -240,29 +193,4 @@ fn look(index: usize) -> (String, &'static str) {
         " stroke-dasharray=\"6 4\""
     };
     (format!("c c{}", index % COLORS.len()), dash)
-}
-
-fn text(svg: &mut String, class: &str, [x, y]: [f64; 2], anchor: &str, content: &str) {
-    let content = escape(content);
-    let _ = writeln!(
-        svg,
-        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>"
-    );
-}
-
-/// Text as XML allows it: markup escaped, control characters replaced.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\u{FFFE}' | '\u{FFFF}' => escaped.push(char::REPLACEMENT_CHARACTER),
-            _ if letter.is_control() => escaped.push(char::REPLACEMENT_CHARACTER),
-            _ => escaped.push(letter),
-        }
-    }
-    escaped
 }

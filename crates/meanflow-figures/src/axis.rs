@@ -1,6 +1,6 @@
 //! One axis of a chart: where values lie and which of them are worth a label.
 
-use super::Scale;
+use crate::Scale;
 
 /// Labels wanted on an axis, about.
 const LABELS: f64 = 6.0;
@@ -9,19 +9,19 @@ const LABELS: f64 = 6.0;
 const EXTREME: f64 = 1e140;
 
 /// A range of values laid over a range of pixels.
-pub(super) struct Axis {
+pub(crate) struct Axis {
     scale: Scale,
     low: f64,
     high: f64,
     /// Pixel of the lowest value.
-    pub(super) start: f64,
+    pub(crate) start: f64,
     /// Pixel of the highest value.
-    pub(super) end: f64,
+    pub(crate) end: f64,
 }
 
 impl Axis {
     /// A linear axis that ends where the values end.
-    pub(super) fn tight(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Self {
+    pub(crate) fn tight(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Self {
         let (low, high) = range(values, Scale::Linear);
         Self {
             scale: Scale::Linear,
@@ -33,7 +33,7 @@ impl Axis {
     }
 
     /// An axis with room around the values: up to whole ticks, or a little on a logarithmic one.
-    pub(super) fn new(
+    pub(crate) fn new(
         values: impl Iterator<Item = f64>,
         scale: Scale,
         start: f64,
@@ -60,7 +60,7 @@ impl Axis {
     }
 
     /// Pixel of a value, that of the nearer end outside the axis; `None` when it cannot be drawn.
-    pub(super) fn place(&self, value: f64) -> Option<f64> {
+    pub(crate) fn place(&self, value: f64) -> Option<f64> {
         let share = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
             Scale::Logarithmic => (value / self.low).ln() / (self.high / self.low).ln(),
@@ -71,7 +71,7 @@ impl Axis {
     }
 
     /// Pixels of the ticks from low to high, with a label where there is room for one.
-    pub(super) fn ticks(&self) -> Vec<(f64, Option<String>)> {
+    pub(crate) fn ticks(&self) -> Vec<(f64, Option<String>)> {
         let ticks = match self.scale {
             Scale::Linear => self.linear_ticks(),
             Scale::Logarithmic => self.logarithmic_ticks(),
@@ -81,7 +81,7 @@ impl Axis {
     }
 
     /// Letters of the longest label.
-    pub(super) fn widest_label(&self) -> usize {
+    pub(crate) fn widest_label(&self) -> usize {
         let labels = self.ticks().into_iter().filter_map(|(_, label)| label);
         labels.map(|label| label.chars().count()).max().unwrap_or(0)
     }

@@ -1,6 +1,6 @@
 //! A chart is well-formed for any series, however broken.
 
-use meanflow_data::plot::{LineChart, Scale, Series};
+use meanflow_figures::{LineChart, Scale, Series};
 use proptest::prelude::*;
 
 /// Numbers a diverging run can produce.
