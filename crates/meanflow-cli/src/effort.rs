@@ -4,8 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::commands::is_standard_output;
-use crate::output::{is_json, note, say};
+use crate::output::{is_json, is_standard_output, note, say};
 
 /// Evaluations and time of a set of samples.
 pub(crate) struct Effort {

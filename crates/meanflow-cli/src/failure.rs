@@ -12,6 +12,7 @@ use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 use serde_json::json;
 
 use crate::output::{self, is_json, note, say};
+use crate::usage::{Damaged, Usage};
 
 const OTHER: u8 = 1;
 /// A command line that cannot be understood or followed.
@@ -25,16 +26,6 @@ const NOT_FINITE: u8 = 7;
 const DEVICE: u8 = 8;
 /// Another process that was started with this one.
 pub(crate) const LOST: u8 = 9;
-
-/// A command that cannot be done as it was asked for.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
-
-/// Data that were looked at and cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Damaged(pub(crate) String);
 
 /// Prints the error with its causes and, where one is known, a way out; returns the exit code.
 pub(crate) fn report(error: &Error) -> u8 {
@@ -54,6 +45,17 @@ pub(crate) fn report(error: &Error) -> u8 {
     }
     report_json(&text, hint, code);
     code
+}
+
+/// Ends the process with this code, or with that of standard output that could not be written.
+pub(crate) fn leave(code: u8) -> ! {
+    let code = match output::unwritten() {
+        Some(error) if code == 0 => {
+            report(&Error::new(error).context("could not write to standard output"))
+        }
+        _ => code,
+    };
+    output::end(code)
 }
 
 /// Says what was wrong on standard output, for programs, where that is asked for.

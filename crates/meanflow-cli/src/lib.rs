@@ -22,30 +22,32 @@ mod effort;
 mod failure;
 mod log;
 mod news;
+mod options;
 mod output;
 mod progress;
 mod route;
 mod seeds;
 mod signals;
 mod train_progress;
+mod usage;
 
 use clap::Parser;
 
 /// Does what the arguments of the process say, and ends it with the code of the command.
 pub fn main() -> ! {
     signals::block_file_size();
-    let code = match args::Args::try_parse() {
+    let code = match args::CommandLine::try_parse() {
         Ok(args) => {
             log::choose(args.log_format);
             output::choose_json(args.json);
-            commands::run(&args).unwrap_or_else(|error| failure::report(&error))
+            args.run().unwrap_or_else(|error| failure::report(&error))
         }
         Err(error) => {
             output::choose_json(std::env::args_os().any(|word| word == "--json"));
             failure::report_usage(&error)
         }
     };
-    output::leave(code)
+    failure::leave(code)
 }
 
 /// The code in the README compiles and runs.

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -19,6 +19,11 @@ pub(crate) enum LogFormat {
     Text,
     /// One object a line, with time, level and message; of progress its numbers, too.
     Json,
+}
+
+/// Whether standard error is a terminal that bars may be drawn on.
+pub(crate) fn is_drawn() -> bool {
+    stderr().is_terminal() && format() == LogFormat::Text
 }
 
 /// How much a line matters.

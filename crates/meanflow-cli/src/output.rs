@@ -7,14 +7,14 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use signal_hook::low_level;
 
-use crate::failure::{self, Usage};
-use crate::log::{Level, LogFormat, format, line, log, most, time};
-use crate::progress::is_drawn;
+use crate::log::{Level, LogFormat, format, is_drawn, line, log, most, time};
+use crate::usage::Usage;
 
 /// The first failure to write to standard output.
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
@@ -65,6 +65,11 @@ fn write_error(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }
 
+/// Whether a path means standard output.
+pub(crate) fn is_standard_output(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// A file, on standard output, which must not be a terminal.
 pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Usage> {
     if stdout().is_terminal() {
@@ -94,18 +99,10 @@ fn keep(written: io::Result<()>) {
     }
 }
 
-/// Ends the process with this code, or with that of standard output that could not be written.
-pub(crate) fn leave(code: u8) -> ! {
+/// The first failure to write to standard output, after all of it is written.
+pub(crate) fn unwritten() -> Option<io::Error> {
     keep(stdout().flush());
-    let code = match UNWRITTEN.get() {
-        Some(error) if code == 0 => {
-            let error = io::Error::from(error.kind());
-            let error = anyhow::Error::new(error).context("could not write to standard output");
-            failure::report(&error)
-        }
-        _ => code,
-    };
-    end(code)
+    UNWRITTEN.get().map(|error| io::Error::from(error.kind()))
 }
 
 /// Ends the process at once. The destructors of libtorch's static objects do not run: they take 0.1 s, and memory is

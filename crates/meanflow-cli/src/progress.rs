@@ -1,14 +1,13 @@
 //! How far a long piece of work is: a bar on a terminal, elsewhere a line with its time every half minute.
 
 use std::fs;
-use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use crate::log::{self, LogFormat};
+use crate::log::is_drawn;
 use crate::output;
 
 /// Time between two lines.
@@ -17,11 +16,6 @@ const PERIOD: Duration = Duration::from_secs(30);
 const RECENT: Duration = Duration::from_secs(20);
 /// Time between two marks in that part.
 const MARKS: Duration = Duration::from_millis(500);
-
-/// Whether there is a terminal that bars may be drawn on.
-pub(crate) fn is_drawn() -> bool {
-    stderr().is_terminal() && log::format() == LogFormat::Text
-}
 
 /// When the next line is due: the first at once, then one every half minute.
 #[derive(Debug, Default)]

@@ -7,10 +7,10 @@ use meanflow_train::metrics::Record;
 use meanflow_train::{Event, Observer};
 use serde_json::json;
 
-use crate::log;
+use crate::log::{self, is_drawn};
 use crate::news::line_of;
 use crate::output::{self, note};
-use crate::progress::{Pace, Speed, bar, fields_of, is_drawn, lasting, resident};
+use crate::progress::{Pace, Speed, bar, fields_of, lasting, resident};
 
 /// How fast the shown losses follow: they are means over some fifty steps.
 const SMOOTHING: f64 = 0.02;

@@ -1,8 +1,9 @@
 //! `meanflow check`: proofs that anybody can run, of a build, a device, a layer, a golden file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::{Subcommand, ValueEnum};
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_goldens::device_check::{self, Goldens, Verdict};
 use meanflow_goldens::{Report, Setting};
@@ -13,11 +14,104 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tch::no_grad;
 
-use crate::args::{Check, CheckWhat, DeviceCheck, Golden};
 use crate::commands::located::located;
-use crate::commands::{load_model, model_of, open_device};
-use crate::failure::Usage;
+use crate::commands::opening::{load_model, model_of, open_device};
+use crate::options::{Compute, Reading};
 use crate::output::{is_json, say};
+use crate::usage::Usage;
+
+/// Check every route to du/dt on a network and its data, or this build against golden files.
+///
+/// A recipe is checked with every parameter random: a network as published starts at zero, where nothing differs.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  meanflow check runs/digits\n  meanflow check configs/digits.toml --set training.batch_size=16\n  \
+meanflow check golden crates/meanflow-goldens/files/*.safetensors \\\n    --dtype f64"
+)]
+pub(crate) struct Check {
+    #[command(subcommand)]
+    what: Option<CheckWhat>,
+    /// A weights file, a run directory or a recipe (.toml)
+    #[arg(value_name = "MODEL|CONFIG")]
+    target: Option<PathBuf>,
+    /// Replace one value of the recipe; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckWhat {
+    Golden(Golden),
+    Device(DeviceCheck),
+}
+
+/// Check that a device computes right: golden files, derivatives, training steps, bfloat16, graphs, checkpoints.
+///
+/// Everything needed is in the program. The exit code is 1 where a check fails.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow check device --device cuda")]
+pub(crate) struct DeviceCheck {
+    /// A folder of golden files in the place of those in the program
+    #[arg(long, value_name = "DIR")]
+    goldens: Option<PathBuf>,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// Compute what official implementations computed, from the same weights and draws, and compare.
+///
+/// Beside FILE.safetensors stands FILE.json with kind and configuration. The exit code is 1 beyond tolerance.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Golden {
+    /// Golden files (.safetensors)
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The type to compute in
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// The route to du/dt
+    #[arg(long, value_enum, default_value_t = Derivative::Dual)]
+    engine: Derivative,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F64,
+}
+
+impl Dtype {
+    fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::F64 => Kind::Double,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Derivative {
+    Dual,
+    Forward,
+    DoubleBackward,
+}
+
+impl Derivative {
+    fn engine(self) -> JvpMethod {
+        match self {
+            Self::Dual => JvpMethod::Dual,
+            Self::Forward => JvpMethod::ForwardAd,
+            Self::DoubleBackward => JvpMethod::DoubleBackward,
+        }
+    }
+}
 
 /// Exit code of a check that fails.
 const FAILED: u8 = 1;

@@ -1,6 +1,6 @@
 //! Classes as a user names them.
 
-use crate::failure::Usage;
+use crate::usage::Usage;
 
 /// How like two names must be for one to be listed for the other, from 0 to 1.
 const LIKE: f64 = 0.6;

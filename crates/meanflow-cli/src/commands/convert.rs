@@ -1,17 +1,80 @@
 //! `meanflow convert`: official weights to ours and back, every tensor accounted for.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::{Subcommand, ValueEnum};
 use meanflow_torch::convert::{Entry, Layout, below, export, fits, import};
 use meanflow_torch::{Device, Kind, Model, weights};
 use meanflow_train::weights_of;
 use serde_json::json;
 
-use crate::args::{Convert, Direction, To};
 use crate::commands::located::located;
-use crate::commands::{load_model, model_of};
+use crate::commands::opening::{load_model, model_of};
+use crate::options::{Reading, Recipe};
 use crate::output::{is_json, say};
+
+/// Turn official weights into ours, or ours into official ones; every tensor is accounted for.
+///
+/// Both sides are safetensors. The layout of official weights, Flax or PyTorch, is seen from their names.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+meanflow convert import official.safetensors configs/imagenet256-b4.toml \\\n    --out b4.safetensors\n  \
+meanflow convert export runs/digits --layout flax --out flax.safetensors")]
+pub(crate) struct Convert {
+    #[command(subcommand)]
+    direction: Direction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Direction {
+    /// Official weights to ours
+    Import(To),
+    /// Ours to official ones
+    Export {
+        /// A weights file or a run directory
+        #[arg(value_name = "MODEL")]
+        model: PathBuf,
+        /// The layout to write
+        #[arg(long, value_enum)]
+        layout: OfficialLayout,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct To {
+    /// Official weights (.safetensors)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Read only the tensors whose names begin so, without that beginning
+    #[arg(long, default_value = "")]
+    root: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum OfficialLayout {
+    Flax,
+    Pytorch,
+}
+
+impl OfficialLayout {
+    fn layout(self) -> Layout {
+        match self {
+            Self::Flax => Layout::Flax,
+            Self::Pytorch => Layout::PyTorch,
+        }
+    }
+}
 
 pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
     let entries = match &args.direction {

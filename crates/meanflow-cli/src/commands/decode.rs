@@ -1,6 +1,7 @@
 //! Latents drawn and decoded, some at a time.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::Context;
@@ -11,7 +12,6 @@ use meanflow_torch::sampler::{Decoder, Solver};
 use meanflow_train::latents::LatentDecoder;
 use meanflow_train::{LATENTS_KEY, Samples};
 
-use crate::args::Sample;
 use crate::commands::destination::Output;
 use crate::output::note;
 
@@ -52,7 +52,7 @@ impl Decoding {
         model: &Model,
         (seeds, labels): (&[u64], Option<&[i64]>),
         (grid, solver): (&[f64], Solver),
-        (output, args): (Output, &Sample),
+        (output, out, columns): (Output, &Path, Option<NonZeroUsize>),
         mut progress: impl FnMut(usize),
     ) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
         let (mut all, mut evaluations, mut shape) = (None::<Pictures>, Vec::new(), Vec::new());
@@ -66,14 +66,14 @@ impl Decoding {
             let [_, height, width, channels] = pictures.shape();
             shape = vec![channels, height, width];
             match &mut all {
-                _ if output == Output::Folder => pictures.write_folders(&args.out, seeds)?,
+                _ if output == Output::Folder => pictures.write_folders(out, seeds)?,
                 None => all = Some(pictures),
                 Some(all) => all.append(&pictures)?,
             }
         }
         if let Some(pictures) = all {
             let labels = labels.unwrap_or_default();
-            output.write_pictures(&args.out, &pictures, (labels, seeds), args.columns)?;
+            output.write_pictures(out, &pictures, (labels, seeds), columns)?;
         }
         Ok((evaluations, shape))
     }

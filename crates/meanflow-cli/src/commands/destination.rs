@@ -11,14 +11,9 @@ use meanflow_data::picture::numbered;
 use meanflow_data::{DataError, Picture, Pictures, write_bytes};
 use meanflow_train::{LATENTS_KEY, Samples};
 
-use crate::commands::unfinished;
-use crate::failure::Usage;
-use crate::output::{is_json, write_out};
-
-/// Whether a path means standard output.
-pub(crate) fn is_standard_output(path: &Path) -> bool {
-    path == Path::new("-")
-}
+use crate::commands::unfinished::{self, Unfinished};
+use crate::output::{is_json, is_standard_output, write_out};
+use crate::usage::Usage;
 
 /// What kind of output a path asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,6 +68,12 @@ impl Output {
             return Ok(());
         }
         unfinished::refuse_others(path, "--force writes into it")
+    }
+
+    /// Begins to fill the folder, where the output is one.
+    pub(crate) fn begin(self, path: &Path) -> anyhow::Result<Option<Unfinished>> {
+        let is_folder = self == Self::Folder;
+        is_folder.then(|| Unfinished::begin(path)).transpose()
     }
 
     /// Writes pictures with their classes, if they have any, and their seeds, which name the pictures of a folder.

@@ -10,13 +10,13 @@ use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_train::latents::{encode, facts_of};
 use serde_json::json;
 
-use crate::args::Compute;
 use crate::commands::named_data::{self, Look, Named};
-use crate::commands::open_device;
+use crate::commands::opening::open_device;
 use crate::commands::unfinished::{self, Unfinished};
-use crate::failure::Usage;
+use crate::options::Compute;
 use crate::output::{is_json, say};
 use crate::progress::Count;
+use crate::usage::Usage;
 
 /// Encode pictures by a VAE, for training on latents.
 ///

@@ -2,15 +2,27 @@
 //! nothing here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use meanflow_torch::weights::{self, TensorInfo, WeightsHeader};
 use meanflow_torch::{MODEL_KEY, ModelConfig};
 use meanflow_train::{CLASS_NAMES_KEY, RECIPE_KEY, class_names_of, fingerprint, weights_of};
 use serde_json::json;
 
-use crate::args::Info;
 use crate::commands::located::located;
+use crate::options::Reading;
 use crate::output::{is_json, say};
+
+/// Show what a weights file holds, and whether it is what it was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow info runs/digits/model.safetensors")]
+pub(crate) struct Info {
+    /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    reading: Reading,
+}
 
 /// Longest value of the metadata that is shown in full.
 const LONGEST: usize = 200;

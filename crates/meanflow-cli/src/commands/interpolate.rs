@@ -1,16 +1,54 @@
 //! `meanflow interpolate`.
 
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use meanflow_train::{Samples, class_names_of, weights_of};
 
-use crate::args::{Class, Interpolate};
 use crate::commands::classes;
 use crate::commands::destination::Output;
 use crate::commands::located::located;
-use crate::commands::{load_model, open_device};
+use crate::commands::opening::{load_model, open_device};
 use crate::effort::Effort;
-use crate::failure::Usage;
+use crate::options::{Class, Compute, Reading};
+use crate::route::Route;
+use crate::seeds::Seeds;
+use crate::usage::Usage;
+
+/// Draw samples between those of two seeds, which are the first and the last.
+///
+/// The noise is turned from that of one seed to that of the other and is normal all the way.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  meanflow interpolate runs/digits --seeds 3,8 --count 9 --class 7 \\\n    --out between.png"
+)]
+pub(crate) struct Interpolate {
+    /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Two seeds
+    #[arg(long, value_name = "A,B")]
+    seeds: Seeds,
+    /// Number of samples, both ends included
+    #[arg(long, value_name = "N", default_value = "9")]
+    count: NonZeroUsize,
+    /// The class of all samples, by name or number, or `none`
+    #[arg(long, value_name = "CLASS", default_value = "none")]
+    class: Class,
+    #[command(flatten)]
+    route: Route,
+    /// A picture (.png), - for a picture on standard output, or an archive with arr_0 and arr_1 (.npz)
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Columns of the picture [default: one for each sample]
+    #[arg(long)]
+    columns: Option<NonZeroUsize>,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    compute: Compute,
+}
 
 pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
     let output = Output::of(&args.out)?;

@@ -1,7 +1,9 @@
 //! `meanflow launch`: several processes of one command on this machine.
 
 use std::env;
+use std::ffi::OsString;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
@@ -13,10 +15,32 @@ use meanflow_torch::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::args::Launch;
-use crate::failure::{LOST, USAGE, Usage};
+use crate::failure::{LOST, USAGE};
 use crate::output::{is_json, note};
 use crate::signals;
+use crate::usage::Usage;
+
+/// Start several processes of one command on this machine, which share its work.
+///
+/// Each has a CUDA device of its own, where there are CUDA devices. No digit of a training depends on how many processes there
+/// are, as long as they can share its microbatches. When one fails, the others are ended.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  meanflow launch --processes 2 -- train recipe.toml --out runs/two\n  \
+meanflow launch --processes 8 --restarts 3 -- train recipe.toml\n  \
+meanflow launch --processes 2 -- eval runs/digits --out report"
+)]
+pub(crate) struct Launch {
+    /// How many
+    #[arg(long, value_name = "N")]
+    processes: NonZeroUsize,
+    /// How often all of them are begun again where one has failed
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    restarts: u32,
+    /// train or eval, with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
 
 /// Commands whose processes share the work.
 const SHARED: [&str; 2] = ["train", "eval"];

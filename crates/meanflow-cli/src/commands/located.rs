@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use meanflow_export::hub_folder;
 
-use crate::args::Reading;
+use crate::options::Reading;
 
 /// The file or folder that it names. A repository of a hub is fetched where it is not there yet; a folder with a `config.json` that
 /// disagrees with its weights is refused.
@@ -53,7 +53,7 @@ fn fetched(name: &str, is_offline: bool) -> anyhow::Result<PathBuf> {
 
 #[cfg(not(feature = "hub"))]
 fn fetched(name: &str, _is_offline: bool) -> anyhow::Result<PathBuf> {
-    use crate::failure::Usage;
+    use crate::usage::Usage;
 
     Err(Usage(format!(
         "{name}: this program was built without its feature `hub`"

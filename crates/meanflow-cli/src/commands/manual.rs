@@ -4,12 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use meanflow_data::write_bytes;
 
-use crate::args::Args;
 use crate::output::{say, write_text};
 
 /// Print the script by which a shell completes this program's words.
@@ -34,22 +33,23 @@ pub(crate) struct Manual {
     out: Option<PathBuf>,
 }
 
-pub(crate) fn completions(args: &Completions) -> anyhow::Result<u8> {
+/// `program` is all that the program takes.
+pub(crate) fn completions(args: &Completions, mut program: Command) -> anyhow::Result<u8> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), "meanflow", &mut text);
+    clap_complete::generate(args.shell, &mut program, "meanflow", &mut text);
     write_text(&text);
     Ok(0)
 }
 
-pub(crate) fn manual(args: &Manual) -> anyhow::Result<u8> {
-    let mut command = Args::command();
-    command.build();
+/// `program` is all that the program takes.
+pub(crate) fn manual(args: &Manual, mut program: Command) -> anyhow::Result<u8> {
+    program.build();
     let Some(folder) = &args.out else {
-        write_text(&page(&command, "meanflow")?);
+        write_text(&page(&program, "meanflow")?);
         return Ok(0);
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let pages = pages(&command, "meanflow")?;
+    let pages = pages(&program, "meanflow")?;
     for (name, page) in &pages {
         write_bytes(&folder.join(format!("{name}.1")), page)?;
     }

@@ -6,8 +6,7 @@ use meanflow_data::write_bytes;
 use meanflow_train::metrics::{self, History};
 use serde_json::json;
 
-use crate::commands::destination::is_standard_output;
-use crate::output::{is_json, note, say};
+use crate::output::{is_json, is_standard_output, note, say};
 
 /// Print the metrics of a run as a table with commas (CSV), one line a logged step.
 ///

@@ -3,8 +3,17 @@
 use meanflow_train::config::{PRESETS, Preset};
 use serde_json::json;
 
-use crate::args::New;
+use crate::options::preset_names;
 use crate::output::{is_json, say};
+
+/// Print a recipe that comes with the program, as a start of your own; without a name, list them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  meanflow new pictures > my-pictures.toml")]
+pub(crate) struct New {
+    /// The recipe
+    #[arg(value_name = "NAME", value_parser = preset_names(), hide_possible_values = true)]
+    name: Option<String>,
+}
 
 pub(crate) fn run(args: &New) -> anyhow::Result<u8> {
     match &args.name {

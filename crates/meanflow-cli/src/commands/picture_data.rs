@@ -9,8 +9,8 @@ use meanflow_data::npz::Npz;
 use meanflow_data::{BadPictures, Dataset, ImageArchive, ImageDataset, MemoryDataset};
 
 use crate::commands::named_data::{self, Look, Named};
-use crate::failure::Usage;
 use crate::progress::Count;
+use crate::usage::Usage;
 
 /// Largest archive of pictures that is read into memory.
 const MOST_BYTES: u64 = 16 << 30;

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 use crate::commands::listing::{LINES, rest, say_remarks};
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::samples;
-use crate::failure::{DATA, Usage};
+use crate::failure::DATA;
 use crate::output::{is_json, say};
 use crate::progress::Count;
+use crate::usage::Usage;
 
 /// Decode every picture of a folder, a zip archive or tar archives, and list the damaged ones. Of a recipe's data, MNIST's or
 /// CIFAR's files and latents every sample is read, and the first damage named.

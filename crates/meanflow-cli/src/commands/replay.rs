@@ -5,8 +5,8 @@ use std::path::Path;
 use meanflow_train::{CrashRow, CrashStep, Replay, replay};
 use serde_json::json;
 
-use crate::args::Compute;
-use crate::commands::open_device;
+use crate::commands::opening::open_device;
+use crate::options::Compute;
 use crate::output::{is_json, say};
 
 /// Steps, and rows of the last step, that are shown.

@@ -11,11 +11,11 @@ use meanflow_torch::weights::Verify;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::args::{Compute, Reading};
-use crate::commands::open_device;
-use crate::failure::Usage;
+use crate::commands::opening::open_device;
+use crate::options::{Compute, Reading};
 use crate::output::{is_json, note, say};
 use crate::signals;
+use crate::usage::Usage;
 
 /// Longest file that is read as a token.
 const MOST_BYTES: u64 = 4096;

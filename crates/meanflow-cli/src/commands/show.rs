@@ -8,11 +8,11 @@ use meanflow_data::{BadPictures, Dataset, ImageDataset};
 use meanflow_train::picture_of;
 use serde_json::json;
 
-use crate::commands::destination::{Output, is_standard_output, write_picture};
+use crate::commands::destination::{Output, write_picture};
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::pictures::Colors;
-use crate::failure::Usage;
-use crate::output::{is_json, note, say};
+use crate::output::{is_json, is_standard_output, note, say};
+use crate::usage::Usage;
 
 /// Draw samples of a data set on one picture, as a network sees them.
 ///

@@ -1,21 +1,90 @@
 //! `meanflow train`.
 
-use std::path::Path;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
 use meanflow_torch::{World, loaded_version};
 use meanflow_train::config::RecipeSource;
 use meanflow_train::{
-    InitFrom, Observer, Origin, Outcome, RunOptions, Silent, TrainConfig, ema_notes, train_among,
+    InitFrom, Observer, Origin, Outcome, Resume, RunOptions, Silent, TrainConfig, ema_notes,
+    train_among,
 };
 use serde_json::{Value, json};
 
-use crate::args::Train;
-use crate::commands::{open_device, replay};
+use crate::commands::opening::open_device;
+use crate::commands::replay;
+use crate::options::{Compute, Recipe};
 use crate::output::{is_json, note, say};
 use crate::signals::Interruption;
 use crate::train_progress::TrainProgress;
+
+/// Train a model by a recipe, or go on with a run that was stopped.
+///
+/// The same command again continues from the newest checkpoint. Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 save one and leave; a
+/// second Ctrl-C or SIGTERM leaves at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  meanflow train configs/digits.toml\n  \
+meanflow train configs/digits.toml --set training.steps=100 \\\n    --set lr.peak=5e-4 --out runs/short\n  \
+meanflow train --preset pictures --set data.path=PICTURES --fast-dev-run\n  \
+meanflow train configs/digits.toml --dry-run\n  \
+meanflow train --replay runs/digits/crash-1.json")]
+#[command(mut_arg("config", |config| config.required_unless_present("replay")))]
+pub(crate) struct Train {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// The run directory [default: runs/NAME for configs/NAME.toml]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Where to go on from: auto (the newest checkpoint of the run directory), never, or a checkpoint folder or run directory
+    #[arg(long, value_name = "auto|never|PATH", default_value = "auto")]
+    resume: ResumeFrom,
+    /// Begin with these weights (.safetensors, or a run directory) instead of drawn ones; a run that goes on does not look at them
+    #[arg(long, value_name = "WEIGHTS")]
+    init_from: Option<PathBuf>,
+    /// Take the tensors of --init-from that fit, and classes by name; the others begin as drawn, other classes as "no class"
+    #[arg(long, requires = "init_from")]
+    init_partial: bool,
+    /// The VAE that makes pictures of latents for the samples drawn on the way: a folder as diffusers writes it, or its weights (.safetensors)
+    #[arg(long, value_name = "DIR|FILE")]
+    vae: Option<PathBuf>,
+    /// Accept that these keys of the recipe differ from those the run was begun with; the changes are recorded
+    #[arg(long, value_name = "KEY,…", value_delimiter = ',')]
+    allow_changes: Vec<String>,
+    /// Save a checkpoint and stop after this time, such as 90s, 45m or 1h30m
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_time: Option<Duration>,
+    #[command(flatten)]
+    compute: Compute,
+    /// Print the resolved recipe and do nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Try everything once, three steps, samples and a checkpoint, and keep nothing of it
+    #[arg(long, conflicts_with_all = ["out", "resume", "max_time", "dry_run"])]
+    fast_dev_run: bool,
+    /// Do the steps until a divergence again, as crash-N.json of a run directory tells them, and show the last one
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["config", "preset", "overrides", "out", "resume", "init_from",
+        "allow_changes", "max_time", "dry_run", "fast_dev_run"])]
+    replay: Option<PathBuf>,
+}
+
+/// Where training goes on from.
+#[derive(Clone, Debug)]
+pub(crate) struct ResumeFrom(pub(crate) Resume);
+
+impl FromStr for ResumeFrom {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(match text {
+            "auto" => Resume::Auto,
+            "never" => Resume::Never,
+            path => Resume::From(path.into()),
+        }))
+    }
+}
 
 /// What makes a recipe a trial of everything that a run does.
 const TRIAL: [&str; 5] = [

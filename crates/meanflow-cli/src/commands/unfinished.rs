@@ -12,8 +12,7 @@ use anyhow::Context;
 use meanflow_data::write_bytes;
 use meanflow_files::{create_folder, is_leftover, remove_file, remove_leftovers};
 
-use crate::commands::destination::Output;
-use crate::failure::Usage;
+use crate::usage::Usage;
 
 const MARK: &str = ".unfinished";
 
@@ -46,13 +45,6 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    /// As [`Unfinished::begin`], where the output is a folder.
-    pub(crate) fn of(output: Output, path: &Path) -> anyhow::Result<Option<Self>> {
-        (output == Output::Folder)
-            .then(|| Self::begin(path))
-            .transpose()
-    }
-
     /// Makes the folder where it does not exist, removes what killed processes left half written, and sets the mark.
     pub(crate) fn begin(folder: &Path) -> anyhow::Result<Self> {
         let shown = folder.display();

@@ -11,13 +11,28 @@ use meanflow_torch::networks::NetworkConfig;
 use meanflow_train::{DataFacts, Memory, TrainConfig, ema_notes};
 use serde_json::{Value, json};
 
-use crate::args::Validate;
 use crate::commands::measure::{Measured, measure};
-use crate::commands::open_device;
+use crate::commands::opening::open_device;
 use crate::commands::pictures::kinds;
-use crate::failure::Damaged;
+use crate::options::{Compute, Recipe};
 use crate::output::{is_json, say};
 use crate::progress::Count;
+use crate::usage::Damaged;
+
+/// Check a recipe and its data, and show what follows from them.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  meanflow validate configs/digits.toml --set training.batch_size=256 --measure"
+)]
+pub(crate) struct Validate {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Train three steps, keep nothing of them, and say how long a run takes on this machine and how much memory
+    #[arg(long)]
+    measure: bool,
+    #[command(flatten)]
+    compute: Compute,
+}
 
 pub(crate) fn run(args: &Validate) -> anyhow::Result<u8> {
     let config = args.recipe.source(&[])?.parse()?;

@@ -13,11 +13,11 @@ use meanflow_train::Samples;
 
 use super::results::Plan;
 use super::source::{Opened, Source};
-use crate::args::Class;
 use crate::commands::destination::Output;
-use crate::failure::{Damaged, Usage};
+use crate::options::Class;
 use crate::route::Grid;
 use crate::seeds::Seeds;
+use crate::usage::{Damaged, Usage};
 
 /// Draw a part of pictures anew: what the mask leaves stays as it is, to the bit.
 ///

@@ -12,11 +12,11 @@ use meanflow_train::Samples;
 use serde_json::json;
 
 use super::source::{Opened, Source};
-use crate::args::Class;
-use crate::failure::Usage;
+use crate::options::Class;
 use crate::output::{is_json, say};
 use crate::progress::Count;
 use crate::route::Route;
+use crate::usage::Usage;
 
 /// A thousandth of the range of a picture: a byte is four times as wide.
 pub(super) const TOLERANCE: f64 = 2e-3;

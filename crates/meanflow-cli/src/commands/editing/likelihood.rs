@@ -11,7 +11,7 @@ use meanflow_train::Samples;
 use serde_json::{Value, json};
 
 use super::source::{Opened, Source};
-use crate::args::Class;
+use crate::options::Class;
 use crate::output::{is_json, say};
 use crate::progress::Count;
 use crate::route::OdeRoute;

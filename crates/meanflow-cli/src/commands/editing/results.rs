@@ -11,12 +11,12 @@ use meanflow_torch::{Tensor, TorchError};
 use meanflow_train::Samples;
 
 use super::source::Opened;
-use crate::args::Class;
 use crate::commands::destination::{Output, quoted};
 use crate::commands::unfinished::Unfinished;
 use crate::effort::Effort;
-use crate::failure::Usage;
+use crate::options::Class;
 use crate::progress::Count;
+use crate::usage::Usage;
 
 /// More rows than this in one call are a slip of the pen.
 const MOST_ROWS: usize = 10_000_000;

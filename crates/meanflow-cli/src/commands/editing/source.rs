@@ -8,12 +8,13 @@ use meanflow_data::{BadPictures, Dataset, ImageDataset};
 use meanflow_torch::{Model, Tensor};
 use meanflow_train::{LATENTS_KEY, balanced, class_names_of, weights_within};
 
-use crate::args::{Class, Compute, Reading};
 use crate::commands::located::located;
 use crate::commands::named_data::{self, Look, Named};
-use crate::commands::{classes, load_model, open_device, picture_data};
-use crate::failure::{Damaged, Usage};
+use crate::commands::opening::{load_model, open_device};
+use crate::commands::{classes, picture_data};
+use crate::options::{Class, Compute, Reading};
 use crate::seeds::Seeds;
+use crate::usage::{Damaged, Usage};
 
 /// A model and pictures.
 #[derive(Debug, clap::Args)]

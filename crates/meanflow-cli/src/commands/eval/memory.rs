@@ -4,7 +4,7 @@ use std::fs;
 
 use meanflow_eval::Evaluation;
 
-use crate::failure::Usage;
+use crate::usage::Usage;
 
 /// Refuses an evaluation whose features take more memory than there is, and says what takes less.
 pub(super) fn check(evaluation: &Evaluation<'_>, pictures: Option<usize>) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 mod identity;
 mod memory;
 mod model;
+pub(crate) mod options;
 mod page;
 mod parts;
 mod protocol;
@@ -12,28 +13,25 @@ mod samplers;
 mod table;
 
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use meanflow_data::write_bytes;
 use meanflow_eval::{
-    DIGITS_CLASSIFIER, EvalConfig, Evaluation, Extractor, FeatureNetwork, InceptionV3,
-    MetricFamily, Pixels, Resize, Shard, digits_classifier,
+    DIGITS_CLASSIFIER, EvalConfig, Evaluation, Extractor, FeatureNetwork, InceptionV3, Pixels,
+    Resize, Shard, digits_classifier,
 };
 use meanflow_torch::Device;
 use serde_json::Value;
 
-use crate::args::{Compute, Reading};
-use crate::commands::named_data::Look;
-use crate::commands::open_device;
-use crate::failure::Usage;
+use crate::commands::opening::open_device;
 use crate::output::{is_json, note, say};
 use crate::progress::Count;
-use crate::route::OdeRoute;
+use crate::usage::Usage;
 
 use identity::Identity;
-use model::{Labels, ModelUnderTest};
+use model::ModelUnderTest;
+use options::Eval;
 use parts::Parts;
 use protocol::protocol;
 use reference::{Measured, ReferenceData};
@@ -42,89 +40,6 @@ use samplers::{Sampler, SamplerReport};
 
 /// Samples where neither a number is asked for nor the reference has one, and at most.
 const MOST_SAMPLES: usize = 50_000;
-
-/// Measure a model against data: distances, scores, residuals of its identities; report.json and report.html say how.
-///
-/// Samples of the same network are drawn in 1, 2, 4 and 8 steps, and by its flow-matching ODE where asked for. Everything is repeated with
-/// other seeds, which gives the intervals.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  meanflow eval runs/digits\n  \
-meanflow eval runs/digits --steps 1,2 --ode heun:50 --repeats 5 --out report\n  \
-meanflow eval batch.npz --ref statistics.npz \\\n    --features inception:inception.safetensors --metrics fid --out report")]
-pub(crate) struct Eval {
-    /// A run folder, a weights file (.safetensors), or pictures drawn before: an .npz with arr_0, a folder, a .zip or .tar
-    #[arg(value_name = "MODEL|PICTURES")]
-    model: PathBuf,
-    /// Statistics of features (.npz), a recipe (.toml) whose data is taken as it is, pictures (also a folder with MNIST's or CIFAR's files), or `digits` [default: the data the model was trained on]
-    #[arg(long = "ref", value_name = "STATS|DATA")]
-    reference: Option<PathBuf>,
-    /// pixels, digits (a classifier of 8×8 digits), inception:FILE, or a .safetensors of your own [default: digits for such pictures, else pixels]
-    #[arg(long, value_name = "FEATURES")]
-    features: Option<String>,
-    /// How Inception's pictures are resized: clean, legacy_tf, legacy_pytorch
-    #[arg(long, value_name = "MODE", default_value = "clean")]
-    resize: String,
-    /// The VAE that turns the model's latents into pictures: a folder as diffusers writes it, or its weights (.safetensors)
-    #[arg(long, value_name = "DIR|FILE")]
-    vae: Option<PathBuf>,
-    /// Which metrics: one that cannot be computed is an error [default: all that can be computed]
-    #[arg(long, value_delimiter = ',', value_enum)]
-    metrics: Vec<MetricChoice>,
-    /// Numbers of sampling steps
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["1", "2", "4", "8"])]
-    steps: Vec<NonZeroUsize>,
-    /// Also the flow-matching ODE of the same network: euler:N, heun:N, rk4:N or adaptive:TOLERANCE
-    #[arg(long, value_name = "METHOD")]
-    ode: Option<OdeRoute>,
-    /// Samples of one repetition [default: as many as the reference has, at most 50000]; of pictures the first ones [default: all]
-    #[arg(long, value_name = "N")]
-    samples: Option<NonZeroUsize>,
-    /// Repetitions with other seeds
-    #[arg(long, value_name = "N", default_value = "3")]
-    repeats: NonZeroUsize,
-    /// The first seed; a repetition has the seeds after those of the one before
-    #[arg(long, value_name = "SEED", default_value = "0")]
-    seed: u64,
-    /// Classes: data (the reference's, in its proportions), balanced, random
-    #[arg(long, value_enum, default_value = "data")]
-    labels: Labels,
-    /// Draw nothing: put together what the ranks of a sharded evaluation have left in --out
-    #[arg(long)]
-    merge: bool,
-    /// Where report.json and report.html go [default: the run folder]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    #[command(flatten)]
-    look: Look,
-    #[command(flatten)]
-    reading: Reading,
-    #[command(flatten)]
-    compute: Compute,
-}
-
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-enum MetricChoice {
-    /// Fréchet distance: `fid` over Inception's features, else `fd_FEATURES`.
-    Fid,
-    /// Kernel distance: `kid` over Inception's features, else `kd_FEATURES`.
-    Kid,
-    /// Precision and recall.
-    Pr,
-    /// Inception Score, and the share of samples with the class asked for.
-    Is,
-}
-
-impl MetricChoice {
-    fn family(self) -> MetricFamily {
-        match self {
-            Self::Fid => MetricFamily::Frechet,
-            Self::Kid => MetricFamily::Kernel,
-            Self::Pr => MetricFamily::PrecisionRecall,
-            Self::Is => MetricFamily::Score,
-        }
-    }
-}
 
 pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let out = folder(args)?;

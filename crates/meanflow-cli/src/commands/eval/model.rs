@@ -8,37 +8,13 @@ use meanflow_torch::sampler::Solver;
 use meanflow_torch::{Device, Model, Tensor};
 use meanflow_train::{Samples, TrainConfig, class_names_of, data_labels, recipe_of, weights_of};
 
-use super::Eval;
 use super::identity::Identity;
+use super::options::{Eval, Labels};
 use crate::commands::decode::Decoding;
-use crate::commands::load_model;
 use crate::commands::located::located;
+use crate::commands::opening::load_model;
 use crate::commands::picture_data::{self, PictureData};
-use crate::failure::Usage;
-
-/// Which classes a model is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
-pub(super) enum Labels {
-    /// The classes of the reference in its proportions, however few samples there are.
-    Data,
-    /// Seed s has class s modulo their number.
-    Balanced,
-    /// Uniform, from the seed.
-    Random,
-}
-
-impl Labels {
-    /// Its description in a protocol.
-    pub(super) fn description(self) -> &'static str {
-        match self {
-            Self::Data => {
-                "data: the reference's labels, shuffled so that any number of samples has its proportions of classes"
-            }
-            Self::Balanced => "balanced: seed s has class s modulo their number",
-            Self::Random => "random: uniform, from the seed",
-        }
-    }
-}
+use crate::usage::Usage;
 
 /// A model or pictures.
 pub(super) enum ModelUnderTest {

@@ -11,7 +11,7 @@ use meanflow_torch::weights;
 use serde_json::Value;
 
 use super::protocol::DEVICE;
-use crate::failure::Usage;
+use crate::usage::Usage;
 
 /// What the metadata of a part says it is.
 const FORM: (&str, &str) = ("form", "meanflow-eval-part-2");

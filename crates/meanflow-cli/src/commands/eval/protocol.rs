@@ -5,9 +5,9 @@ use meanflow_torch::Kind;
 use meanflow_train::TrainConfig;
 use serde_json::{Value, json};
 
-use super::Eval;
 use super::identity::Identity;
 use super::model::ModelUnderTest;
+use super::options::Eval;
 use super::reference::ReferenceData;
 use super::samplers::{Sampler, last_seed};
 

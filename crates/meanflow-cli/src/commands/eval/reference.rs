@@ -7,11 +7,12 @@ use meanflow_data::npz::Npz;
 use meanflow_eval::{Evaluation, Extractor, ReferenceFacts, ReferenceFeatures};
 
 use super::identity::Identity;
-use super::model::{Labels, ModelUnderTest};
+use super::model::ModelUnderTest;
+use super::options::Labels;
 use crate::commands::named_data::Look;
 use crate::commands::picture_data::{self, PictureData};
-use crate::failure::Usage;
 use crate::progress::Count;
+use crate::usage::Usage;
 
 /// Largest archive of statistics that is looked into.
 const MOST_BYTES: u64 = 2 << 30;

@@ -12,11 +12,11 @@ use meanflow_torch::Tensor;
 use meanflow_torch::sampler::{Solver, uniform_grid};
 use serde::{Serialize, Serializer};
 
-use super::Eval;
 use super::model::{Generator, ModelUnderTest};
+use super::options::Eval;
 use crate::commands::picture_data::PictureData;
-use crate::failure::Usage;
 use crate::progress::Count;
+use crate::usage::Usage;
 
 /// What kind of sampler it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

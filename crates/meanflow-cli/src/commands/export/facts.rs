@@ -11,8 +11,8 @@ use meanflow_train::config::DataConfig;
 use meanflow_train::{LATENTS_KEY, TrainConfig, fingerprint};
 use serde_json::Value;
 
-use crate::failure::Usage;
 use crate::output::note;
+use crate::usage::Usage;
 
 /// The data of a recipe as hubs name it, where they know it.
 pub(super) fn dataset(recipe: &TrainConfig) -> Option<String> {

@@ -9,11 +9,12 @@ use meanflow_torch::sampler::{Solver, uniform_grid};
 use meanflow_train::{Samples, balanced, class_names_of, recipe_of};
 use serde_json::json;
 
-use super::{Opened, Source, facts};
+use super::facts;
+use super::source::{Opened, Source};
 use crate::commands::decode::Decoding;
 use crate::commands::unfinished::{Unfinished, refuse_others};
-use crate::failure::Usage;
 use crate::output::{is_json, note, say};
+use crate::usage::Usage;
 
 /// A folder for model hubs: model card, config.json, weights, a grid of samples, and a loader for PyTorch in one file.
 ///

@@ -7,10 +7,10 @@ use anyhow::Context;
 use meanflow_export::onnx::{self, Port};
 use serde_json::json;
 
-use super::Source;
+use super::source::Source;
 use crate::commands::decode::Decoding;
-use crate::failure::Usage;
 use crate::output::{is_json, say};
+use crate::usage::Usage;
 
 /// The sampler as an ONNX graph: noise, and of a model with classes labels, to samples.
 ///
