@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::api::ApiError;
+use crate::api_error::ApiError;
 use crate::catalogue::ModelEntry;
 
 /// Which class a sample is asked to have.

@@ -15,6 +15,7 @@
 //! ```
 
 mod api;
+mod api_error;
 mod catalogue;
 mod class;
 mod error;

@@ -7,7 +7,7 @@ use meanflow_data::decode::{self, Background, Channels, Reading, View};
 use meanflow_data::memory_dataset::from_byte;
 use std::path::Path;
 
-use crate::api::ApiError;
+use crate::api_error::ApiError;
 use crate::catalogue::{ModelEntry, SampleKind};
 use png::{BitDepth, ColorType, Encoder, EncodingError};
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::api::ApiError;
+use crate::api_error::ApiError;
 use crate::catalogue::ModelEntry;
 
 /// Most bytes of samples in memory, of one model.

@@ -5,7 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 
-use super::ApiError;
+use crate::api_error::ApiError;
 
 /// The body of a request, sent as `application/json`.
 pub(super) struct Asked<T>(pub(super) T);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
-use super::ApiError;
+use crate::api_error::ApiError;
 use crate::catalogue::ModelEntry;
 use crate::picture;
 use crate::studio::Done;

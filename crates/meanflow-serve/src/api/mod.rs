@@ -1,12 +1,12 @@
 //! The JSON API: what a request may ask, and what it gets.
 
+mod app;
 mod asked;
 mod drawn;
-mod error;
 mod requests;
 mod runs;
 
-pub(crate) use error::ApiError;
+pub(crate) use app::App;
 
 use std::sync::Arc;
 
@@ -17,19 +17,6 @@ use axum::routing::{get, post};
 
 use crate::catalogue::Catalogue;
 use crate::limits::Limits;
-use crate::studio::Studio;
-use crate::telemetry::Telemetry;
-use crate::training_data::TrainingData;
-
-/// What every handler knows.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) catalogue: Catalogue,
-    pub(crate) studio: Studio,
-    pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) limits: Limits,
-    pub(crate) data: TrainingData,
-}
 
 /// The routes below `/api`.
 pub(crate) fn routes(limits: &Limits) -> Router<Arc<App>> {

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
+use super::app::App;
 use super::asked::Asked;
 use super::drawn::{Drawn, Label};
-use super::{ApiError, App};
+use crate::api_error::ApiError;
 use crate::catalogue::{ModelEntry, SampleKind};
 use crate::class::Class;
 use crate::picture;

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-use super::{ApiError, App};
+use super::app::App;
+use crate::api_error::ApiError;
 
 /// Bytes of metrics that are read for one request; the next one gets those that follow.
 const CHUNK: u64 = 1 << 20;

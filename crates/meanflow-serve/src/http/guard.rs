@@ -17,7 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::ServeError;
-use crate::api::ApiError;
+use crate::api_error::ApiError;
 
 /// Least characters of a token.
 const LEAST: usize = 16;

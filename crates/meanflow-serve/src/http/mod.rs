@@ -19,7 +19,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
-use crate::api::{ApiError, App, routes};
+use crate::api::{App, routes};
+use crate::api_error::ApiError;
 
 /// All routes, with what every request goes through: its time is measured and limited, who asks is looked at, and no more
 /// requests are worked on than the limit says.

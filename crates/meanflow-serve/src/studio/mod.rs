@@ -1,10 +1,12 @@
 //! The thread that owns the models, and the queue before it.
 
 mod paths;
+mod served;
 mod vary;
 mod work;
 mod worker;
 
+pub(crate) use served::Served;
 pub(crate) use work::{Done, Method, Way, Work};
 
 use std::io;
@@ -14,29 +16,11 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Instant;
 
-use meanflow_torch::Model;
-use meanflow_train::latents::LatentDecoder;
 use tokio::sync::oneshot;
 
-use crate::api::ApiError;
+use crate::api_error::ApiError;
 use crate::telemetry::Telemetry;
-
-/// A model with what makes pictures of its samples.
-#[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) model: Model,
-    pub(crate) decoder: Option<LatentDecoder>,
-}
-
-/// Work for a model, and who waits for it.
-#[derive(Debug)]
-struct Job {
-    /// The place of the model in the catalogue.
-    model: usize,
-    work: Work,
-    asked: Instant,
-    reply: oneshot::Sender<Result<Done, ApiError>>,
-}
+use worker::{Job, Worker};
 
 /// The way to the models. The thread ends when this is dropped.
 #[derive(Debug)]
@@ -55,7 +39,7 @@ impl Studio {
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(queue);
         let is_well = Arc::new(AtomicBool::new(true));
-        let worker = worker::Worker {
+        let worker = Worker {
             models,
             queue: receiver,
             is_well: Arc::clone(&is_well),

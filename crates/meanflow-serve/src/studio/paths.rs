@@ -5,8 +5,8 @@ use meanflow_torch::sampler::{Ode, Request, Solver, trajectory, uniform_grid};
 use meanflow_torch::{Tensor, recover};
 use meanflow_train::Samples;
 
-use super::Served;
-use crate::api::ApiError;
+use super::served::Served;
+use crate::api_error::ApiError;
 
 /// Steps of the ODE between two times that are shown.
 pub(super) const SUBSTEPS: usize = 4;

@@ -7,8 +7,8 @@ use meanflow_torch::sampler::{
 use meanflow_torch::{Device, Tensor, TorchError, recover};
 use meanflow_train::Samples;
 
-use super::Served;
-use crate::api::ApiError;
+use super::served::Served;
+use crate::api_error::ApiError;
 
 /// How near the noise of a picture has to lead to it, and after how many evaluations it is taken as it is.
 const INVERSION: FixedPoint = FixedPoint {

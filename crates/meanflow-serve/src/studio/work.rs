@@ -7,8 +7,9 @@ use meanflow_train::Samples;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Served, paths};
-use crate::api::ApiError;
+use super::paths;
+use super::served::Served;
+use crate::api_error::ApiError;
 
 /// How a sample is made of noise.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

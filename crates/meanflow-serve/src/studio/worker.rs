@@ -8,14 +8,27 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use meanflow_train::Samples;
+use tokio::sync::oneshot;
 
+use super::served::Served;
 use super::work::{Done, Work};
-use super::{Job, Served};
+use crate::api_error::ApiError;
 use crate::telemetry::Telemetry;
 
 /// After so many panics the thread ends, and `/healthz` says so.
 const MOST_PANICS: usize = 3;
 
+/// Work for a model, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// The place of the model in the catalogue.
+    pub(super) model: usize,
+    pub(super) work: Work,
+    pub(super) asked: Instant,
+    pub(super) reply: oneshot::Sender<Result<Done, ApiError>>,
+}
+
+/// The thread's state.
 pub(super) struct Worker {
     pub(super) models: Vec<Served>,
     pub(super) queue: Receiver<Job>,
