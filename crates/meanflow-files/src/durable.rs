@@ -124,3 +124,11 @@ fn present(removed: io::Result<()>) -> io::Result<()> {
         removed => removed,
     }
 }
+
+/// The folder that a path is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}

@@ -5,8 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::process;
 
-use crate::durable::remove_file;
-use crate::replace::folder_of;
+use crate::durable::{folder_of, remove_file};
 
 /// Removes the hidden files of processes that do not run any more from a folder. Only names of our pattern are touched:
 /// `.NAME.PROCESS-COUNT.tmp`, and `.NAME.partial-PROCESS` of early versions. A folder that does not exist has none.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::durable::{DurableFile, remove_file, rename, sync_folder};
+use crate::durable::{DurableFile, folder_of, remove_file, rename, sync_folder};
 use crate::leftovers::remove_leftovers_of;
 
 /// Whether a file that was replaced is on the disk when that is done.
@@ -66,14 +66,6 @@ fn write_whole<E>(
         sync_folder(folder_of(path)).map_err(failed)?;
     }
     Ok(())
-}
-
-/// The folder that a path is in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
 }
 
 /// A name in the folder of `path` that no other write, of this process or another, uses.

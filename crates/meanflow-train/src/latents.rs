@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use meanflow_data::grid::{self, GridStyle};
 use meanflow_data::latents::{self, Facts};
 use meanflow_data::npy::{self, NpySlice, NpyView};
-use meanflow_data::{DataError, Dataset, Pictures};
+use meanflow_data::{DataError, Dataset, Picture, Pictures};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_torch::sampler::Decoder;
 use meanflow_torch::{Device, Tensor, TorchError};
@@ -161,6 +162,23 @@ impl LatentDecoder {
     pub fn decode(&self, samples: &Samples) -> Result<Pictures, TrainError> {
         decode(samples, &self.vae, &self.facts)
     }
+}
+
+/// A grid of samples, as [`Samples::sheet`] makes it; of latents the pictures that a decoder makes of them.
+///
+/// # Errors
+/// As [`Samples::sheet`], and those of the decoder.
+pub(crate) fn sheet(
+    samples: &Samples,
+    decoder: Option<&LatentDecoder>,
+    columns: usize,
+) -> Result<Picture, TrainError> {
+    let Some(decoder) = decoder else {
+        return Ok(samples.sheet(columns)?);
+    };
+    let pictures = decoder.decode(samples)?;
+    let style = GridStyle::legible(columns, pictures.shape()[1]);
+    Ok(grid::sheet(&pictures, &style)?)
 }
 
 /// Pictures on their way through the encoder.

@@ -7,7 +7,7 @@ use meanflow_data::{DataError, Dataset, EpochOrder, Picture, write_bytes};
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::latents::LatentDecoder;
+use crate::latents::{self, LatentDecoder};
 use crate::samples::Samples;
 
 /// Samples on the picture of the data, and in a row of it.
@@ -86,7 +86,7 @@ pub fn picture_of(
         values: data.batch(&indices, seed, 0)?.values,
         shape: data.shape().to_vec(),
     };
-    samples.sheet_by(decoder, columns)
+    latents::sheet(&samples, decoder, columns)
 }
 
 /// The picture that every run directory has of its data; none of samples that cannot be drawn.

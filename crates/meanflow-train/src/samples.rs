@@ -13,7 +13,6 @@ use meanflow_torch::{Device, LibtorchError, Model, Tensor, TorchError};
 use tch::TchError;
 
 use crate::TrainError;
-use crate::latents::LatentDecoder;
 
 /// Samples on the CPU, in model space.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,23 +166,6 @@ impl Samples {
                 got: format!("{:?}", self.shape),
             })?;
         Pictures::from_model(&self.values, shape)
-    }
-
-    /// As [`Samples::sheet`], of latents the pictures that a decoder makes of them.
-    ///
-    /// # Errors
-    /// As [`Samples::sheet`], and those of the decoder.
-    pub fn sheet_by(
-        &self,
-        decoder: Option<&LatentDecoder>,
-        columns: usize,
-    ) -> Result<Picture, TrainError> {
-        let Some(decoder) = decoder else {
-            return Ok(self.sheet(columns)?);
-        };
-        let pictures = decoder.decode(self)?;
-        let style = GridStyle::legible(columns, pictures.shape()[1]);
-        Ok(grid::sheet(&pictures, &style)?)
     }
 
     /// One picture of all samples: a grid with so many columns, or the density of points of the plane. Of a latent

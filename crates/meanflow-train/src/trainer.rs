@@ -16,7 +16,7 @@ use crate::crash::CrashRow;
 use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
 use crate::init_from::{self, InitFrom, InitReport};
-use crate::latents::LatentDecoder;
+use crate::latents::{self, LatentDecoder};
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
 use crate::run::Outcome;
 use crate::samples::{Captions, Samples, balanced, comparison};
@@ -403,7 +403,7 @@ impl Trainer {
         };
         let (sets, columns) = (self.samples()?, wanted.grid[1].get());
         let is_plane = sets.first().is_some_and(|samples| samples.shape == [2]);
-        let sheet = |samples: &Samples| samples.sheet_by(self.decoder.as_ref(), columns);
+        let sheet = |samples: &Samples| latents::sheet(samples, self.decoder.as_ref(), columns);
         let sheets = sets.iter().map(sheet).collect::<Result<Vec<_>, _>>()?;
         Ok(comparison(sheets, columns, is_plane, &captions)?)
     }

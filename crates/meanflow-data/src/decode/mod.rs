@@ -27,6 +27,9 @@ mod view;
 use header::Header;
 pub use view::{Background, Reading, View};
 
+/// Start of a JPEG file, and of the marker that follows.
+const JPEG: &[u8; 2] = b"\xff\xd8";
+
 /// Longest side that is decoded.
 pub const MAX_SIDE: u32 = 16_384;
 /// Most pixels that are decoded.
@@ -91,7 +94,7 @@ pub fn decode(
 ) -> Result<Picture, DataError> {
     let Reading { channels, view } = reading.into();
     within(file, "file size in bytes", MAX_FILE, bytes.len() as u128)?;
-    let header = Header::read(file, bytes)?;
+    let header = header(file, bytes)?;
     check(file, &header)?;
     let pixels = if header.is_png {
         decode_png(file, bytes, view.background)?
@@ -131,7 +134,7 @@ pub fn dimensions(file: &Path, bytes: &[u8]) -> Result<[usize; 2], DataError> {
 /// # Errors
 /// As [`decode`], as far as the header shows it.
 pub fn info(file: &Path, bytes: &[u8]) -> Result<PictureInfo, DataError> {
-    let header = Header::read(file, bytes)?;
+    let header = header(file, bytes)?;
     check(file, &header)?;
     Ok(PictureInfo {
         height: header.height as usize,
@@ -141,6 +144,28 @@ pub fn info(file: &Path, bytes: &[u8]) -> Result<PictureInfo, DataError> {
         is_cmyk: header.is_cmyk,
         is_turned: header.orientation != Orientation::NoTransforms,
     })
+}
+
+/// What the first bytes of a PNG or JPEG file promise, read without a decoder; neither side is 0.
+fn header(file: &Path, bytes: &[u8]) -> Result<Header, DataError> {
+    let header = if bytes.starts_with(png::MAGIC) {
+        png::header(file, bytes)?
+    } else if bytes.starts_with(JPEG) {
+        jpeg::header(file, bytes)?
+    } else {
+        let (expected, got) = ("PNG or JPEG", format::name_of(bytes));
+        return Err(DataError::field(file, 0, "format", expected, got));
+    };
+    let header = header.ok_or_else(|| DataError::Decode {
+        file: file.to_owned(),
+        reason: "the file ends before the size of the picture".to_owned(),
+    })?;
+    if header.width == 0 || header.height == 0 {
+        let got = format!("{}×{}", header.width, header.height);
+        let expected = "at least 1×1";
+        return Err(DataError::field(file, 0, "picture size", expected, got));
+    }
+    Ok(header)
 }
 
 /// Refuses what would take too much.

@@ -7,7 +7,6 @@ use meanflow_torch::sampler::Traced;
 use meanflow_torch::{Device, Kind, Tensor};
 
 use super::graph::{Attribute, Graph, Initializer, Node, Port, data_type};
-use super::operations;
 use crate::ExportError;
 
 /// A tensor of the graph.
@@ -33,22 +32,6 @@ impl Operand {
     }
 }
 
-/// The graph of a record, with its sizes freed of the batch.
-pub(super) fn graph(
-    traced: &Traced,
-    operations: &[Operation],
-    output: &str,
-) -> Result<Graph, ExportError> {
-    let mut converter = Converter::new(traced)?;
-    for operation in operations {
-        operations::convert(&mut Call {
-            converter: &mut converter,
-            operation,
-        })?;
-    }
-    converter.finish(traced, output)
-}
-
 /// A graph that is being made.
 pub(super) struct Converter<'a> {
     constants: &'a [Tensor],
@@ -64,7 +47,7 @@ pub(super) struct Converter<'a> {
 }
 
 impl<'a> Converter<'a> {
-    fn new(traced: &'a Traced) -> Result<Self, ExportError> {
+    pub(super) fn new(traced: &'a Traced) -> Result<Self, ExportError> {
         let mut converter = Self {
             constants: &traced.trace.constants,
             values: BTreeMap::new(),
@@ -173,7 +156,7 @@ impl<'a> Converter<'a> {
         operand(name, &tensor)
     }
 
-    fn finish(self, traced: &Traced, output: &str) -> Result<Graph, ExportError> {
+    pub(super) fn finish(self, traced: &Traced, output: &str) -> Result<Graph, ExportError> {
         let Self {
             values,
             mut nodes,

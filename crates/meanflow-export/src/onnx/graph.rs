@@ -2,6 +2,9 @@
 
 use meanflow_torch::{Kind, Tensor};
 
+/// The version of ONNX's operators.
+pub const OPSET: i64 = 17;
+
 /// A graph: nodes in an order in which they can be computed.
 #[derive(Debug)]
 pub struct Graph {

@@ -17,7 +17,7 @@ mod protobuf;
 mod read;
 mod write;
 
-pub use graph::{Attribute, Graph, Initializer, Node, Port};
+pub use graph::{Attribute, Graph, Initializer, Node, OPSET, Port};
 pub use read::read;
 pub use write::{LARGEST, write, write_with};
 
@@ -25,9 +25,7 @@ use meanflow_torch::sampler::{self, Decoder, Traced};
 use meanflow_torch::{MODEL_KEY, Model};
 
 use crate::ExportError;
-
-/// The version of ONNX's operators.
-pub const OPSET: i64 = 17;
+use convert::{Call, Converter};
 
 /// The graph that makes samples of noise in so many evaluations of the network, or with a decoder the pictures of samples of latents.
 ///
@@ -55,6 +53,13 @@ pub fn sampler(
 
 /// The graph of a piece of work that was recorded with two and with three rows; its output is called `output`.
 fn of_traces([two, three]: [Traced; 2], output: &str) -> Result<Graph, ExportError> {
-    let operations = batch::freed(&two.trace, &three.trace)?;
-    convert::graph(&two, &operations, output)
+    let freed = batch::freed(&two.trace, &three.trace)?;
+    let mut converter = Converter::new(&two)?;
+    for operation in &freed {
+        operations::convert(&mut Call {
+            converter: &mut converter,
+            operation,
+        })?;
+    }
+    converter.finish(&two, output)
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use meanflow_files::{Durability, replace};
 use meanflow_torch::{Device, Kind, Tensor};
 
-use super::OPSET;
-use super::graph::{Attribute, Graph, Initializer, Node, Port, data_type};
+use super::graph::{Attribute, Graph, Initializer, Node, OPSET, Port, data_type};
 use super::protobuf::Message;
 use crate::ExportError;
 
