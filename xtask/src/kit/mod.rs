@@ -237,7 +237,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         .with_context(|| format!("cannot make {}", kit.out.display()))?;
     let wanted = |phase: &Phase| args.only.is_empty() || args.only.contains(phase);
     let phases: Vec<Phase> = Phase::ALL.into_iter().filter(wanted).collect();
-    let mut report = Report::new(&kit, &phases)?;
+    let mut report = Report::new(&kit, &phases, page::text)?;
     let end = Instant::now() + Duration::from_secs_f64(60.0 * args.minutes);
     for (index, phase) in phases.iter().enumerate() {
         let left = end.saturating_duration_since(Instant::now());

@@ -1,6 +1,6 @@
-//! The report: `report.json`, and `report.md` made of it.
+//! The report: `report.json`, and `report.md`, which a function makes of it.
 
-use super::{Kit, Phase, page};
+use super::{Kit, Phase};
 use crate::files;
 use anyhow::{Context, Result};
 use serde::{Serialize, Serializer};
@@ -75,11 +75,14 @@ pub(super) struct Report {
     out: PathBuf,
     #[serde(skip)]
     current: usize,
+    /// The text of `report.md`.
+    #[serde(skip)]
+    page: fn(&Self) -> String,
 }
 
 impl Report {
     /// A report of phases that have not begun, written.
-    pub(super) fn new(kit: &Kit, phases: &[Phase]) -> Result<Self> {
+    pub(super) fn new(kit: &Kit, phases: &[Phase], page: fn(&Self) -> String) -> Result<Self> {
         let section = |phase: &Phase| Section {
             phase: *phase,
             status: Status::Waiting,
@@ -100,6 +103,7 @@ impl Report {
             phases: phases.iter().map(section).collect(),
             out: kit.out.clone(),
             current: 0,
+            page,
         };
         report.write()?;
         Ok(report)
@@ -169,6 +173,6 @@ impl Report {
     fn write(&self) -> Result<()> {
         let json = serde_json::to_string_pretty(self)? + "\n";
         files::write(&self.out.join("report.json"), json)?;
-        files::write(&self.out.join("report.md"), page::text(self))
+        files::write(&self.out.join("report.md"), (self.page)(self))
     }
 }
