@@ -1,7 +1,6 @@
 //! `cargo xtask tidy`: the house rules that neither the compiler nor clippy can see. Also run as a test.
 
 mod documents;
-mod lexer;
 mod rules;
 
 use crate::workspace;

@@ -1,21 +1,17 @@
 //! What a Rust file must keep to.
 
-use super::lexer;
 use std::collections::BTreeSet;
 
 /// Longest file, in lines.
 const FILE: usize = 700;
-/// Longest function, in lines from `fn` to its closing brace.
-const FUNCTION: usize = 50;
 
 /// Files that may be longer, with the reason.
 const LONG_FILES: &[(&str, &str)] = &[];
 
-/// Functions that may be longer (`file::function`), with the reason.
-const LONG_FUNCTIONS: &[(&str, &str)] = &[];
-
-/// The only crate with `unsafe` code: what talks to C++.
-const UNSAFE: &str = "crates/meanflow-libtorch/src";
+/// The only file that lifts the compiler's ban on `unsafe`: the crate that talks to C++.
+const UNSAFE: &str = "crates/meanflow-libtorch/src/lib.rs";
+/// How a file would lift it. Split, so that this file keeps its own rule.
+const LIFTED: &str = concat!("allow(unsafe", "_code)");
 
 /// Words that mark unfinished work. Split, so that this file keeps its own rule.
 const UNFINISHED: [&str; 3] = [
@@ -23,9 +19,6 @@ const UNFINISHED: [&str; 3] = [
     concat!("FIX", "ME"),
     concat!("XX", "X"),
 ];
-
-/// Modules that have no place here, with the reason. Single functions are in `clippy.toml`, which cannot name a module.
-const FORBIDDEN: &[(&str, &str)] = &[("vision::", "decodes pictures without limits")];
 
 /// Ways to write a file that is not whole or not synced.
 const WRITES: [&str; 4] = [
@@ -53,17 +46,15 @@ const WRITERS: &[(&str, &str)] = &[
         "fills a folder that counts when its stamp is synced and it gets its name; a download is compared with its hash",
     ),
     ("xtask/src/soak/", "damages files on purpose"),
+    ("xtask/src/tidy/", "names them"),
 ];
 
 /// Every offence of a file: line and what is wrong.
 pub(super) fn check(name: &str, text: &str, equations: &BTreeSet<String>) -> Vec<(usize, String)> {
-    let code = lexer::code(text);
     let mut offences = opening(text);
     offences.extend(file_length(name, text));
-    offences.extend(long_functions(name, &code));
-    offences.extend(words(text));
-    offences.extend(calls(name, &code));
-    offences.extend(writes(name, &code));
+    offences.extend(words(name, text));
+    offences.extend(writes(name, text));
     offences.extend(citations(text, equations));
     offences.sort();
     offences
@@ -82,73 +73,17 @@ fn file_length(name: &str, text: &str) -> Option<(usize, String)> {
     (lines > FILE && !allowed).then(|| (FILE, format!("{lines} lines, at most {FILE}: split it")))
 }
 
-fn long_functions(name: &str, code: &str) -> Vec<(usize, String)> {
-    let lines: Vec<&str> = code.lines().collect();
-    let mut offences = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
-        let Some(function) = declared(line) else {
-            continue;
-        };
-        let length = body_length(&lines[index..]);
-        let full = format!("{name}::{function}");
-        let allowed = LONG_FUNCTIONS.iter().any(|(allowed, _)| *allowed == full);
-        if length > FUNCTION && !allowed {
-            let what = format!("`{function}` has {length} lines, at most {FUNCTION}: split it");
-            offences.push((index + 1, what));
-        }
-    }
-    offences
-}
-
-/// The name of the function that a line declares.
-fn declared(line: &str) -> Option<&str> {
-    let at = line.find("fn ")?;
-    let starts_word = line[..at]
-        .chars()
-        .next_back()
-        .is_none_or(|c| c == ' ' || c == '(');
-    let name = line[at + 3..]
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .next()?;
-    (starts_word && !name.is_empty()).then_some(name)
-}
-
-/// Lines from a declaration to the end of its body; 1 for a declaration without body.
-fn body_length(lines: &[&str]) -> usize {
-    let (mut depth, mut nesting) = (0_i32, 0_i32);
-    for (index, line) in lines.iter().enumerate() {
-        for character in line.chars() {
-            match character {
-                '{' => depth += 1,
-                '}' if depth == 1 => return index + 1,
-                '}' => depth -= 1,
-                // The semicolon of an array type in the signature ends nothing.
-                '(' | '[' => nesting += 1,
-                ')' | ']' => nesting -= 1,
-                ';' if depth == 0 && nesting == 0 => return index + 1,
-                _ => {}
-            }
-        }
-    }
-    lines.len()
-}
-
-fn words(text: &str) -> Vec<(usize, String)> {
-    find(text, &UNFINISHED.map(|word| (word, "unfinished work")))
-}
-
-fn calls(name: &str, code: &str) -> Vec<(usize, String)> {
-    let mut offences = find(code, FORBIDDEN);
-    if !name.starts_with(UNSAFE) {
-        let blocks = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+fn words(name: &str, text: &str) -> Vec<(usize, String)> {
+    let mut offences = find(text, &UNFINISHED.map(|word| (word, "unfinished work")));
+    if name != UNSAFE {
         let reason = "unsafe code belongs into meanflow-libtorch";
-        offences.extend(find(code, &blocks.map(|block| (block, reason))));
+        offences.extend(find(text, &[(LIFTED, reason)]));
     }
     offences
 }
 
 /// Writes of a library or the command, outside of their tests, that meanflow-files does not make.
-fn writes(name: &str, code: &str) -> Vec<(usize, String)> {
+fn writes(name: &str, text: &str) -> Vec<(usize, String)> {
     let may = WRITERS.iter().any(|(writer, _)| name.starts_with(writer));
     let is_kept = ["crates/", "xtask/", "benches/"]
         .iter()
@@ -156,11 +91,12 @@ fn writes(name: &str, code: &str) -> Vec<(usize, String)> {
     if may || !is_kept || !name.contains("/src/") {
         return Vec::new();
     }
-    let end = code.find("#[cfg(test)]").unwrap_or(code.len());
-    find(
-        &code[..end],
-        &WRITES.map(|call| (call, "files that are kept are written by meanflow-files")),
-    )
+    let end = text.find("#[cfg(test)]").unwrap_or(text.len());
+    let reason = "files that are kept are written by meanflow-files";
+    let mut offences = find(&text[..end], &WRITES.map(|call| (call, reason)));
+    let lines: Vec<&str> = text.lines().collect();
+    offences.retain(|(line, _)| !lines[line - 1].trim_start().starts_with("//"));
+    offences
 }
 
 /// Every line that holds one of the words, starting where a word starts.
@@ -228,16 +164,13 @@ mod tests {
 
     #[test]
     fn every_rule_can_be_broken() {
-        let long = "    x();\n".repeat(FUNCTION);
         let file = "x\n".repeat(FILE);
         let marked = format!("// {} later", UNFINISHED[0]);
         for (line, expected) in [
             (marked.as_str(), "unfinished"),
-            ("let x = vision::load(path);", "limits"),
-            ("    unsafe { f() }", "libtorch"),
+            (&format!("#![{LIFTED}]"), "libtorch"),
             ("    fs::write(path, text)?;", "meanflow-files"),
             ("/// See (M1, M3).", "(M3)"),
-            (&format!("fn f() {{\n{long}}}"), "52 lines"),
             (&file, "at most 700"),
         ] {
             let found = offences("crates/a/src/lib.rs", &format!("//! A.\n{line}\n"));
@@ -251,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn words_in_strings_and_longer_names_are_no_calls() {
-        let text = "//! A.\nlet s = \"unsafe { vision::load }\";\nmy_vision::load();\n";
-        assert_eq!(offences("a.rs", text), [""; 0]);
+    fn comments_and_longer_names_are_no_calls() {
+        let text = "//! A.\n/// As fs::write(path, text) does.\nmy_fs::write(path, text);\n";
+        assert_eq!(offences("xtask/src/a.rs", text), [""; 0]);
     }
 
     #[test]
     fn the_border_to_libtorch_may_be_unsafe() {
-        let name = format!("{UNSAFE}/level.rs");
-        assert_eq!(offences(&name, "//! A.\nunsafe { f() }\n"), [""; 0]);
+        let text = format!("//! A.\n#![{LIFTED}]\n");
+        assert_eq!(offences(UNSAFE, &text), [""; 0]);
     }
 }
