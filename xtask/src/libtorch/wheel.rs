@@ -35,6 +35,10 @@ pub(crate) fn build(
 pub(crate) fn pip(platform: Platform, pin: &Pin, folder: &Path) -> Result<()> {
     let python = python()?;
     eprintln!("fetching {} ({} MB)", pin.file, pin.bytes / 1_000_000);
+    // Hashes stand in files of requirements only.
+    let required = folder.join("requirements.txt");
+    let line = format!("{} --hash=sha256:{}\n", pin.requirement, pin.sha256);
+    fs::write(&required, line).with_context(|| format!("cannot write {}", required.display()))?;
     let mut command = Command::new(python);
     command
         .args(["-m", "pip", "download", "--disable-pip-version-check"])
@@ -44,7 +48,9 @@ pub(crate) fn pip(platform: Platform, pin: &Pin, folder: &Path) -> Result<()> {
         .args(platform.tags().iter().flat_map(|tag| ["--platform", tag]))
         .arg("--dest")
         .arg(folder)
-        .arg(&pin.requirement)
+        .arg("--require-hashes")
+        .arg("--requirement")
+        .arg(&required)
         // pip gathers a file in the temporary folder first: keep it on the disk whose space was checked.
         .env("TMPDIR", folder);
     command::succeed(&mut command).with_context(|| {
