@@ -19,7 +19,7 @@ use std::thread;
 
 /// Which part of it.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Ablate {
     /// Run only these parts: jump-rows, tangent, embedding, times, power, omega, kappa.
     #[arg(long, value_name = "PART", num_args = 1..)]
     only: Vec<String>,
@@ -40,7 +40,7 @@ const DOCUMENT: &str = "docs/src/ablations.md";
 const PICTURE: &str = "docs/src/images/ablations.svg";
 
 /// Runs what is not there yet, then writes the document from every result of that many steps.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Ablate) -> Result<()> {
     let wanted = parts::variants(&args.only)?;
     command::require_cxx()?;
     libtorch::ensure()?;

@@ -15,7 +15,7 @@ use rival::{Reply, Rival};
 
 /// What to measure.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Bench {
     #[command(subcommand)]
     question: Option<Question>,
 }
@@ -24,21 +24,21 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Question {
     /// What does a MeanFlow training step cost beside a plain flow-matching step, here and in PyTorch?
-    Step(step::Args),
+    Step(step::Step),
     /// What does a MeanFlow training step cost here, in PyTorch in three ways, and in JAX, when all compute the same?
-    Peers(peers::Args),
+    Peers(peers::Peers),
     /// What does a sample in one evaluation cost here and in PyTorch, and how long does the first one take?
-    Sample(sample::Args),
+    Sample(sample::Sample),
     /// How does a step's cost grow with batch, tokens, depth, width and share of MeanFlow rows?
-    Scaling(scaling::Args),
+    Scaling(scaling::Scaling),
     /// What has moved since the figures in benches/baseline.json? Asked where nothing else is.
-    Baseline(baseline::Args),
+    Baseline(baseline::Baseline),
 }
 
 /// Answers the question.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Bench) -> Result<()> {
     match &args.question {
-        None => baseline::run(&baseline::Args::default()),
+        None => baseline::run(&baseline::Baseline::default()),
         Some(Question::Step(args)) => step::run(args),
         Some(Question::Peers(args)) => peers::run(args),
         Some(Question::Sample(args)) => sample::run(args),

@@ -10,7 +10,7 @@ use std::process::Command;
 
 /// Where the kit goes.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct GpuKit {
     /// The folder, new or an older kit, which is replaced [default: gpu-kit in the build folder].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -42,7 +42,7 @@ const ABOUT: &str = "kit.json";
 const SCRIPT: &str = include_str!("gpu_kit/run.sh");
 
 /// Builds everything, puts it into the folder and says how large that is.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &GpuKit) -> Result<()> {
     command::require_cxx()?;
     libtorch::ensure()?;
     let tests = build()?;

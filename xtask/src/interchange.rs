@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// What to compare with.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Interchange {
     /// A Python with torch, numpy, safetensors, onnx and onnxruntime [default: one made for it in the user's cache folder].
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
@@ -22,7 +22,7 @@ const PACKAGE: &str = "meanflow-export";
 const EXAMPLE: &str = "interchange";
 
 /// Exports, then lets the script compare.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Interchange) -> Result<()> {
     command::require_cxx()?;
     libtorch::ensure()?;
     let python = args.python.clone();

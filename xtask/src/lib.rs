@@ -38,19 +38,19 @@ enum Task {
     /// Make the snapshot of known vulnerabilities anew, from a clone of RustSec's database.
     Advisories(supply::Advisories),
     /// Rerun the paper's ablations in miniature; writes docs/src/ablations.md.
-    Ablate(ablate::Args),
+    Ablate(ablate::Ablate),
     /// Measure: every rival in one session, alternating, medians.
-    Bench(bench::Args),
+    Bench(bench::Bench),
     /// Build an archive of the program with its libtorch, which runs where it is unpacked, and try it.
-    Dist(dist::Args),
+    Dist(dist::Dist),
     /// Write the pages of recipe keys and commands from the code, and build the book where mdbook is installed.
-    Docs(docs::Args),
+    Docs(docs::Docs),
     /// Build a folder that checks and measures a GPU on a machine without cargo, pip and network.
-    GpuKit(gpu_kit::Args),
+    GpuKit(gpu_kit::GpuKit),
     /// Draw from exported models in PyTorch and onnxruntime, and compare with what the program draws.
-    Interchange(interchange::Args),
+    Interchange(interchange::Interchange),
     /// Put libtorch where every cargo command of the workspace finds it.
-    Libtorch(libtorch::Args),
+    Libtorch(libtorch::Libtorch),
     /// Run the commands of the pages as a reader types them.
     Pages(pages::Args),
     /// Kill, damage and double runs of the real program, which must end with the bytes of an undisturbed one; and long tests of
@@ -61,7 +61,7 @@ enum Task {
     /// Check the house rules alone.
     Tidy,
     /// Train a recipe: libtorch if missing, release build, training, samples.
-    Train(train::Args),
+    Train(train::Train),
 }
 
 /// `cargo xtask`.
@@ -71,7 +71,7 @@ pub fn xtask() -> ExitCode {
 
 /// The phases of the GPU kit, as `run.sh` starts them. It fails where a phase failed.
 pub fn kit() -> ExitCode {
-    ended(kit::run(&kit::Args::parse()))
+    ended(kit::run(&kit::KitRun::parse()))
 }
 
 /// Success where all went well, otherwise failure with the reasons.

@@ -10,7 +10,7 @@ const DEFAULT: &str = "configs/digits.toml";
 
 /// What to train.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Train {
     /// The recipe, then arguments for `meanflow train`.
     #[arg(
         value_name = "CONFIG [ARGUMENTS]",
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 /// Obtains libtorch, builds, and becomes `meanflow train`: signals and the exit status are the trainer's own.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Train) -> Result<()> {
     command::require_cxx()?;
     libtorch::ensure()?;
     let mut build = command::cargo();

@@ -8,7 +8,8 @@ use meanflow_core::solver::{EULER, HEUN, RK4, Tableau};
 use meanflow_core::{Schedule, Tolerance};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{
-    BYTE, Likelihood, Ode, Trace, bits_per_dimension, dequantised, log_likelihood, uniform_grid,
+    BYTE, Likelihood, Ode, TraceMethod, bits_per_dimension, dequantised, log_likelihood,
+    uniform_grid,
 };
 use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor, TorchError};
 
@@ -19,7 +20,7 @@ const EXACT: Ode = Ode::Adaptive(Tolerance {
 });
 
 /// What the tests ask for; a solver over one interval where it is adaptive.
-fn request<'a>(seeds: &'a [u64], grid: &'a [f64], ode: Ode, trace: Trace) -> Likelihood<'a> {
+fn request<'a>(seeds: &'a [u64], grid: &'a [f64], ode: Ode, trace: TraceMethod) -> Likelihood<'a> {
     Likelihood {
         seeds,
         labels: None,
@@ -30,7 +31,7 @@ fn request<'a>(seeds: &'a [u64], grid: &'a [f64], ode: Ode, trace: Trace) -> Lik
     }
 }
 
-fn nats(model: &Model, x: &Tensor, (steps, ode): (usize, Ode), trace: Trace) -> Vec<f64> {
+fn nats(model: &Model, x: &Tensor, (steps, ode): (usize, Ode), trace: TraceMethod) -> Vec<f64> {
     let seeds: Vec<u64> = (0..x.size()[0] as u64).collect();
     let grid = uniform_grid(steps);
     let request = request(&seeds, &grid, ode, trace);
@@ -53,11 +54,11 @@ fn normal_data_have_their_density_to_the_order_of_the_method() {
     let (model, data) = normal_model(&[0.5, -1.0, 2.0], &[0.3, 1.0, 2.0]);
     let x = data.draw(&normal(1, &[6, 3]));
     let exact = of_tensor(&data.log_density(&x));
-    assert!(apart(&nats(&model, &x, (1, EXACT), Trace::Exact), &exact) < 1e-8);
+    assert!(apart(&nats(&model, &x, (1, EXACT), TraceMethod::Exact), &exact) < 1e-8);
     let methods: [(&'static Tableau, usize); 3] = [(&EULER, 512), (&HEUN, 64), (&RK4, 32)];
     for (method, steps) in methods {
         let error = |steps| {
-            let found = nats(&model, &x, (steps, Ode::Fixed(method)), Trace::Exact);
+            let found = nats(&model, &x, (steps, Ode::Fixed(method)), TraceMethod::Exact);
             apart(&found, &exact)
         };
         let order = (error(steps) / error(4 * steps)).log2() / 2.0;
@@ -72,10 +73,10 @@ fn random_signs_give_the_exact_trace_on_average() {
     let (model, data) = normal_model(&[0.0; 6], &[0.2, 0.5, 0.8, 1.0, 1.5, 2.0]);
     let x = data.draw(&normal(1, &[4, 6]));
     let way = (1, EXACT);
-    let exact = nats(&model, &x, way, Trace::Exact);
+    let exact = nats(&model, &x, way, TraceMethod::Exact);
     let seeds = [5, 6, 7, 8];
     let grid = uniform_grid(16);
-    let trace = Trace::Hutchinson { probes: 256 };
+    let trace = TraceMethod::Hutchinson { probes: 256 };
     let request = request(&seeds, &grid, Ode::Fixed(&RK4), trace);
     let found = log_likelihood(&model, &x, &request).unwrap();
     for (row, exact) in exact.iter().enumerate() {
@@ -89,7 +90,7 @@ fn random_signs_give_the_exact_trace_on_average() {
     }
     // Four times as many signs: half the error, itself known to a sixteenth or so.
     let few = Likelihood {
-        trace: Trace::Hutchinson { probes: 64 },
+        trace: TraceMethod::Hutchinson { probes: 64 },
         ..request
     };
     let few = log_likelihood(&model, &x, &few).unwrap();
@@ -98,7 +99,7 @@ fn random_signs_give_the_exact_trace_on_average() {
         .sum();
     assert!((1.6..2.5).contains(&ratio), "{ratio}");
     let one = Likelihood {
-        trace: Trace::Hutchinson { probes: 1 },
+        trace: TraceMethod::Hutchinson { probes: 1 },
         ..request
     };
     let one = log_likelihood(&model, &x, &one).unwrap();
@@ -127,7 +128,7 @@ fn a_density_sums_up_to_one() {
             &model,
             &x.reshape([-1, 1]),
             (64, Ode::Fixed(&RK4)),
-            Trace::Exact,
+            TraceMethod::Exact,
         );
         let sum: f64 = nats.iter().map(|nats| nats.exp() * width).sum();
         // The midpoint rule at a fiftieth of the density's scale, and the solver.
@@ -143,7 +144,7 @@ fn a_value_depends_on_its_own_sample_alone() {
     let x = normal(1, &[5, 3, 4, 6]).to_kind(Kind::Float);
     let (seeds, labels): (Vec<u64>, Vec<i64>) = ((10..15).collect(), vec![0, 9, 10, 3, 3]);
     let grid = uniform_grid(2);
-    for trace in [Trace::Exact, Trace::Hutchinson { probes: 3 }] {
+    for trace in [TraceMethod::Exact, TraceMethod::Hutchinson { probes: 3 }] {
         let of = |rows: &[i64]| {
             let pick = |row: &i64| (seeds[*row as usize], labels[*row as usize]);
             let (seeds, labels): (Vec<u64>, Vec<i64>) = rows.iter().map(pick).unzip();
@@ -208,8 +209,8 @@ fn what_does_not_fit_is_refused() {
         log_likelihood(&model, x, &request).unwrap_err().to_string()
     };
     let x = normal(1, &[2, 2]);
-    assert!(ask(&x, &[1], Trace::Exact).contains("[1, 2]"));
-    assert!(ask(&normal(1, &[2, 3]), &[1, 2], Trace::Exact).contains("[2, 2]"));
-    let none = Trace::Hutchinson { probes: 0 };
+    assert!(ask(&x, &[1], TraceMethod::Exact).contains("[1, 2]"));
+    assert!(ask(&normal(1, &[2, 3]), &[1, 2], TraceMethod::Exact).contains("[2, 2]"));
+    let none = TraceMethod::Hutchinson { probes: 0 };
     assert!(ask(&x, &[1, 2], none).contains("probes: expected at least 1"));
 }

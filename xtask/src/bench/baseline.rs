@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Baseline {
     /// Timed steps of each variant.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     store: bool,
 }
 
-impl Default for Args {
+impl Default for Baseline {
     fn default() -> Self {
         Self {
             rounds: 20,
@@ -49,7 +49,7 @@ struct Stored {
     row: Row,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Baseline) -> Result<()> {
     let program = options::build("benches", "step")?;
     let mut found = Vec::new();
     for guidance in GUIDANCE {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Peers {
     /// Sizes of benches/sizes.json; may be given several times.
     #[arg(long = "size", default_values = ["digits", "s4", "b4"])]
     sizes: Vec<String>,
@@ -72,7 +72,7 @@ struct Row {
     units: Option<f64>,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Peers) -> Result<()> {
     let programs = args.options.programs("step", &python::PEERS)?;
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for size in &args.sizes {
@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 
 /// Proves and measures one size under one guidance; what does not run there is noted in `absent`, with the reason.
 fn compare(
-    args: &Args,
+    args: &Peers,
     programs: &Programs,
     (size, guidance): (&str, Guidance),
     absent: &mut Vec<String>,
@@ -109,7 +109,7 @@ fn compare(
 
 /// Ours first.
 fn start(
-    args: &Args,
+    args: &Peers,
     programs: &Programs,
     size: &str,
     guidance: Guidance,

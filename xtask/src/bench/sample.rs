@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Instant;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Sample {
     /// Sizes of benches/sizes.json; may be given several times.
     #[arg(long = "size", default_values = ["digits", "s4"])]
     sizes: Vec<String>,
@@ -46,7 +46,7 @@ struct Row {
     rate: f64,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Sample) -> Result<()> {
     let meanflow = options::build("meanflow-cli", "meanflow")?;
     let programs = args.options.programs("sample", &python::PEERS)?;
     let mut rows = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     args.options.write(&rows)
 }
 
-fn compare(args: &Args, programs: &Programs, meanflow: &Path, size: &str) -> Result<Vec<Row>> {
+fn compare(args: &Sample, programs: &Programs, meanflow: &Path, size: &str) -> Result<Vec<Row>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let [proof, weights] =
         ["proof", "weights"].map(|name| folder.path().join(format!("{name}.safetensors")));
@@ -87,7 +87,7 @@ fn compare(args: &Args, programs: &Programs, meanflow: &Path, size: &str) -> Res
 /// Every kind with every number of rows, in the order asked for. Each kind is a program of its own: else the first sample of a
 /// round would find the processor cold, and that of the next kind find it warm.
 fn warm(
-    args: &Args,
+    args: &Sample,
     programs: &Programs,
     size: &str,
     proof: &Path,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Scaling {
     /// Timed steps of each variant at each point.
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Scaling) -> Result<()> {
     let mut measure = Command::new(options::build("benches", "scaling")?);
     measure.args(["--rounds", &args.rounds.to_string()]);
     if let Some(threads) = args.threads {

@@ -7,7 +7,7 @@ use crate::python;
 use anyhow::Result;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Step {
     /// Sizes to measure; may be given several times.
     #[arg(long = "size", default_values = ["digits", "s4"])]
     sizes: Vec<String>,
@@ -23,7 +23,7 @@ const OURS: [&str; 3] = ["plain", "dual", "forward_ad"];
 /// The variants of the PyTorch script.
 const PEERS: [&str; 2] = ["pytorch_plain", "pytorch_func_jvp"];
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(args: &Step) -> Result<()> {
     let options = &args.options;
     let programs = options.programs("step", &python::PEERS)?;
     let mut rows = Vec::new();

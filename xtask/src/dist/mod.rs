@@ -13,7 +13,7 @@ use std::process::Command;
 
 /// Where the archive goes.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Dist {
     /// The archive, .tar.gz [default: dist in the build folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -30,7 +30,7 @@ const PLATFORM: &str = "x86_64-linux-cpu";
 const FILES: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md"];
 
 /// Builds the program, puts everything into a folder, packs that, and tries what was packed.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Dist) -> Result<()> {
     command::require_cxx()?;
     libtorch::ensure()?;
     let name = format!("meanflow-{}-{PLATFORM}", env!("CARGO_PKG_VERSION"));

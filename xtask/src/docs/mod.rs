@@ -15,7 +15,7 @@ use crate::{command, files, workspace};
 
 /// What is done.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Docs {
     /// Write nothing, and fail where a page is not what the code says
     #[arg(long)]
     check: bool,
@@ -26,7 +26,7 @@ const KEYS: &str = "docs/src/recipe-keys.md";
 /// The page of commands.
 const COMMANDS: &str = "docs/src/cli.md";
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Docs) -> Result<()> {
     let root = workspace::root();
     page(&root.join(KEYS), &keys::page(&root)?, args.check)?;
     command::succeed(command::cargo().args("build --release --package meanflow-cli".split(' ')))?;

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// Checks a device and measures it: run.sh of the GPU kit, which finds libtorch and Python.
 #[derive(clap::Parser)]
 #[command(name = "run.sh", bin_name = "run.sh")]
-pub(crate) struct Args {
+pub(crate) struct KitRun {
     /// About how long all of it may take.
     #[arg(long, default_value_t = 8.0, value_parser = minutes)]
     minutes: f64,
@@ -219,7 +219,7 @@ impl Session<'_> {
 }
 
 /// Runs the phases that are wanted; whether none of them failed.
-pub(crate) fn run(args: &Args) -> Result<bool> {
+pub(crate) fn run(args: &KitRun) -> Result<bool> {
     let kit = Kit {
         folder: fs::canonicalize(&args.kit)
             .with_context(|| format!("cannot find {}", args.kit.display()))?,

@@ -35,13 +35,13 @@ use std::str::FromStr;
 
 /// What libtorch to put in place.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Libtorch {
     /// What it computes on [default: what is installed, else cpu].
     #[arg(long)]
     device: Option<Device>,
     /// Where it comes from: auto, wheel, archive, or the PATH of one that is there.
     #[arg(long, value_name = "SOURCE", default_value = "auto")]
-    from: Source,
+    from: WheelSource,
     /// The machine that it is for; another one than this needs --into.
     #[arg(long, requires = "into")]
     platform: Option<Platform>,
@@ -52,14 +52,14 @@ pub(crate) struct Args {
 
 /// Where libtorch comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Source {
+enum WheelSource {
     Auto,
     Wheel,
     Archive,
     Path(PathBuf),
 }
 
-impl FromStr for Source {
+impl FromStr for WheelSource {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -73,16 +73,16 @@ impl FromStr for Source {
 }
 
 /// The command.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Libtorch) -> Result<()> {
     println!("{}", obtain(args)?);
     Ok(())
 }
 
 /// Puts libtorch in place where none is; silent where one is.
 pub(crate) fn ensure() -> Result<()> {
-    let args = Args {
+    let args = Libtorch {
         device: None,
-        from: Source::Auto,
+        from: WheelSource::Auto,
         platform: None,
         into: None,
     };
@@ -90,8 +90,8 @@ pub(crate) fn ensure() -> Result<()> {
 }
 
 /// Sees to it that there is a libtorch as asked for; answers with a sentence on what was found or done.
-fn obtain(args: &Args) -> Result<String> {
-    if args.from == Source::Auto
+fn obtain(args: &Libtorch) -> Result<String> {
+    if args.from == WheelSource::Auto
         && args.into.is_none()
         && let Some(found) = users_own(args.device)?
     {
@@ -140,13 +140,13 @@ impl Site {
     /// [`obtain`], below the environment: with any table and any way to fetch.
     fn obtain(
         &self,
-        args: &Args,
+        args: &Libtorch,
         platform: Result<Platform>,
         wheels: impl Fn(Platform, Device) -> Vec<Pin>,
         fetch: &cache::Fetch<'_>,
     ) -> Result<String> {
         let _lock = install::lock(&self.target.with_extension("lock"))?;
-        if let Source::Path(path) = &args.from {
+        if let WheelSource::Path(path) = &args.from {
             return self.link(path, args.device);
         }
         if let Some(found) = self.installed(args) {
@@ -157,7 +157,7 @@ impl Site {
         cache::sweep(&self.downloads)?;
         let device = args.device.unwrap_or(Device::Cpu);
         let had_cuda = self.has_cuda();
-        if args.from == Source::Archive {
+        if args.from == WheelSource::Archive {
             self.install_archive(device)?;
         } else {
             self.install_wheels((platform, device), &wheels(platform, device), fetch)?;
@@ -179,9 +179,9 @@ impl Site {
     }
 
     /// What is in place already, if it is whole and what is asked for. Says on standard error what is wrong with it otherwise.
-    fn installed(&self, args: &Args) -> Option<String> {
+    fn installed(&self, args: &Libtorch) -> Option<String> {
         let place = self.target.display();
-        if self.target.is_symlink() && args.from == Source::Auto {
+        if self.target.is_symlink() && args.from == WheelSource::Auto {
             return match existing::check(&self.target, args.device) {
                 Ok(()) => Some(format!(
                     "libtorch {VERSION} is linked from {place}: nothing to do"
@@ -203,7 +203,7 @@ impl Site {
             }
         };
         let device = args.device.is_none_or(|device| device == stamp.device);
-        let source = args.from == Source::Auto || args.from == named(&stamp.source);
+        let source = args.from == WheelSource::Auto || args.from == named(&stamp.source);
         (device && source).then(|| {
             format!(
                 "libtorch {VERSION} ({}, from {}) is in {place}: nothing to do",
@@ -275,7 +275,7 @@ impl Site {
 }
 
 /// The source that a stamp names.
-fn named(source: &str) -> Source {
+fn named(source: &str) -> WheelSource {
     source
         .parse()
         .unwrap_or_else(|never: Infallible| match never {})

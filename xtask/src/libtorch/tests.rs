@@ -1,6 +1,6 @@
 //! The command from end to end, over tiny wheels.
 
-use super::{Args, Device, Pin, Platform, Site, Source, fake};
+use super::{Device, Libtorch, Pin, Platform, Site, WheelSource, fake};
 use anyhow::{Result, bail};
 use std::cell::RefCell;
 use std::fs;
@@ -15,8 +15,8 @@ struct World {
 }
 
 /// What is asked for, of this machine and its place.
-fn asked(device: Option<Device>, from: Source) -> Args {
-    Args {
+fn asked(device: Option<Device>, from: WheelSource) -> Libtorch {
+    Libtorch {
         device,
         from,
         platform: None,
@@ -52,7 +52,7 @@ impl World {
         Ok(fs::write(folder.join(&pin.file), &wheel.1)?)
     }
 
-    fn ask(&self, from: Source, device: Option<Device>) -> Result<String> {
+    fn ask(&self, from: WheelSource, device: Option<Device>) -> Result<String> {
         let args = asked(device, from);
         let fetch = |pin: &Pin, folder: &Path| self.serve(pin, folder);
         let platform = Ok(Platform::LinuxX86_64);
@@ -60,7 +60,7 @@ impl World {
     }
 
     fn auto(&self) -> Result<String> {
-        self.ask(Source::Auto, None)
+        self.ask(WheelSource::Auto, None)
     }
 
     fn read(&self, name: &str) -> String {
@@ -134,7 +134,7 @@ fn a_failed_fetch_leaves_the_old_installation_alone() {
     for (name, _) in fake::wheels() {
         fs::remove_file(world.site.downloads.join(name)).unwrap();
     }
-    let args = asked(Some(Device::Cuda), Source::Auto);
+    let args = asked(Some(Device::Cuda), WheelSource::Auto);
     let outcome = world
         .site
         .obtain(&args, Ok(Platform::LinuxX86_64), World::pins, &|_, _| {
@@ -149,12 +149,12 @@ fn a_failed_fetch_leaves_the_old_installation_alone() {
 fn another_device_replaces_and_then_serves() {
     let world = World::new();
     world.auto().unwrap();
-    world.ask(Source::Auto, Some(Device::Cuda)).unwrap();
+    world.ask(WheelSource::Auto, Some(Device::Cuda)).unwrap();
     assert_eq!(world.read("lib/libtorch_cuda.so"), "cuda");
     assert_eq!(world.read("lib/libtorch.so"), "asks for cuda");
     // Nothing was asked about the device: what is there will do.
     assert!(world.auto().unwrap().contains("nothing to do"));
-    let back = world.ask(Source::Auto, Some(Device::Cpu)).unwrap();
+    let back = world.ask(WheelSource::Auto, Some(Device::Cpu)).unwrap();
     assert!(back.contains("cargo clean"), "{back}");
     assert_eq!(world.fetched.borrow().len(), 2, "the downloads were kept");
 }
@@ -163,7 +163,7 @@ fn another_device_replaces_and_then_serves() {
 fn a_libtorch_elsewhere_is_linked_and_noticed_when_it_goes() {
     let world = World::new();
     let own = fake::installation();
-    let from = Source::Path(own.path().to_owned());
+    let from = WheelSource::Path(own.path().to_owned());
     world.ask(from.clone(), None).unwrap();
     assert!(world.site.target.is_symlink());
     assert!(world.ask(from, None).unwrap().contains("nothing to do"));
@@ -180,7 +180,7 @@ fn a_useless_path_changes_nothing() {
     world.auto().unwrap();
     let empty = tempfile::tempdir().unwrap();
     for path in [empty.path(), Path::new("/no/such/folder")] {
-        assert!(world.ask(Source::Path(path.to_owned()), None).is_err());
+        assert!(world.ask(WheelSource::Path(path.to_owned()), None).is_err());
     }
     assert!(world.auto().unwrap().contains("nothing to do"));
 }
@@ -197,7 +197,7 @@ fn runs_at_the_same_time_install_once() {
                     target: target.clone(),
                     downloads: downloads.clone(),
                 };
-                let args = asked(None, Source::Auto);
+                let args = asked(None, WheelSource::Auto);
                 let fetch = |pin: &Pin, folder: &Path| {
                     count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let wheels = fake::wheels();

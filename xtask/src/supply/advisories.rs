@@ -22,7 +22,7 @@ const OR: &str = " | ";
 
 /// Makes the snapshot anew.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Advisories {
     /// A clone of https://github.com/rustsec/advisory-db
     #[arg(value_name = "FOLDER")]
     database: PathBuf,
@@ -81,7 +81,7 @@ struct Lock {
 }
 
 /// Makes the snapshot anew from a clone of the database.
-pub(crate) fn refresh(args: &Args) -> Result<()> {
+pub(crate) fn refresh(args: &Advisories) -> Result<()> {
     let mut advisories = Vec::new();
     for package in entries(&args.database.join("crates"))? {
         for path in entries(&package)? {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::command;
 use crate::packages::{Package, packages};
 
-pub(crate) use advisories::{Args as Advisories, refresh};
+pub(crate) use advisories::{Advisories, refresh};
 
 /// Licences that ask for no more than a notice.
 const LICENCES: [&str; 13] = [

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::tell;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Digits {
     /// cpu or cuda.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 /// Rows of an evaluation.
 const ROWS: usize = 256;
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Digits) -> Result<(), Box<dyn Error>> {
     let device = device::open(&args.device)?;
     let (model, _) = Model::load(&args.weights, device)?;
     let seeds: Vec<u64> = (0..args.samples).collect();

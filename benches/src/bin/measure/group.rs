@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{synchronize, tell};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Group {
     /// cpu, for a group over Gloo, or cuda, for one over NCCL.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -50,7 +50,7 @@ const OPERATIONS: [(&str, Operation); 6] = [
     }),
 ];
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Group) -> Result<(), Box<dyn Error>> {
     let device = device::open(&args.device)?;
     let mut findings = Findings::default();
     let Some((_store, group)) = findings.joined(device, Duration::from_secs(args.timeout))? else {

@@ -18,13 +18,13 @@ use serde_json::Value;
 #[derive(Parser)]
 enum Question {
     /// What does a training step cost, by size, kind, precision and mode?
-    Steps(steps::Args),
+    Steps(steps::Steps),
     /// How many samples of a run on the digits show the class that was asked for?
-    Digits(digits::Args),
+    Digits(digits::Digits),
     /// Where does the time of a guided step go?
-    Profile(profile::Args),
+    Profile(profile::Profiling),
     /// Does a group of one rank do what it says?
-    Group(group::Args),
+    Group(group::Group),
 }
 
 fn main() {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{synchronize, tell};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Profiling {
     /// cpu or cuda.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -30,7 +30,7 @@ const NAME: usize = 100;
 /// Steps before the one that is looked at; a graph is recorded in the fourth.
 const WARM_UP: usize = 5;
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Profiling) -> Result<(), Box<dyn Error>> {
     let device = device::open(&args.device)?;
     let size = Size::named(&args.size).ok_or_else(|| format!("--size: unknown {}", args.size))?;
     // Makes ready what reads a device's clock, before a graph is recorded.

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::tell;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Steps {
     /// cpu or cuda.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -52,7 +52,7 @@ struct Row<'a> {
     rounds: usize,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Steps) -> Result<(), Box<dyn Error>> {
     let device = device::open(&args.device)?;
     let (side, kind, name) = if device.is_cuda() {
         (8192, Kind::BFloat16, "bf16")

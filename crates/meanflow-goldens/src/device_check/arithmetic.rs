@@ -4,7 +4,7 @@ use meanflow_torch::{Dual, TorchError, kernels};
 use tch::{Device, Kind, Tensor};
 
 use super::subject::normal;
-use super::{Found, Work};
+use super::{CheckWork, Found};
 use crate::{Comparison, Tolerance};
 
 /// Rounding in f32 of sums of up to 288 products, in the Euclidean norm: a few 1e-7. TF32, which keeps 10 bits of each
@@ -17,8 +17,8 @@ const ROUNDED: Tolerance = Tolerance::new(4e-3, f64::INFINITY);
 /// The same through probabilities, whose changes are small differences of larger numbers.
 const ATTENTION_ROUNDED: Tolerance = Tolerance::new(1.6e-2, f64::INFINITY);
 
-pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
-    let mut checks: Vec<(String, Work<'static>)> = vec![(
+pub(super) fn checks(device: Device) -> Vec<(String, CheckWork<'static>)> {
+    let mut checks: Vec<(String, CheckWork<'static>)> = vec![(
         "f32 is not rounded to TF32".to_owned(),
         Box::new(move || Ok(factors(device).into())),
     )];

@@ -7,7 +7,7 @@ use meanflow_torch::{JvpMethod, TorchError};
 use tch::{Device, Kind};
 use tempfile::TempDir;
 
-use super::{Found, Work};
+use super::{CheckWork, Found};
 use crate::Setting;
 
 /// A folder of golden files.
@@ -108,8 +108,8 @@ fn io(operation: &'static str, path: &Path, source: std::io::Error) -> TorchErro
     }
 }
 
-pub(super) fn checks(device: Device, goldens: &Goldens) -> Vec<(String, Work<'_>)> {
-    let mut checks: Vec<(String, Work<'_>)> = Vec::new();
+pub(super) fn checks(device: Device, goldens: &Goldens) -> Vec<(String, CheckWork<'_>)> {
+    let mut checks: Vec<(String, CheckWork<'_>)> = Vec::new();
     for file in &goldens.files {
         for (dtype, kind) in [("f32", Kind::Float), ("f64", Kind::Double)] {
             let setting = Setting {

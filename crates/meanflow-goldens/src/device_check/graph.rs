@@ -8,7 +8,7 @@ use meanflow_torch::{
 use tch::{Device, Kind, Tensor};
 
 use super::subject::{self, Subject, objective};
-use super::{Found, Work};
+use super::{CheckWork, Found};
 use crate::{Comparison, Tolerance};
 
 /// Three steps before the capture, the capture, and replays after it.
@@ -17,8 +17,8 @@ const STEPS: u64 = 8;
 /// which turns the rounding of a small gradient into that of the rate, 1e-3, in each of the steps.
 const REPEATED: Tolerance = Tolerance::new(f64::INFINITY, 2e-3 * STEPS as f64);
 
-pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
-    let mut checks: Vec<(String, Work<'static>)> = Vec::new();
+pub(super) fn checks(device: Device) -> Vec<(String, CheckWork<'static>)> {
+    let mut checks: Vec<(String, CheckWork<'static>)> = Vec::new();
     for (name, dtype) in [("f32", Dtype::F32), ("bf16", Dtype::Bf16)] {
         let work = move || {
             if !device.is_cuda() {

@@ -70,7 +70,7 @@ impl From<Vec<Comparison>> for Found {
 }
 
 /// The work of a check.
-type Work<'a> = Box<dyn Fn() -> Result<Found, TorchError> + 'a>;
+type CheckWork<'a> = Box<dyn Fn() -> Result<Found, TorchError> + 'a>;
 
 /// Runs every check on `device` and tells `observe` of each as it ends. A failing check does not stop the others; an
 /// operation of libtorch that panics fails its check.

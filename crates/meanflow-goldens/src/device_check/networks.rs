@@ -3,7 +3,7 @@
 use meanflow_torch::{Compute, Dtype, JvpMethod, TorchError};
 use tch::{Device, Kind, Tensor};
 
-use super::Work;
+use super::CheckWork;
 use super::subject::{self, Subject, step};
 use crate::{Comparison, Tolerance};
 
@@ -15,8 +15,8 @@ const BF16: Tolerance = Tolerance::new(4.0 / 256.0, f64::INFINITY);
 
 const ROWS: usize = 16;
 
-pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
-    let mut checks: Vec<(String, Work<'static>)> = Vec::new();
+pub(super) fn checks(device: Device) -> Vec<(String, CheckWork<'static>)> {
+    let mut checks: Vec<(String, CheckWork<'static>)> = Vec::new();
     for kind in [Kind::Float, Kind::Double] {
         let dtype = if kind == Kind::Float { "f32" } else { "f64" };
         for subject in subject::all() {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use meanflow_torch::{Adam, AdamConfig, Dropout, Gradients, Model, TorchError, ema, host, weights};
 use tch::{Device, Kind, Tensor};
 
-use super::Work;
+use super::CheckWork;
 use super::subject::{self, same, step};
 use crate::{Comparison, Tolerance};
 
-pub(super) fn checks(device: Device) -> Vec<(String, Work<'static>)> {
+pub(super) fn checks(device: Device) -> Vec<(String, CheckWork<'static>)> {
     let check = |name: &str, work: fn(Device) -> Result<Vec<Comparison>, TorchError>| {
-        let work: Work<'static> = Box::new(move || Ok(work(device)?.into()));
+        let work: CheckWork<'static> = Box::new(move || Ok(work(device)?.into()));
         (name.to_owned(), work)
     };
     vec![

@@ -164,7 +164,7 @@ pub enum Initializer {
 }
 
 /// Where declared parameters come from.
-enum Source<'a> {
+enum ParameterSource<'a> {
     /// New ones, drawn from the seed.
     Seed(u64),
     /// Not set yet: a file is going to fill them.
@@ -177,7 +177,7 @@ enum Source<'a> {
 
 /// Collects the parameters while a network is put together.
 pub(crate) struct Declaration<'a> {
-    source: Source<'a>,
+    source: ParameterSource<'a>,
     kind: Kind,
     device: Device,
     compute: Compute,
@@ -188,7 +188,7 @@ impl<'a> Declaration<'a> {
     /// Parameters drawn from `seed`: the same for every device and platform.
     pub(crate) fn drawn(seed: u64, kind: Kind, device: Device) -> Self {
         Self {
-            source: Source::Seed(seed),
+            source: ParameterSource::Seed(seed),
             kind,
             device,
             compute: Compute::default(),
@@ -199,7 +199,7 @@ impl<'a> Declaration<'a> {
     /// Parameters that are about to be read from a file.
     pub(crate) fn blank(kind: Kind, device: Device) -> Self {
         Self {
-            source: Source::Blank,
+            source: ParameterSource::Blank,
             kind,
             device,
             compute: Compute::default(),
@@ -210,7 +210,7 @@ impl<'a> Declaration<'a> {
     /// Parameters that only have shapes, for counting.
     pub(crate) fn shapes() -> Self {
         Self {
-            source: Source::Shapes,
+            source: ParameterSource::Shapes,
             kind: Kind::Float,
             device: Device::Cpu,
             compute: Compute::default(),
@@ -221,7 +221,7 @@ impl<'a> Declaration<'a> {
     /// The tensors of `parameters`, bound to a second network.
     pub(crate) fn bound(parameters: &'a Parameters, kind: Kind, device: Device) -> Self {
         Self {
-            source: Source::Existing(parameters),
+            source: ParameterSource::Existing(parameters),
             kind,
             device,
             compute: Compute::default(),
@@ -256,16 +256,20 @@ impl<'a> Declaration<'a> {
 
     fn declare(&mut self, name: String, shape: &[i64], init: Initializer) -> Tensor {
         let tensor = match &self.source {
-            Source::Seed(seed) => {
+            ParameterSource::Seed(seed) => {
                 let mut stream = RngStream::new(*seed, Purpose::Init, self.entries.len() as u64);
                 draw(&mut stream, shape, init)
                     .to_kind(self.kind)
                     .to_device(self.device)
                     .set_requires_grad(true)
             }
-            Source::Blank => Tensor::empty(shape, (self.kind, self.device)).set_requires_grad(true),
-            Source::Shapes => Tensor::zeros([], (self.kind, self.device)).expand(shape, false),
-            Source::Existing(parameters) => parameters
+            ParameterSource::Blank => {
+                Tensor::empty(shape, (self.kind, self.device)).set_requires_grad(true)
+            }
+            ParameterSource::Shapes => {
+                Tensor::zeros([], (self.kind, self.device)).expand(shape, false)
+            }
+            ParameterSource::Existing(parameters) => parameters
                 .get(&name)
                 .expect("the same configuration declares the same names")
                 .shallow_clone(),

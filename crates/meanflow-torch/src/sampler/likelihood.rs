@@ -20,7 +20,7 @@ pub const BYTE: f64 = 1.0 / 127.5;
 
 /// How the divergence of the velocity is found: the trace of its Jacobian.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Trace {
+pub enum TraceMethod {
     /// From as many directional derivatives as a sample has dimensions.
     Exact,
     /// Hutchinson's estimate (M26), without bias: from `w·Jw` of `probes` vectors `w` of random signs, the same along the whole
@@ -45,7 +45,7 @@ pub struct Likelihood<'a> {
     /// How the flow is solved.
     pub ode: Ode,
     /// How its divergence is found.
-    pub trace: Trace,
+    pub trace: TraceMethod,
 }
 
 /// Log-likelihoods with what they took.
@@ -138,7 +138,7 @@ pub fn bits_per_dimension(nats: f64, dims: usize) -> f64 {
     -(nats / dims as f64 + BYTE.ln()) / LN_2
 }
 
-impl Trace {
+impl TraceMethod {
     /// Directional derivatives of a sample of so many dimensions.
     fn directions(self, dims: i64) -> Result<usize, TorchError> {
         match self {
@@ -326,7 +326,7 @@ fn of_columns(
     drawn: Drawn,
     dims: i64,
     prior_scale: f64,
-    trace: Trace,
+    trace: TraceMethod,
 ) -> Result<LogLikelihoods, TorchError> {
     let columns = &drawn.samples;
     let probes = columns.size()[1] - dims;
@@ -339,9 +339,9 @@ fn of_columns(
     let prior = (squares / variance + dims as f64 * (TAU * variance).ln()) * -0.5;
     let nats = prior + sum(integrals.shallow_clone()) / probes as f64;
     let standard_errors = match trace {
-        Trace::Exact => vec![0.0; drawn.evaluations.len()],
-        Trace::Hutchinson { probes: 1 } => vec![f64::NAN; drawn.evaluations.len()],
-        Trace::Hutchinson { .. } => {
+        TraceMethod::Exact => vec![0.0; drawn.evaluations.len()],
+        TraceMethod::Hutchinson { probes: 1 } => vec![f64::NAN; drawn.evaluations.len()],
+        TraceMethod::Hutchinson { .. } => {
             let spread = integrals.std_dim(&[1_i64][..], true, false);
             numbers(&(spread / (probes as f64).sqrt()))?
         }

@@ -22,7 +22,7 @@ pub use inpainting::{Inpainting, inpaint};
 pub use interpolation::{Interpolation, interpolate};
 pub use inversion::{Inversion, invert, invert_flow};
 pub use likelihood::{
-    BYTE, Likelihood, LogLikelihoods, Trace, bits_per_dimension, dequantised, log_likelihood,
+    BYTE, Likelihood, LogLikelihoods, TraceMethod, bits_per_dimension, dequantised, log_likelihood,
 };
 pub use solver::{Ode, Solver};
 pub use traced::{Decoder, Traced, trace};

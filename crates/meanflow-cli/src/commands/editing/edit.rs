@@ -9,7 +9,7 @@ use meanflow_train::Samples;
 
 use super::invert::{Inverse, inverse_of};
 use super::results::Plan;
-use super::source::{Opened, Source};
+use super::source::{ModelAndPictures, Opened};
 use crate::commands::destination::Output;
 use crate::options::Class;
 use crate::output::note;
@@ -28,7 +28,7 @@ meanflow edit runs/digits three.png --strength 0.6 --class 8 \\\n    --seeds 0-1
 )]
 pub(crate) struct Edit {
     #[command(flatten)]
-    source: Source,
+    source: ModelAndPictures,
     /// How far variations are from their picture, from 0 to 1
     #[arg(long, value_name = "S")]
     strength: f64,

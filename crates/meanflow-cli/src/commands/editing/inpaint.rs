@@ -12,7 +12,7 @@ use meanflow_torch::sampler::{Inpainting, inpaint, uniform_grid};
 use meanflow_train::Samples;
 
 use super::results::Plan;
-use super::source::{Opened, Source};
+use super::source::{ModelAndPictures, Opened};
 use crate::commands::destination::Output;
 use crate::options::Class;
 use crate::route::Grid;
@@ -32,7 +32,7 @@ meanflow inpaint runs/faces face.png --mask mask.png --seeds 0-15 --out faces/"
 #[command(group(clap::ArgGroup::new("part").required(true).args(["mask", "boxes"])))]
 pub(crate) struct Inpaint {
     #[command(flatten)]
-    source: Source,
+    source: ModelAndPictures,
     /// A picture of the model's size: what is white is drawn, what is black is kept
     #[arg(long, value_name = "MASK.png")]
     mask: Option<PathBuf>,

@@ -11,7 +11,7 @@ use meanflow_torch::{Rows, Tensor, TorchError};
 use meanflow_train::Samples;
 use serde_json::json;
 
-use super::source::{Opened, Source};
+use super::source::{ModelAndPictures, Opened};
 use crate::options::Class;
 use crate::output::{is_json, say};
 use crate::progress::Count;
@@ -33,7 +33,7 @@ meanflow invert runs/digits seven.png --class 7 --steps 4 --out noise.npy"
 )]
 pub(crate) struct Invert {
     #[command(flatten)]
-    source: Source,
+    source: ModelAndPictures,
     /// data (that of the picture), none, or classes by name or number: picture n has the one at place n mod their count [default: data, where pictures have classes]
     #[arg(long, value_name = "CLASS")]
     class: Option<Class>,

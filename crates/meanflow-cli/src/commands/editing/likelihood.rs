@@ -4,13 +4,13 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use meanflow_torch::sampler::{
-    Likelihood as Request, LogLikelihoods, Trace, bits_per_dimension, dequantised, log_likelihood,
-    uniform_grid,
+    Likelihood as Request, LogLikelihoods, TraceMethod, bits_per_dimension, dequantised,
+    log_likelihood, uniform_grid,
 };
 use meanflow_train::Samples;
 use serde_json::{Value, json};
 
-use super::source::{Opened, Source};
+use super::source::{ModelAndPictures, Opened};
 use crate::options::Class;
 use crate::output::{is_json, say};
 use crate::progress::Count;
@@ -32,7 +32,7 @@ meanflow likelihood runs/mnist data/mnist --indices 0-99 \\\n    --trace hutchin
 )]
 pub(crate) struct Likelihood {
     #[command(flatten)]
-    source: Source,
+    source: ModelAndPictures,
     /// exact, or hutchinson:N for an estimate by N random signs [default: exact up to 128 dimensions, else hutchinson:8]
     #[arg(long, value_name = "TRACE")]
     trace: Option<TraceRoute>,
@@ -49,7 +49,7 @@ pub(crate) struct Likelihood {
 
 /// How the trace is found, as it was typed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct TraceRoute(Trace);
+struct TraceRoute(TraceMethod);
 
 impl FromStr for TraceRoute {
     type Err = String;
@@ -59,8 +59,8 @@ impl FromStr for TraceRoute {
             .strip_prefix("hutchinson:")
             .and_then(|probes| probes.parse().ok());
         match (text, probes) {
-            ("exact", _) => Ok(Self(Trace::Exact)),
-            (_, Some(probes @ 1..=65_536)) => Ok(Self(Trace::Hutchinson { probes })),
+            ("exact", _) => Ok(Self(TraceMethod::Exact)),
+            (_, Some(probes @ 1..=65_536)) => Ok(Self(TraceMethod::Hutchinson { probes })),
             _ => Err(format!(
                 "expected exact, or hutchinson:N for N random signs from 1 to 65536, got {text:?}"
             )),
@@ -77,8 +77,8 @@ pub(crate) fn run(args: &Likelihood) -> anyhow::Result<u8> {
     let dims = opened.model.config().shape.iter().product::<i64>();
     let trace = match args.trace {
         Some(TraceRoute(trace)) => trace,
-        None if dims <= FEW => Trace::Exact,
-        None => Trace::Hutchinson { probes: PROBES },
+        None if dims <= FEW => TraceMethod::Exact,
+        None => TraceMethod::Hutchinson { probes: PROBES },
     };
     let start = Instant::now();
     let found = measure(args, &opened, labels.as_deref(), trace)?;
@@ -98,7 +98,7 @@ fn measure(
     args: &Likelihood,
     opened: &Opened,
     labels: Option<&[i64]>,
-    trace: Trace,
+    trace: TraceMethod,
 ) -> anyhow::Result<LogLikelihoods> {
     let OdeRoute { steps, ode, .. } = &args.ode;
     let grid = uniform_grid(*steps);
@@ -140,7 +140,7 @@ fn measure(
 struct Report<'a> {
     args: &'a Likelihood,
     opened: &'a Opened,
-    trace: Trace,
+    trace: TraceMethod,
     dims: usize,
     seconds: f64,
 }
@@ -190,8 +190,8 @@ impl Report<'_> {
             &self.opened.model.config().shape,
         );
         if is_json() {
-            let errors =
-                matches!(self.trace, Trace::Hutchinson { .. }).then_some(&found.standard_errors);
+            let errors = matches!(self.trace, TraceMethod::Hutchinson { .. })
+                .then_some(&found.standard_errors);
             let report = json!({
                 "pictures": count, "indices": self.opened.indices, "shape": shape, "nats": nats.json(),
                 "bits_per_dimension": bits.map(|bits| bits.json()), "dequantised": self.opened.are_pictures,
@@ -219,18 +219,18 @@ impl Report<'_> {
 
     fn trace_name(&self) -> String {
         match self.trace {
-            Trace::Exact => "exact".to_owned(),
-            Trace::Hutchinson { probes } => format!("hutchinson:{probes}"),
+            TraceMethod::Exact => "exact".to_owned(),
+            TraceMethod::Hutchinson { probes } => format!("hutchinson:{probes}"),
         }
     }
 
     fn trace_text(&self, found: &LogLikelihoods) -> String {
         match self.trace {
-            Trace::Exact => format!("exact trace of {} dimensions", self.dims),
-            Trace::Hutchinson { probes: 1 } => {
+            TraceMethod::Exact => format!("exact trace of {} dimensions", self.dims),
+            TraceMethod::Hutchinson { probes: 1 } => {
                 "trace by 1 random sign a dimension, whose error is unknown".to_owned()
             }
-            Trace::Hutchinson { probes } => {
+            TraceMethod::Hutchinson { probes } => {
                 let error = Mean::of(&found.standard_errors).mean;
                 format!(
                     "trace by {probes} vectors of random signs, which leaves a picture's value uncertain by {error:.3} nats (standard error, mean)"
@@ -246,8 +246,8 @@ mod tests {
 
     #[test]
     fn traces_are_read() {
-        assert_eq!("exact".parse(), Ok(TraceRoute(Trace::Exact)));
-        let eight = Trace::Hutchinson { probes: 8 };
+        assert_eq!("exact".parse(), Ok(TraceRoute(TraceMethod::Exact)));
+        let eight = TraceMethod::Hutchinson { probes: 8 };
         assert_eq!("hutchinson:8".parse(), Ok(TraceRoute(eight)));
         for text in [
             "",

@@ -18,7 +18,7 @@ use crate::usage::{Damaged, Usage};
 
 /// A model and pictures.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Source {
+pub(crate) struct ModelAndPictures {
     /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "MODEL")]
     model: PathBuf,
@@ -61,7 +61,7 @@ pub(super) struct Opened {
     pub(super) are_pictures: bool,
 }
 
-impl Source {
+impl ModelAndPictures {
     /// Opens both; the pictures must have the shape of the model's samples.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
         let device = open_device(&self.compute)?;

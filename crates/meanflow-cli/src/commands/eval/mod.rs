@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let samplers = samplers::samplers(args, &model, &labels, samples);
     let features = (&*extractor, &identity);
     let protocol = protocol(args, &model, features, &reference, &samplers, &evaluation)?;
-    let work = Work {
+    let work = Sampling {
         samplers: &samplers,
         evaluation: &evaluation,
         shape: &model.shape()?,
@@ -88,14 +88,14 @@ fn parts(args: &Eval, out: &Path, mut protocol: Value) -> anyhow::Result<(Value,
 }
 
 /// What is drawn, and what is made of it.
-struct Work<'a> {
+struct Sampling<'a> {
     samplers: &'a [Sampler<'a>],
     evaluation: &'a Evaluation<'a>,
     shape: &'a [usize],
     repeats: u64,
 }
 
-impl Work<'_> {
+impl Sampling<'_> {
     /// A shard of every repetition of every sampler.
     fn draw(&self, shard: Shard) -> anyhow::Result<Vec<Vec<meanflow_eval::RepetitionState>>> {
         let count = shard.samples(self.evaluation.config().samples);

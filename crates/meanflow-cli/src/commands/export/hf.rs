@@ -10,7 +10,7 @@ use meanflow_train::{Samples, balanced, class_names_of, recipe_of};
 use serde_json::json;
 
 use super::facts;
-use super::source::{Opened, Source};
+use super::source::{ExportedWeights, Opened};
 use crate::commands::decode::Decoding;
 use crate::commands::unfinished::{Unfinished, refuse_others};
 use crate::output::{is_json, note, say};
@@ -25,7 +25,7 @@ use crate::usage::Usage;
 )]
 pub(super) struct Hf {
     #[command(flatten)]
-    source: Source,
+    source: ExportedWeights,
     /// The folder to fill
     #[arg(long, value_name = "DIR")]
     out: PathBuf,

@@ -7,7 +7,7 @@ use anyhow::Context;
 use meanflow_export::onnx::{self, Port};
 use serde_json::json;
 
-use super::source::Source;
+use super::source::ExportedWeights;
 use crate::commands::decode::Decoding;
 use crate::output::{is_json, say};
 use crate::usage::Usage;
@@ -19,7 +19,7 @@ use crate::usage::Usage;
 #[command(after_help = "Example:\n  meanflow export onnx runs/digits --steps 2 --out digits.onnx")]
 pub(super) struct Onnx {
     #[command(flatten)]
-    source: Source,
+    source: ExportedWeights,
     /// Evaluations of the network a sample
     #[arg(long, value_name = "N", default_value = "1")]
     steps: NonZeroUsize,

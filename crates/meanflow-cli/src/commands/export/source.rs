@@ -12,7 +12,7 @@ use crate::options::Reading;
 
 /// Which weights are exported.
 #[derive(Debug, clap::Args)]
-pub(super) struct Source {
+pub(super) struct ExportedWeights {
     /// A weights file (.safetensors), a run directory or an exported folder
     #[arg(value_name = "MODEL")]
     pub(super) model: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Opened {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-impl Source {
+impl ExportedWeights {
     /// On the CPU, where every export is made.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
         let path = located(&self.model, &self.reading)?;
