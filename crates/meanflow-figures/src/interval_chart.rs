@@ -82,7 +82,12 @@ fn range(marks: &[Mark]) -> (f64, f64) {
 /// A label with as many decimals as the steps of the axis need.
 fn number(value: f64, span: f64) -> String {
     let decimals = (1.0 - (span / TICKS as f64).log10().floor()).clamp(0.0, 6.0) as usize;
-    format!("{value:.decimals$}")
+    let text = format!("{value:.decimals$}");
+    // What rounds to nothing has no sign.
+    match text.strip_prefix('-') {
+        Some(rest) if rest.bytes().all(|byte| b"0.".contains(&byte)) => rest.to_owned(),
+        _ => text,
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +107,8 @@ mod tests {
         assert_eq!(svg.matches("<circle").count(), 2);
         assert_eq!(svg.matches("<path").count(), 1);
         assert!(!svg.contains("NaN"), "{svg}");
+        assert_eq!(number(-1e-9, 4.0), "0.0");
+        assert_eq!(number(-0.1, 4.0), "-0.1");
         // Equal values have an axis too.
         let (low, high) = range(&[mark(3.0, None), mark(3.0, None)]);
         assert!(low < 3.0 && high > 3.0);
