@@ -115,6 +115,21 @@ impl RngStream {
         }
     }
 
+    /// Fills the slice with the numbers from `start` on of those that [`RngStream::fill_normal`] would give next, and stays
+    /// where it is. It takes no longer for a later start.
+    pub fn normals_from(&self, start: u64, mut out: &mut [f32]) {
+        let mut stream = self.clone();
+        // Two words make two numbers.
+        stream.skip(start / 2 * 2);
+        if start % 2 == 1 && !out.is_empty() {
+            let mut pair = [0.0; 2];
+            stream.fill_normal(&mut pair);
+            out[0] = pair[1];
+            out = &mut out[1..];
+        }
+        stream.fill_normal(out);
+    }
+
     /// Fills the slice with uniform numbers in the open interval (0, 1), each from 23 random bits.
     pub fn fill_uniform(&mut self, out: &mut [f32]) {
         for x in out {
@@ -126,6 +141,20 @@ impl RngStream {
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+
+    /// Leaves words out.
+    fn skip(&mut self, words: u64) {
+        let left = 4 - self.used as u64;
+        if words <= left {
+            self.used += words as usize;
+            return;
+        }
+        self.counter[0] = self.counter[0].wrapping_add(((words - left) / 4) as u32);
+        self.used = 4;
+        for _ in 0..(words - left) % 4 {
+            self.word();
         }
     }
 

@@ -66,11 +66,35 @@ pub trait Dataset: Debug + Send + Sync {
     /// When an index is not below [`Dataset::len`], as slices do.
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError>;
 
+    /// Some rows of [`Dataset::batch`], with the same numbers that they have there: what one of several processes needs of a batch.
+    ///
+    /// May be overridden for speed: unless a data set knows better the whole batch is made.
+    ///
+    /// # Errors
+    /// As [`Dataset::batch`].
+    ///
+    /// # Panics
+    /// When a row is not below the number of indices; as [`Dataset::batch`].
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        seed: u64,
+        step: u64,
+    ) -> Result<Examples, DataError> {
+        Ok(self.batch(indices, seed, step)?.rows(rows, indices.len()))
+    }
+
     /// The samples that could not be read and were replaced by others until now, each with the reason: few, because
     /// more would have been an error. None unless the data set was told to go on without them.
     fn skipped(&self) -> Vec<(PathBuf, String)> {
         Vec::new()
     }
+}
+
+/// The indices of some rows of a batch.
+pub(crate) fn picked(indices: &[usize], rows: &[usize]) -> Vec<usize> {
+    rows.iter().map(|&row| indices[row]).collect()
 }
 
 /// The samples as they are, at every step.
@@ -101,5 +125,15 @@ impl Dataset for MemoryDataset {
 
     fn batch(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {
         Ok(self.examples(indices))
+    }
+
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        _seed: u64,
+        _step: u64,
+    ) -> Result<Examples, DataError> {
+        Ok(self.examples(&picked(indices, rows)))
     }
 }

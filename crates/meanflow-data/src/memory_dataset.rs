@@ -36,6 +36,25 @@ pub struct Examples {
     pub augment: Option<Vec<f32>>,
 }
 
+impl Examples {
+    /// Some rows of `count` examples, in this order.
+    fn rows_of<T: Copy>(values: &[T], rows: &[usize], count: usize) -> Vec<T> {
+        let size = values.len() / count.max(1);
+        let row = |row: &usize| values[row * size..(row + 1) * size].iter().copied();
+        rows.iter().flat_map(row).collect()
+    }
+
+    /// These rows of `count` examples, in this order.
+    pub(crate) fn rows(&self, rows: &[usize], count: usize) -> Self {
+        let augment = self.augment.as_ref();
+        Self {
+            values: Self::rows_of(&self.values, rows, count),
+            labels: Self::rows_of(&self.labels, rows, count),
+            augment: augment.map(|numbers| Self::rows_of(numbers, rows, count)),
+        }
+    }
+}
+
 impl MemoryDataset {
     /// Pictures from bytes.
     ///

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use crate::dataset::picked;
 use crate::decode::Channels;
 use crate::memory_dataset::from_byte;
 use crate::resize::center_crop;
@@ -144,6 +145,16 @@ impl Dataset for ImageDataset {
             labels,
             augment: None,
         })
+    }
+
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        seed: u64,
+        step: u64,
+    ) -> Result<Examples, DataError> {
+        self.batch(&picked(indices, rows), seed, step)
     }
 
     fn skipped(&self) -> Vec<(PathBuf, String)> {

@@ -53,6 +53,15 @@ impl Renumbered {
     }
 }
 
+impl Renumbered {
+    fn renumber(&self, mut examples: Examples) -> Examples {
+        for label in &mut examples.labels {
+            *label = self.new[*label as usize];
+        }
+        examples
+    }
+}
+
 impl Dataset for Renumbered {
     fn shape(&self) -> &[usize] {
         self.data.shape()
@@ -100,11 +109,18 @@ impl Dataset for Renumbered {
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut examples = self.data.batch(indices, seed, step)?;
-        for label in &mut examples.labels {
-            *label = self.new[*label as usize];
-        }
-        Ok(examples)
+        Ok(self.renumber(self.data.batch(indices, seed, step)?))
+    }
+
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        seed: u64,
+        step: u64,
+    ) -> Result<Examples, DataError> {
+        let examples = self.data.batch_rows(indices, rows, seed, step)?;
+        Ok(self.renumber(examples))
     }
 
     fn skipped(&self) -> Vec<(PathBuf, String)> {

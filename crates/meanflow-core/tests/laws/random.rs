@@ -206,6 +206,30 @@ fn integers_and_orders_are_equally_likely() {
     assert!(excess(&orders) < 20.5, "{orders:?}");
 }
 
+/// So a process that needs some rows of a batch draws no others.
+#[test]
+fn numbers_from_any_place_on_are_those_of_the_whole() {
+    let mut whole = vec![0f32; 41];
+    for drawn in 0..5 {
+        let mut stream = stream();
+        // A stream that has been used to any place in a block of four words.
+        (0..drawn).for_each(|_| stream.fill_uniform(&mut [0.0]));
+        for start in 0..whole.len() {
+            for length in [0, 1, 2, 5, whole.len() - start] {
+                let length = length.min(whole.len() - start);
+                let mut part = vec![0f32; length];
+                stream.normals_from(start as u64, &mut part);
+                stream.clone().fill_normal(&mut whole);
+                assert_eq!(
+                    part,
+                    whole[start..start + length],
+                    "{drawn} {start} {length}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "no integer below 0")]
 fn no_integer_is_below_zero() {

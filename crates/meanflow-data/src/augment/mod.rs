@@ -19,6 +19,9 @@ pub use resample::{Affine, resample};
 use crate::latents::Facts;
 use crate::{DataError, Dataset, Examples};
 
+/// Whether a picture is mirrored, of which the network is not told, and how it is augmented.
+type Plan = (bool, Option<Augmentation>);
+
 /// Pictures of a source that are never twice the same.
 #[derive(Debug)]
 pub struct Augmented {
@@ -57,18 +60,41 @@ impl Augmented {
         })
     }
 
-    /// Whether each of `rows` pictures is mirrored untold, and how it is augmented.
-    fn plan(&self, rows: usize, stream: &mut RngStream) -> Vec<(bool, Option<Augmentation>)> {
+    /// Whether each of `rows` pictures of a batch is mirrored untold, and how it is augmented.
+    fn plan(&self, rows: usize, seed: u64, step: u64) -> Vec<Plan> {
+        let mut stream = RngStream::new(seed, Purpose::Augment, step);
         let mut row = || {
             let flip = self.flip && stream.uniform() < 0.5;
-            let augmentation = self.probability.map(|p| Augmentation::draw(p, stream));
+            let augmentation = self.probability.map(|p| Augmentation::draw(p, &mut stream));
             (flip, augmentation)
         };
         (0..rows).map(|_| row()).collect()
     }
 
+    /// All pictures, each as planned. All that is random is drawn: the number of threads changes no picture.
+    fn augment(&self, mut examples: Examples, plan: &[Plan]) -> Examples {
+        examples.augment = self.probability.map(|_| {
+            let told = plan.iter().filter_map(|(_, augmentation)| *augmentation);
+            told.flat_map(Augmentation::labels).collect()
+        });
+        let size = self.shape.iter().product::<usize>();
+        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let share = plan.len().div_ceil(threads).max(1);
+        thread::scope(|scope| {
+            let parts = examples.values.chunks_mut(share * size);
+            for (pictures, plan) in parts.zip(plan.chunks(share)) {
+                scope.spawn(move || {
+                    for (picture, &step) in pictures.chunks_exact_mut(size).zip(plan) {
+                        self.apply(step, picture);
+                    }
+                });
+            }
+        });
+        examples
+    }
+
     /// One picture, in its place.
-    fn apply(&self, (flip, augmentation): (bool, Option<Augmentation>), picture: &mut [f32]) {
+    fn apply(&self, (flip, augmentation): Plan, picture: &mut [f32]) {
         if flip {
             mirror(picture, self.shape[2]);
         }
@@ -112,30 +138,21 @@ impl Dataset for Augmented {
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
-        let mut examples = self.data.batch(indices, seed, step)?;
-        let plan = self.plan(
-            indices.len(),
-            &mut RngStream::new(seed, Purpose::Augment, step),
-        );
-        examples.augment = self.probability.map(|_| {
-            let told = plan.iter().filter_map(|(_, augmentation)| *augmentation);
-            told.flat_map(Augmentation::labels).collect()
-        });
-        let size = self.shape.iter().product::<usize>();
-        // All that is random is drawn: the number of threads changes no picture.
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let share = indices.len().div_ceil(threads).max(1);
-        thread::scope(|scope| {
-            let parts = examples.values.chunks_mut(share * size);
-            for (pictures, plan) in parts.zip(plan.chunks(share)) {
-                scope.spawn(move || {
-                    for (picture, &step) in pictures.chunks_exact_mut(size).zip(plan) {
-                        self.apply(step, picture);
-                    }
-                });
-            }
-        });
-        Ok(examples)
+        let plan = self.plan(indices.len(), seed, step);
+        Ok(self.augment(self.data.batch(indices, seed, step)?, &plan))
+    }
+
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        seed: u64,
+        step: u64,
+    ) -> Result<Examples, DataError> {
+        let plan = self.plan(indices.len(), seed, step);
+        let plan: Vec<Plan> = rows.iter().map(|&row| plan[row]).collect();
+        let examples = self.data.batch_rows(indices, rows, seed, step)?;
+        Ok(self.augment(examples, &plan))
     }
 
     fn skipped(&self) -> Vec<(PathBuf, String)> {

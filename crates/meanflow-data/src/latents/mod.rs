@@ -193,6 +193,19 @@ impl Latents {
         &self.facts
     }
 
+    /// A sample of the law of a row of a file; `values` holds the noise and is replaced.
+    fn read(&self, file: &Rows, index: usize, values: &mut [f32]) -> Result<(), DataError> {
+        assert!(index < self.len(), "sample {index} of {}", self.len());
+        self.sample(&file.row(index)?, values);
+        match values.iter().find(|value| !value.is_finite()) {
+            Some(value) => {
+                let expected = "a finite number once it is scaled";
+                Err(DataError::field(file.path(), 0, "latent", expected, value))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// One sample of the law of a row, scaled; `values` holds the noise and is replaced.
     fn sample(&self, row: &[f32], values: &mut [f32]) {
         let (scale, shift) = (self.facts.scale as f32, self.facts.shift as f32);
@@ -248,28 +261,35 @@ impl Dataset for Latents {
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
+        let rows: Vec<usize> = (0..indices.len()).collect();
+        self.batch_rows(indices, &rows, seed, step)
+    }
+
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        seed: u64,
+        step: u64,
+    ) -> Result<Examples, DataError> {
         let mut stream = RngStream::new(seed, Purpose::Posterior, step);
         let files: Vec<&Rows> = indices
             .iter()
             .map(|_| &self.files[stream.below(self.files.len() as u64) as usize])
             .collect();
         let size = self.shape.iter().product::<usize>();
-        let mut values = vec![0.0; indices.len() * size];
-        if self.has_variances {
-            stream.fill_normal(&mut values);
-        }
-        for ((values, file), &index) in values.chunks_exact_mut(size).zip(files).zip(indices) {
-            assert!(index < self.len(), "sample {index} of {}", self.len());
-            self.sample(&file.row(index)?, values);
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                let expected = "a finite number once it is scaled";
-                return Err(DataError::field(file.path(), 0, "latent", expected, value));
+        let mut values = vec![0.0; rows.len() * size];
+        for (values, &row) in values.chunks_exact_mut(size).zip(rows) {
+            if self.has_variances {
+                stream.normals_from((row * size) as u64, values);
             }
+            self.read(files[row], indices[row], values)?;
         }
-        let labels = if self.classes == 0 { &[] } else { indices };
+        let labels = if self.classes == 0 { &[] } else { rows };
+        let label = |&row: &usize| self.labels[indices[row]];
         Ok(Examples {
             values,
-            labels: labels.iter().map(|&index| self.labels[index]).collect(),
+            labels: labels.iter().map(label).collect(),
             augment: None,
         })
     }
