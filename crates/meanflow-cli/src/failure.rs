@@ -6,11 +6,12 @@ use meanflow_eval::EvalError;
 use meanflow_export::ExportError;
 #[cfg(feature = "hub")]
 use meanflow_hub::HubError;
-use meanflow_torch::{LibtorchError, TorchError};
+use meanflow_torch::{LibtorchError, Stalled, TorchError};
 use meanflow_train::{ConfigError, TrainError, is_out_of_space};
 
 use serde_json::json;
 
+use crate::error_file;
 use crate::output::{self, is_json, note, say};
 use crate::usage::{Damaged, Usage};
 
@@ -27,6 +28,10 @@ const DEVICE: u8 = 8;
 /// Another process that was started with this one.
 pub(crate) const LOST: u8 = 9;
 
+/// What to do when another process was lost.
+const LOST_HINT: &str =
+    "start all processes again: the same command goes on from the newest checkpoint";
+
 /// Prints the error with its causes and, where one is known, a way out; returns the exit code.
 pub(crate) fn report(error: &Error) -> u8 {
     let mut text = error.to_string();
@@ -38,13 +43,27 @@ pub(crate) fn report(error: &Error) -> u8 {
         }
     }
     let code = code(error);
-    let hint = hint(error, code);
+    tell(&text, hint(error, code), code);
+    code
+}
+
+/// Says that other processes make no progress, and ends this one, which waits for them.
+pub(crate) fn report_stalled(stalled: &Stalled) -> ! {
+    tell(&stalled.to_string(), Some(LOST_HINT), LOST);
+    output::end(LOST)
+}
+
+/// Says what is wrong, to people, to programs and to the launcher.
+fn tell(text: &str, hint: Option<&str>, code: u8) {
     note(format_args!("error: {text}"));
     if let Some(hint) = hint {
         note(format_args!("hint: {hint}"));
     }
-    report_json(&text, hint, code);
-    code
+    report_json(text, hint, code);
+    match code {
+        LOST => error_file::leave_to_the_cause(),
+        _ => error_file::write(text),
+    }
 }
 
 /// Ends the process with this code, or with that of standard output that could not be written.
@@ -226,9 +245,7 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         NO_SPACE => Some(
             "nothing that was there before is damaged: make room, then run the same command again",
         ),
-        LOST => {
-            Some("start all processes again: the same command goes on from the newest checkpoint")
-        }
+        LOST => Some(LOST_HINT),
         CONFIG => Some("`meanflow validate CONFIG` checks a recipe without training"),
         _ => None,
     }

@@ -19,6 +19,7 @@
 mod args;
 mod commands;
 mod effort;
+mod error_file;
 mod failure;
 mod log;
 mod news;

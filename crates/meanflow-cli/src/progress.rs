@@ -1,6 +1,7 @@
 //! How far a long piece of work is: a bar on a terminal, elsewhere a line with its time every half minute.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,18 @@ const PERIOD: Duration = Duration::from_secs(30);
 const RECENT: Duration = Duration::from_secs(20);
 /// Time between two marks in that part.
 const MARKS: Duration = Duration::from_millis(500);
+
+/// Whether another process shows the progress of work that it shares with this one.
+static IS_HIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Shows no progress from now on.
+pub(crate) fn hide() {
+    IS_HIDDEN.store(true, Ordering::Relaxed);
+}
+
+fn is_hidden() -> bool {
+    IS_HIDDEN.load(Ordering::Relaxed)
+}
 
 /// When the next line is due: the first at once, then one every half minute.
 #[derive(Debug, Default)]
@@ -103,7 +116,7 @@ pub(crate) fn resident() -> Option<u64> {
 
 /// A bar on the terminal, hidden where there is none.
 pub(crate) fn bar(template: &str, things: u64) -> ProgressBar {
-    let target = if is_drawn() {
+    let target = if is_drawn() && !is_hidden() {
         ProgressDrawTarget::stderr_with_hz(5)
     } else {
         ProgressDrawTarget::hidden()
@@ -139,7 +152,7 @@ impl Count {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (pace, speed) = &mut *state;
         speed.note(done);
-        if !is_drawn() && pace.is_due() {
+        if !is_drawn() && !is_hidden() && pace.is_due() {
             let left = speed.of(done, all).map(|(_, left)| left);
             let name = &self.name;
             let mut text = format!("{name}: {done}/{all}");

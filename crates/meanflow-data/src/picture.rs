@@ -70,6 +70,29 @@ impl Pictures {
         })
     }
 
+    /// Pictures from their pixels, `[N, H, W, C]` row-major with `shape = [H, W, C]`.
+    ///
+    /// # Errors
+    /// [`DataError::Shape`] when C is not 1 or 3, a side is 0, or the number of pixels does not fit.
+    pub fn from_pixels(pixels: Vec<u8>, shape: [usize; 3]) -> Result<Self, DataError> {
+        let [height, width, channels] = shape;
+        check_sides(height, width, channels)?;
+        if !pixels.len().is_multiple_of(height * width * channels) {
+            let got = format!("{} bytes", pixels.len());
+            return Err(DataError::shape(
+                "pictures",
+                format!("pictures {shape:?}"),
+                got,
+            ));
+        }
+        Ok(Self {
+            height,
+            width,
+            channels,
+            pixels,
+        })
+    }
+
     /// These pictures, then those of `other`.
     ///
     /// # Errors

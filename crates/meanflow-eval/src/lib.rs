@@ -39,7 +39,6 @@ pub mod reference;
 mod reference_features;
 mod residuals;
 mod resize;
-mod shard;
 mod spread;
 mod statistics;
 
@@ -69,7 +68,6 @@ pub use reference::{Reference, Spelling};
 pub use reference_features::ReferenceFeatures;
 pub use residuals::{Probe, Residuals};
 pub use resize::Resize;
-pub use shard::Shard;
 pub use spread::Spread;
 pub use statistics::Statistics;
 

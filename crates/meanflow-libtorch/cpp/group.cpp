@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -134,6 +135,19 @@ MF_EXPORT(mf_store_tcp, (Store** out, const char* host, uint16_t port, const int
 // A part of a store, whose keys are not those of its other parts.
 MF_EXPORT(mf_store_scope, (Store** out, const Store* store, const char* name), {
   *out = new Store{c10::make_intrusive<c10d::PrefixStore>(name, store->inner)};
+})
+
+// Puts bytes under a key, in the place of what was there.
+MF_EXPORT(mf_store_put, (Store* store, const char* key, const uint8_t* bytes, int64_t count), {
+  store->inner->set(key, std::vector<uint8_t>(bytes, bytes + count));
+})
+
+// Copies the bytes under a key, if there are as many; without the key, `found` is false and nothing is waited for.
+MF_EXPORT(mf_store_look, (Store* store, const char* key, uint8_t* bytes, int64_t count, bool* found), {
+  std::vector<uint8_t> value;
+  if (store->inner->check({key})) value = store->inner->get(key);
+  *found = value.size() == static_cast<size_t>(count);
+  if (*found) std::copy(value.begin(), value.end(), bytes);
 })
 
 MF_EXPORT(mf_store_free, (Store* store), { delete store; })

@@ -12,6 +12,7 @@
 //! * [`trace`]: the operations of a piece of work, recorded.
 //! * [`CudaGraph`]: work that a CUDA device captures once and replays with one call.
 //! * [`ProcessGroup`]: processes that compute together, which find each other in a [`Store`]; [`World`]: what their launcher says.
+//!   [`Supervisor`]: whether they make progress. [`Team`]: processes that share a piece of work, each a [`Shard`] of it.
 //!
 //! ```
 //! use meanflow_libtorch::{device, host};
@@ -37,7 +38,10 @@ pub mod operations;
 mod pairwise;
 pub mod profile;
 mod recover;
+mod shard;
 mod store;
+mod supervision;
+mod team;
 pub mod trace;
 mod transfer;
 mod version;
@@ -50,7 +54,10 @@ pub use forward_mode::ForwardLevel;
 pub use graph::changed;
 pub use group::ProcessGroup;
 pub use recover::recover;
+pub use shard::Shard;
 pub use store::Store;
+pub use supervision::{Progress, Seen, Stalled, Supervisor};
+pub use team::Team;
 pub use transfer::read_into;
 pub use version::loaded_version;
 pub use world::{Peers, World};

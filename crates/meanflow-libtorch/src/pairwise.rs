@@ -23,9 +23,25 @@ impl ProcessGroup {
         let part = (numbers + ranks - 1) / ranks;
         let padded = leaves.constant_pad_nd([0, part * ranks - numbers]);
         let parts = padded.view([count, ranks, part]).transpose(0, 1);
-        let received = self.all_to_all(&parts.contiguous())?;
-        let sum = pairwise(received.view([ranks * count, part]));
+        let sum = self.scatter_in_pairs(&parts.contiguous())?;
         Ok(self.all_gather(&sum)?.narrow(0, 0, numbers))
+    }
+
+    /// Of the sums of [`ProcessGroup::sum_in_pairs`] the part of this rank, `[N]`: of `parts`, `[size, K, N]`, the `i`-th holds the `K` leaves
+    /// of what rank `i` adds up.
+    ///
+    /// # Errors
+    /// As [all operations](Self#errors).
+    pub fn scatter_in_pairs(&self, parts: &Tensor) -> Result<Tensor, LibtorchError> {
+        let Ok((_, count, numbers)) = parts.size3() else {
+            let shape = parts.size();
+            let text = format!("expected parts of shape [size, K, N], got {shape:?}");
+            return Err(LibtorchError::call("sum in pairs", text));
+        };
+        let received = self.all_to_all(parts)?;
+        Ok(pairwise(
+            received.view([self.size() as i64 * count, numbers]),
+        ))
     }
 }
 

@@ -29,6 +29,19 @@ unsafe extern "C" {
         store: *const Opaque,
         name: *const c_char,
     ) -> *mut c_char;
+    fn mf_store_put(
+        store: *mut Opaque,
+        key: *const c_char,
+        bytes: *const u8,
+        count: i64,
+    ) -> *mut c_char;
+    fn mf_store_look(
+        store: *mut Opaque,
+        key: *const c_char,
+        bytes: *mut u8,
+        count: i64,
+        found: *mut bool,
+    ) -> *mut c_char;
     fn mf_store_free(store: *mut Opaque) -> *mut c_char;
 }
 
@@ -109,6 +122,53 @@ impl Store {
         made(operation, |out| unsafe {
             mf_store_scope(out, self.as_ptr(), name.as_ptr())
         })
+    }
+
+    /// Puts numbers under a key, in the place of what was there.
+    ///
+    /// # Errors
+    /// If the key holds a NUL, or the store is gone.
+    pub(crate) fn put<const N: usize>(
+        &self,
+        key: &str,
+        numbers: [u64; N],
+    ) -> Result<(), LibtorchError> {
+        let operation = "put a key into the store";
+        let (key, bytes) = (text(operation, key)?, numbers.map(u64::to_le_bytes));
+        let bytes = bytes.as_flattened();
+        // SAFETY: the store is live; key and bytes outlive the call.
+        check(operation, unsafe {
+            mf_store_put(
+                self.0.as_ptr(),
+                key.as_ptr(),
+                bytes.as_ptr(),
+                bytes.len() as i64,
+            )
+        })
+    }
+
+    /// The numbers under a key; none where nobody has put as many there, for which it does not wait.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub(crate) fn look<const N: usize>(
+        &self,
+        key: &str,
+    ) -> Result<Option<[u64; N]>, LibtorchError> {
+        let operation = "look into the store";
+        let key = text(operation, key)?;
+        let (mut bytes, mut found) = ([[0_u8; 8]; N], false);
+        // SAFETY: the store is live; key, bytes and `found` outlive the call, which writes no more bytes than it is told.
+        check(operation, unsafe {
+            mf_store_look(
+                self.0.as_ptr(),
+                key.as_ptr(),
+                bytes.as_flattened_mut().as_mut_ptr(),
+                8 * N as i64,
+                &raw mut found,
+            )
+        })?;
+        Ok(found.then(|| bytes.map(u64::from_le_bytes)))
     }
 
     pub(crate) fn as_ptr(&self) -> *const Opaque {

@@ -2,11 +2,12 @@
 
 use std::env;
 use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tch::Device;
 
-use crate::{LibtorchError, ProcessGroup, Store};
+use crate::{LibtorchError, ProcessGroup, Progress, Shard, Stalled, Store, Supervisor, Team};
 
 /// How a launcher names rank, number of processes, and rank among the processes of this machine.
 const LAUNCHERS: [[&str; 3]; 4] = [
@@ -24,6 +25,8 @@ const LAUNCHERS: [[&str; 3]; 4] = [
     ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"],
 ];
 
+/// The part of the store of the group that is on the CPU.
+const CONTROL: &str = "control";
 const ADDRESS: &str = "MASTER_ADDR";
 const PORT: &str = "MASTER_PORT";
 /// torchrun serves the store itself, and says so.
@@ -68,8 +71,18 @@ impl World {
             text.trim().parse::<usize>().map_err(wrong)
         };
         for [rank, size, local] in LAUNCHERS {
-            let (Some(at), Some(of)) = (variable(rank), variable(size)) else {
-                continue;
+            let (at, of) = match (variable(rank), variable(size)) {
+                (Some(at), Some(of)) => (at, of),
+                // Other programs may set one of the other pairs alone.
+                (None, None) => continue,
+                _ if rank != "RANK" => continue,
+                (at, of) => {
+                    let [at, of] = [at, of].map(|value| value.unwrap_or("not set".to_owned()));
+                    let text = format!(
+                        "expected {rank} below {size}, or neither, got {rank} {at}, {size} {of}"
+                    );
+                    return Err(refused(text));
+                }
             };
             let world = Self {
                 rank: number(rank, at)?,
@@ -86,6 +99,11 @@ impl World {
         Ok(Self::ALONE)
     }
 
+    /// Which part of work that all share is that of this process.
+    pub fn shard(&self) -> Shard {
+        Shard::new(self.rank as u64, self.size as u64).unwrap_or(Shard::ALL)
+    }
+
     /// Joins the others, by `MASTER_ADDR` and `MASTER_PORT`: rank 0 serves the store there, on no other interface, unless the
     /// launcher does. Waits for all.
     ///
@@ -93,6 +111,26 @@ impl World {
     /// If the variables are not set, if the port is taken, or not everybody has come within `timeout`, which also holds for every
     /// operation.
     pub fn join(&self, device: Device, timeout: Duration) -> Result<Peers, LibtorchError> {
+        let (store, address) = self.find(timeout)?;
+        self.meet(&store, &address, device, timeout)
+    }
+
+    /// Joins the others as [`World::join`] does, to share work that needs no device; of one process nobody is waited for.
+    ///
+    /// # Errors
+    /// As [`World::join`].
+    pub fn team(&self, timeout: Duration) -> Result<Team, LibtorchError> {
+        if self.size == 1 {
+            return Ok(Team::ALONE);
+        }
+        let (store, address) = self.find(timeout)?;
+        let store = store.scope(CONTROL)?;
+        let group = ProcessGroup::gloo(&store, self.rank, self.size, &address, timeout)?;
+        Ok(Team::new(group))
+    }
+
+    /// The store of all, and the address of this machine by which they reach it.
+    fn find(&self, timeout: Duration) -> Result<(Store, String), LibtorchError> {
         let text = |name: &str| {
             let size = self.size;
             env::var(name).map_err(|_| {
@@ -115,7 +153,7 @@ impl World {
         };
         // A store of the launcher's still has the keys of the attempt before.
         let store = store.scope(&env::var(ATTEMPT).unwrap_or_default())?;
-        self.meet(&store, &own_address(&host, port)?, device, timeout)
+        Ok((store, own_address(&host, port)?))
     }
 
     /// Joins the others in a store that all of them have.
@@ -132,13 +170,16 @@ impl World {
         let Self { rank, size, .. } = *self;
         let gloo = |name| ProcessGroup::gloo(&store.scope(name)?, rank, size, address, timeout);
         Ok(Peers {
-            control: gloo("control")?,
+            control: gloo(CONTROL)?,
             tensors: match device {
                 Device::Cuda(index) => {
                     ProcessGroup::nccl(&store.scope("tensors")?, rank, size, index, timeout)?
                 }
                 _ => gloo("tensors")?,
             },
+            progress: Arc::default(),
+            store: store.scope("progress")?,
+            world: *self,
         })
     }
 }
@@ -150,6 +191,28 @@ pub struct Peers {
     pub control: ProcessGroup,
     /// On the device of the computation.
     pub tensors: ProcessGroup,
+    /// What this process has done.
+    pub progress: Arc<Progress>,
+    store: Store,
+    world: World,
+}
+
+impl Peers {
+    /// Watches that the processes make progress, from the first that is noted on, until what it gives is dropped. Where none does for
+    /// as long as `patience`, `stalled` is called once, in a thread of its own.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn supervise(
+        &self,
+        patience: Duration,
+        stalled: impl FnOnce(Stalled) + Send + 'static,
+    ) -> Result<Supervisor, LibtorchError> {
+        let (store, progress) = (self.store.scope("")?, Arc::clone(&self.progress));
+        Ok(Supervisor::start(
+            store, self.world, progress, patience, stalled,
+        ))
+    }
 }
 
 /// The address of this machine from which it reaches the meeting point.
@@ -212,5 +275,9 @@ mod tests {
         );
         let error = world(&[("RANK", "0"), ("WORLD_SIZE", "many")]).unwrap_err();
         assert!(error.to_string().contains("\"many\""), "{error}");
+        for half in [("RANK", "0"), ("WORLD_SIZE", "2")] {
+            let error = world(&[half]).unwrap_err().to_string();
+            assert!(error.contains("or neither"), "{error}");
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Groups of processes over Gloo on loopback, their ranks as threads.
 
 use std::net::TcpListener;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use meanflow_libtorch::{LibtorchError, ProcessGroup, Store};
+use meanflow_libtorch::{
+    LibtorchError, ProcessGroup, Progress, Stalled, Store, Supervisor, Team, World,
+};
 use tch::{Device, Kind, Tensor};
 
 /// Enough for a busy machine; nothing here waits so long unless it is wrong.
@@ -12,6 +15,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What each of `size` ranks makes of its group.
 fn ranks<T: Send>(size: usize, work: impl Fn(&ProcessGroup) -> T + Sync) -> Vec<T> {
+    ranks_of(size, |group| {
+        let result = work(&group);
+        // Nobody leaves while another still reads.
+        group.barrier().unwrap();
+        group.close().unwrap();
+        result
+    })
+}
+
+/// As [`ranks`], where the work keeps the group.
+fn ranks_of<T: Send>(size: usize, work: impl Fn(ProcessGroup) -> T + Sync) -> Vec<T> {
     let store = Store::in_process(PATIENCE).unwrap();
     thread::scope(|scope| {
         let start = |rank| {
@@ -20,11 +34,7 @@ fn ranks<T: Send>(size: usize, work: impl Fn(&ProcessGroup) -> T + Sync) -> Vec<
                 tch::set_num_threads(1);
                 let group = ProcessGroup::gloo(store, rank, size, "127.0.0.1", PATIENCE).unwrap();
                 assert_eq!((group.rank(), group.size()), (rank, size));
-                let result = work(&group);
-                // Nobody leaves while another still reads.
-                group.barrier().unwrap();
-                group.close().unwrap();
-                result
+                work(group)
             })
         };
         let started: Vec<_> = (0..size).map(start).collect();
@@ -195,4 +205,72 @@ fn a_group_over_nccl_without_a_device_is_refused() {
         reasons.iter().any(|reason| error.contains(reason)),
         "{error}"
     );
+}
+
+/// Three ranks make progress; then one is stopped, as a process is by SIGSTOP, and another only waits.
+#[test]
+fn a_rank_that_stops_is_named_by_the_others_in_time() {
+    const LIMIT: Duration = Duration::from_millis(600);
+    let store = Store::in_process(PATIENCE).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let progress: Vec<Arc<Progress>> = (0..3).map(|_| Arc::default()).collect();
+    let mut supervisors: Vec<Supervisor> = (0..3)
+        .map(|rank| {
+            let (world, sender) = (world_of(rank), sender.clone());
+            let stalled = move |stalled: Stalled| sender.send((rank, stalled)).unwrap();
+            let (store, progress) = (store.scope("").unwrap(), Arc::clone(&progress[rank]));
+            Supervisor::start(store, world, progress, LIMIT, stalled)
+        })
+        .collect();
+    // Nobody is watched before the first step, which may take long.
+    thread::sleep(2 * LIMIT);
+    // One that is busy keeps the others waiting.
+    for step in 0..20 {
+        progress[0].note(step);
+        if step < 5 {
+            progress[1].note(step);
+            progress[2].note(step);
+        }
+        thread::sleep(LIMIT / 8);
+    }
+    assert!(receiver.try_recv().is_err());
+    let start = Instant::now();
+    drop(supervisors.remove(2));
+    for _ in 0..2 {
+        let (rank, stalled) = receiver.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((stalled.last(), rank < 2), (vec![2], true), "{stalled}");
+        assert!(
+            stalled
+                .to_string()
+                .contains("rank 2 was last seen at step 4")
+        );
+    }
+    assert!(start.elapsed() < 4 * LIMIT, "{:?}", start.elapsed());
+}
+
+fn world_of(rank: usize) -> World {
+    World {
+        rank,
+        size: 3,
+        local_rank: rank,
+    }
+}
+
+#[test]
+fn the_first_rank_gathers_vectors_of_any_lengths() {
+    for size in [1, 3] {
+        let gathered = ranks_of(size, |group| {
+            let rank = group.rank();
+            let team = Team::new(group);
+            // The second has none.
+            let own: Vec<i64> = (0..if rank == 1 { 0 } else { 5 + rank as i64 }).collect();
+            let all = team.gather(&Tensor::from_slice(&own)).unwrap();
+            assert_eq!(team.leads(), rank == 0);
+            team.wait().unwrap();
+            all.map(|all| Vec::<i64>::try_from(all).unwrap())
+        });
+        let first: Vec<i64> = (0..5).chain(0..if size == 3 { 7 } else { 0 }).collect();
+        assert_eq!(gathered[0].as_ref(), Some(&first));
+        assert!(gathered[1..].iter().all(Option::is_none));
+    }
 }

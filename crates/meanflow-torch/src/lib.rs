@@ -33,8 +33,8 @@ pub use dual::jvp::jvp;
 pub use dual::{Dual, engine, kernels};
 pub use error::TorchError;
 pub use meanflow_libtorch::{
-    CudaGraph, LibtorchError, Peers, ProcessGroup, Store, World, device, host, loaded_version,
-    memory, profile, recover,
+    CudaGraph, LibtorchError, Peers, ProcessGroup, Progress, Seen, Shard, Stalled, Store,
+    Supervisor, Team, World, device, host, loaded_version, memory, profile, recover,
 };
 pub use model::compute::{Compute, Dtype, Factor};
 pub use model::condition::{Conditioning, Dropout};
@@ -44,14 +44,15 @@ pub use model::passes::ForwardCounts;
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use tch::{Device, Kind, Tensor};
 pub use tensor::{PerRow, Rows, per_row, squared_norms};
-pub use training::batch::{Batch, in_batch_order};
+pub use training::batch::{Batch, OwnMicrobatches, in_batch_order};
 pub use training::data_parallel::{Average, DataParallel, Differentiated};
 pub use training::ema;
 pub use training::gradients::{Gradients, PairwiseSum};
 pub use training::inputs::StepInputs;
 pub use training::objective::{Objective, StepLoss};
 pub use training::optimizer::{Adam, AdamConfig};
-pub use training::ranks::Ranks;
+pub use training::ranks::{GradientSum, Ranks};
+pub use training::sharded::Sharded;
 pub use training::workers::{Sharing, Workers};
 pub use weights::{convert, init_from};
 

@@ -17,7 +17,7 @@ use meanflow_data::{
     BadPictures, DataError, Dataset, EpochOrder, Examples, ImageArchive, ImageDataset, Links,
     MemoryDataset, Prefetch, digits, idx, toy,
 };
-use meanflow_torch::{Batch, Device, ModelConfig, Tensor, host};
+use meanflow_torch::{Batch, Device, ModelConfig, OwnMicrobatches, Tensor, host};
 
 use crate::TrainError;
 use crate::config::{
@@ -288,6 +288,18 @@ impl TrainConfig {
         self.times.draw(rows, &mut stream)
     }
 
+    /// As [`TrainConfig::times_at`], with as many MeanFlow rows in every step where steps have to be the same work.
+    pub(crate) fn laid_out_times_at(&self, step: u64) -> TimeDraw {
+        let times = self.times_at(step);
+        match self.compute.cuda_graph {
+            true => {
+                let rows = self.training.batch_size.get();
+                times.padded(self.times.mean_flow_ratio.most(rows))
+            }
+            false => times,
+        }
+    }
+
     /// Which rows of a step's batch, whose first `jumps` rows have `r < t`, are trained without their label.
     pub(crate) fn dropped(&self, jumps: usize, step: u64) -> Vec<bool> {
         let rows = self.training.batch_size.get();
@@ -313,10 +325,11 @@ fn order(config: &TrainConfig, len: usize) -> EpochOrder {
     EpochOrder::new(len, config.training.batch_size, config.seed)
 }
 
-/// What makes the draft of a step, in whatever thread.
+/// What makes the draft of these rows of a step, in whatever thread.
 fn drafting(
     config: &TrainConfig,
     data: Arc<dyn Dataset>,
+    rows: Vec<usize>,
 ) -> impl Fn(u64) -> Result<Draft, DataError> + Send + Sync + use<> {
     let seed = config.seed;
     let order = Mutex::new(order(config, data.len()));
@@ -324,9 +337,15 @@ fn drafting(
         let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
         let indices = order.batch_at(step);
         drop(order);
-        let examples = data.batch(&indices, seed, step)?;
+        let examples = data.batch_rows(&indices, &rows, seed, step)?;
         let mut noise = vec![0.0; examples.values.len()];
-        RngStream::new(seed, Purpose::Noise, step).fill_normal(&mut noise);
+        let (stream, size) = (
+            RngStream::new(seed, Purpose::Noise, step),
+            noise.len() / rows.len(),
+        );
+        for (row, noise) in rows.iter().zip(noise.chunks_exact_mut(size)) {
+            stream.normals_from((row * size) as u64, noise);
+        }
         Ok(Draft { examples, noise })
     }
 }
@@ -349,11 +368,20 @@ pub(crate) struct Batches {
     drafts: Prefetch<Result<Draft, DataError>>,
     device: Device,
     conditional: bool,
+    own: OwnMicrobatches,
+    /// The rows of a batch that are in them.
+    rows: Vec<usize>,
 }
 
 impl Batches {
-    /// Batches for the recipe, which the data set was made for.
-    pub(crate) fn new(config: &TrainConfig, data: Box<dyn Dataset>, device: Device) -> Self {
+    /// Batches for the recipe, which the data set was made for: of every batch the rows of these microbatches.
+    pub(crate) fn new(
+        config: &TrainConfig,
+        data: Box<dyn Dataset>,
+        device: Device,
+        own: OwnMicrobatches,
+    ) -> Self {
+        let rows = own.rows(config.training.batch_size.get());
         let data: Arc<dyn Dataset> = data.into();
         let workers = config
             .training
@@ -361,11 +389,22 @@ impl Batches {
             .unwrap_or_else(|| default_workers(device));
         let ahead = workers.saturating_add(1);
         Self {
-            drafts: Prefetch::new(workers, ahead, drafting(config, Arc::clone(&data))),
+            drafts: Prefetch::new(
+                workers,
+                ahead,
+                drafting(config, Arc::clone(&data), rows.clone()),
+            ),
             data,
             device,
             conditional: config.is_conditional(),
+            own,
+            rows,
         }
+    }
+
+    /// How many microbatches the rows are cut into.
+    pub(crate) fn microbatches(&self) -> usize {
+        self.own.range.len()
     }
 
     /// The batch of a step, counted from 0.
@@ -373,25 +412,24 @@ impl Batches {
     /// # Errors
     /// When the samples cannot be read.
     pub(crate) fn at(&mut self, config: &TrainConfig, step: u64) -> Result<Batch, TrainError> {
-        let rows = config.training.batch_size.get();
-        let stream = |purpose| RngStream::new(config.seed, purpose, step);
         let Draft { examples, noise } = self.drafts.take(step)?;
-        let times = config.times_at(step);
-        let dropped = config.dropped(times.jumps, step);
-        let times = if config.compute.cuda_graph {
-            times.padded(config.times.mean_flow_ratio.most(rows))
-        } else {
-            times
-        };
-        let told = |labels: Vec<f32>| host::upload(&labels, self.device).reshape([rows as i64, -1]);
+        let dropped = config.dropped(config.times_at(step).jumps, step);
+        let times = config.laid_out_times_at(step);
+        let rows = self.rows.len() as i64;
+        let told = |labels: Vec<f32>| host::upload(&labels, self.device).reshape([rows, -1]);
+        let seed = RngStream::new(config.seed, Purpose::Dropout, step).below(u64::MAX);
         Ok(Batch {
             data: self.tensor(&examples.values),
             noise: self.tensor(&noise),
             labels: self.conditional.then_some(examples.labels),
-            times,
-            dropped,
+            times: TimeDraw {
+                intervals: self.rows.iter().map(|&row| times.intervals[row]).collect(),
+                jumps: self.rows.partition_point(|&row| row < times.jumps),
+            },
+            dropped: self.rows.iter().map(|&row| dropped[row]).collect(),
             augment: examples.augment.map(told),
-            dropout: Some(stream(Purpose::Dropout).below(u64::MAX)),
+            // Every microbatch has a seed of its own, counted from that of the first.
+            dropout: Some(seed.wrapping_add(self.own.range.start as u64)),
         })
     }
 

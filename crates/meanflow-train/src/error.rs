@@ -41,7 +41,7 @@ pub enum TrainError {
         source: TorchError,
     },
     /// A process of the run was given something else than the first.
-    #[error("rank {rank}: expected the recipe and the data of rank 0, got others")]
+    #[error("rank {rank}: expected the recipe, the data and the version of rank 0, got others")]
     Ranks {
         /// Which of the processes, from 0.
         rank: usize,

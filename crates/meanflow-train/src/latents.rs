@@ -1,5 +1,6 @@
 //! Between pictures and latents: a data set encoded once, samples decoded.
 
+use std::ops::Range;
 use std::path::Path;
 
 use meanflow_data::grid::{self, GridStyle};
@@ -8,7 +9,7 @@ use meanflow_data::npy::{self, NpySlice, NpyView};
 use meanflow_data::{DataError, Dataset, Picture, Pictures};
 use meanflow_torch::networks::{Vae, VaeFiles};
 use meanflow_torch::sampler::Decoder;
-use meanflow_torch::{Device, Tensor, TorchError};
+use meanflow_torch::{Device, Team, Tensor, TorchError};
 
 use crate::files::create_folder;
 use crate::samples::{Samples, to_vec};
@@ -21,33 +22,47 @@ const PIXELS: usize = 1 << 16;
 /// Most rows of one evaluation.
 const MOST_ROWS: usize = 64;
 
+/// Evaluations that each of several processes does before the first writes what all have.
+const EVALUATIONS: usize = 8;
+
 /// Writes the latents of every picture of `data`, in its order, into the new folder `folder`; with `flip` those of the mirrored
 /// pictures too. Grey pictures are given to a VAE for colours three times. `done` is told the pictures encoded since it was told last.
 ///
-/// Only the pictures of one evaluation are in memory. The facts are written last: a folder without them is not whole.
+/// The processes of a team share every block of pictures; the first writes, and alone needs the folder. The latents of a picture
+/// depend on nothing but the picture. One block is in memory at a time. The facts are written last: a folder without them is not whole.
 ///
 /// # Errors
-/// When the VAE does not fit the pictures, the data cannot be read or the folder cannot be written.
+/// When the VAE does not fit the pictures, the data cannot be read, the folder cannot be written, or another process was lost.
 pub fn encode(
-    data: &dyn Dataset,
+    (data, flip): (&dyn Dataset, bool),
     vae: &Vae,
     facts: &Facts,
-    flip: bool,
     folder: &Path,
+    team: &Team,
     mut done: impl FnMut(usize),
 ) -> Result<(), TrainError> {
     let encoder = Encoder::new(data, vae)?;
-    create_folder(folder)?;
+    if team.leads() {
+        create_folder(folder)?;
+    }
     for (name, mirrored) in [(latents::MOMENTS, false), (latents::MOMENTS_FLIP, true)] {
         if mirrored && !flip {
             continue;
         }
-        let chunks = encoder.starts().map(|start| {
-            let (values, rows) = encoder.moments(start, mirrored)?;
-            done(rows);
-            Ok::<_, TrainError>(values)
+        let mut chunks = encoder.blocks(team).map(|block| {
+            let own = encoder.moments(own(&block, team), mirrored)?;
+            done(block.len());
+            Ok::<_, TrainError>(team.gather_f32(own).map_err(TorchError::from)?)
         });
+        if !team.leads() {
+            chunks.try_for_each(|chunk| chunk.map(drop))?;
+            continue;
+        }
+        let chunks = chunks.map(|chunk| Ok::<_, TrainError>(chunk?.unwrap_or_default()));
         npy::write_chunks(&folder.join(name), &encoder.shape, chunks)?;
+    }
+    if !team.leads() {
+        return Ok(());
     }
     if data.classes() > 0 {
         let labels = NpyView {
@@ -57,6 +72,12 @@ pub fn encode(
         npy::write(&folder.join(latents::LABELS), labels)?;
     }
     Ok(latents::write_facts(folder, facts)?)
+}
+
+/// The part of a block of pictures that one of several processes encodes.
+fn own(block: &Range<usize>, team: &Team) -> Range<usize> {
+    let own = team.shard().samples(block.len() as u64);
+    block.start + own.start as usize..block.start + own.end as usize
 }
 
 /// What the latents of this VAE are; `weights` is its file.
@@ -222,16 +243,30 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Where evaluations begin.
-    fn starts(&self) -> impl Iterator<Item = usize> + use<> {
-        (0..self.data.len()).step_by(self.rows)
+    /// The pictures that are encoded before they are written: of one process alone those of an evaluation, else of some for each.
+    fn blocks(&self, team: &Team) -> impl Iterator<Item = Range<usize>> + use<> {
+        let world = team.shard().world() as usize;
+        let evaluations = if world == 1 { 1 } else { EVALUATIONS * world };
+        let (all, block) = (self.data.len(), self.rows * evaluations);
+        (0..all)
+            .step_by(block)
+            .map(move |start| start..all.min(start + block))
     }
 
-    /// The moments of the pictures from `start` on, and of how many.
-    fn moments(&self, start: usize, mirrored: bool) -> Result<(Vec<f32>, usize), TrainError> {
-        let end = (start + self.rows).min(self.data.len());
-        let indices: Vec<usize> = (start..end).collect();
-        let examples = self.data.batch(&indices, 0, 0)?;
+    /// The moments of some pictures.
+    fn moments(&self, pictures: Range<usize>, mirrored: bool) -> Result<Vec<f32>, TrainError> {
+        let mut values =
+            Vec::with_capacity(pictures.len() * self.shape[1..].iter().product::<usize>());
+        for start in pictures.clone().step_by(self.rows) {
+            let indices: Vec<usize> = (start..pictures.end.min(start + self.rows)).collect();
+            values.extend(self.evaluate(&indices, mirrored)?);
+        }
+        Ok(values)
+    }
+
+    /// The moments of the pictures of one evaluation.
+    fn evaluate(&self, indices: &[usize], mirrored: bool) -> Result<Vec<f32>, TrainError> {
+        let examples = self.data.batch(indices, 0, 0)?;
         let [channels, height, width] = self.picture;
         let mut pictures =
             Tensor::from_slice(&examples.values).reshape([-1, channels, height, width]);
@@ -243,7 +278,7 @@ impl<'a> Encoder<'a> {
         }
         let moments = self.vae.encode(&padded(&pictures, self.rows))?;
         let fresh = moments.narrow(0, 0, indices.len() as i64);
-        Ok((to_vec(&fresh)?, indices.len()))
+        Ok(to_vec(&fresh)?)
     }
 }
 

@@ -84,16 +84,17 @@ pub fn train_among(
     let end = options.max_time.map(|time| (Instant::now(), time));
     let data = config.data.load(config.seed)?;
     let samples = data.len();
-    for remark in config.data.remarks(&*data) {
+    let remarks = config.data.remarks(&*data).into_iter();
+    for remark in remarks.chain(shared::remark(&config, peers.as_ref())) {
         observer.notice(Event::Remark(&remark));
     }
     let record = DataRecord::of(&*data)?;
+    if shared::follows(peers.as_ref()) {
+        return shared::trainer(&config, data, &record, device, peers)?.follow();
+    }
     let decoder = options.decoder(&*data, device, observer)?;
     let picture = record::picture(&*data, config.seed, decoder.as_ref())?;
     let mut trainer = shared::trainer(&config, data, &record, device, peers)?;
-    if trainer.follows() {
-        return trainer.follow();
-    }
     trainer.set_decoder(decoder);
     let mut run = Run::open(config, root, (trainer, record), options, observer)?;
     if let Some(picture) = picture {
@@ -517,7 +518,7 @@ impl Run {
         self.saver.start(Save {
             checkpoints: self.checkpoints.clone(),
             state,
-            snapshot: self.trainer.snapshot(),
+            snapshot: self.trainer.snapshot()?,
             metrics,
             weights: self.folder.weights(),
             average: self.first_average(),

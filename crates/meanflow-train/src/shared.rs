@@ -1,8 +1,12 @@
 //! Several processes that do one run: rank 0 decides and writes, the others compute their microbatches of every step.
 
+use std::sync::Arc;
+
 use meanflow_data::Dataset;
 use meanflow_files::sha256;
-use meanflow_torch::{Device, Kind, Peers, ProcessGroup, Ranks, Tensor, TorchError};
+use meanflow_torch::{
+    Device, GradientSum, Kind, Peers, ProcessGroup, Progress, Ranks, Tensor, TorchError,
+};
 
 use crate::TrainError;
 use crate::config::TrainConfig;
@@ -17,6 +21,8 @@ pub(crate) enum Order {
     State { step: u64, data_offset: u64 },
     /// Compute the next step together.
     Step,
+    /// Give rank 0 this set of what each has for its own parameters alone.
+    Collect(usize),
     /// The run has ended.
     End(Outcome),
 }
@@ -25,12 +31,18 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Control {
     group: ProcessGroup,
+    progress: Arc<Progress>,
 }
 
 impl Control {
     /// Whether this process decides.
     pub(crate) fn leads(&self) -> bool {
         self.group.rank() == 0
+    }
+
+    /// Something was done at this step, which whoever supervises the processes wants to know.
+    pub(crate) fn note(&self, step: u64) {
+        self.progress.note(step);
     }
 
     /// Tells the others, as rank 0.
@@ -46,9 +58,10 @@ impl Control {
         Order::of([0, 1, 2].map(|index| words.int64_value(&[index])))
     }
 
-    /// Refuses ranks that were given another recipe, or other data, than rank 0.
+    /// Refuses ranks that were given another recipe, or other data, than rank 0, or are of another version.
     fn agree(&self, config: &TrainConfig, data: &str) -> Result<(), TrainError> {
-        let hash = sha256(format!("{}{data}", config.to_toml()).as_bytes());
+        let version = env!("CARGO_PKG_VERSION");
+        let hash = sha256(format!("{version}{}{data}", config.to_toml()).as_bytes());
         let own = Tensor::from_slice(hash.as_bytes()).unsqueeze(0);
         let all = self.group.all_gather(&own).map_err(TorchError::from)?;
         for rank in 1..self.group.size() {
@@ -56,6 +69,8 @@ impl Control {
                 return Err(TrainError::Ranks { rank });
             }
         }
+        // From here on all do the same: whoever waits for long waits for one that hangs.
+        self.progress.note(0);
         Ok(())
     }
 }
@@ -70,6 +85,7 @@ impl Order {
             Self::End(Outcome::Finished) => [2, 0, 0],
             Self::End(Outcome::Stopped(step)) => [3, number(step), 0],
             Self::End(Outcome::OutOfTime(step)) => [4, number(step), 0],
+            Self::Collect(set) => [5, number(set as u64), 0],
         }
     }
 
@@ -81,6 +97,7 @@ impl Order {
             2 => Self::End(Outcome::Finished),
             3 => Self::End(Outcome::Stopped(step)),
             4 => Self::End(Outcome::OutOfTime(step)),
+            5 => Self::Collect(usize::try_from(step).unwrap_or(usize::MAX)),
             _ => {
                 return Err(TrainError::Torch(TorchError::Argument {
                     what: "order of rank 0",
@@ -92,6 +109,23 @@ impl Order {
     }
 }
 
+/// Whether this is one of several processes, of which another decides.
+pub(crate) fn follows(peers: Option<&Peers>) -> bool {
+    peers.is_some_and(|peers| peers.control.rank() != 0)
+}
+
+/// What a person should know of how several processes add up their gradients.
+pub(crate) fn remark(config: &TrainConfig, peers: Option<&Peers>) -> Option<String> {
+    let size = peers?.control.size();
+    let is_fixed = config.compute.gradient_sum == GradientSum::FixedTree;
+    (size > 1 && !is_fixed).then(|| {
+        format!(
+            "gradients are added up in the order of the engine (compute.gradient_sum): the digits of this run depend on the number of \
+             processes, which is {size}"
+        )
+    })
+}
+
 /// A trainer of one of several processes, which all have the same recipe and data; with none but this, an ordinary one.
 pub(crate) fn trainer(
     config: &TrainConfig,
@@ -100,7 +134,7 @@ pub(crate) fn trainer(
     device: Device,
     peers: Option<Peers>,
 ) -> Result<Trainer, TrainError> {
-    let Some(Peers { control, tensors }) = peers else {
+    let Some(peers) = peers else {
         return Trainer::new(config.clone(), data, device);
     };
     if config.compute.cuda_graph {
@@ -110,11 +144,19 @@ pub(crate) fn trainer(
             got: "true".to_owned(),
         }));
     }
-    let control = Control { group: control };
+    let Peers {
+        control: group,
+        tensors,
+        progress,
+        ..
+    } = peers;
+    let control = Control { group, progress };
     control.agree(config, &record.fingerprint)?;
     let training = &config.training;
-    let microbatches = usize::try_from(training.microbatches.get()).unwrap_or(usize::MAX);
-    let ranks = Ranks::new(tensors, microbatches, training.batch_size.get())?;
+    let ranks = Ranks::new(tensors, training.microbatches(), training.batch_size.get())?;
+    let ranks = ranks
+        .adding(config.compute.gradient_sum)
+        .sharding_optimizer(config.compute.shard_optimizer);
     Trainer::shared(config.clone(), data, device, Some((control, ranks)))
 }
 
@@ -130,6 +172,7 @@ mod tests {
                 data_offset: 64,
             },
             Order::Step,
+            Order::Collect(3),
             Order::End(Outcome::Finished),
             Order::End(Outcome::Stopped(9)),
             Order::End(Outcome::OutOfTime(1)),

@@ -1,5 +1,7 @@
 //! What a step changes: the model, its averages and the optimiser. Everything here happens on the device.
 
+use std::ops::Range;
+
 use meanflow_cfg::Guidance;
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
@@ -53,8 +55,10 @@ impl TrainState {
         let optimizer = Adam::new(model.parameters(), config.optimizer.constants());
         let averages: Vec<Average> = emas.iter().map(Ema::average).collect();
         let sharing = sharing(config, device, ranks.as_ref());
-        Ok(Self {
-            threads: DataParallel::new(sharing, &model, &optimizer, &averages, ranks)?,
+        let leads = ranks.as_ref().is_none_or(|ranks| ranks.rank() == 0);
+        let threads = DataParallel::new(sharing, &model, &optimizer, &averages, ranks)?;
+        let state = Self {
+            threads,
             emas,
             optimizer,
             objective: Objective {
@@ -68,7 +72,54 @@ impl TrainState {
             batch: config.training.batch_size.get(),
             is_fixed_work: config.compute.cuda_graph,
             model,
-        })
+        };
+        // The others get theirs from the first.
+        if let (Some(sharded), false) = (state.threads.sharded(), leads) {
+            state.sets().iter().for_each(|set| sharded.release(set));
+        }
+        Ok(state)
+    }
+
+    /// What there is beside the parameters, a tensor for each: the averages, and the moments of the optimiser.
+    fn sets(&self) -> Vec<Vec<&Tensor>> {
+        let averages = self.emas.iter().map(|ema| ema.model.parameters().tensors());
+        averages.chain(self.optimizer.moments()).collect()
+    }
+
+    /// The numbers of the sets of the optimiser, as [`TrainState::collect`] takes them.
+    pub(crate) fn sets_of_optimizer(&self) -> Range<usize> {
+        self.emas.len()..self.emas.len() + 2
+    }
+
+    /// Whether each of several processes has moments and averages of its own parameters alone.
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.threads.sharded().is_some()
+    }
+
+    /// Gives the first of several processes, where each has its own part, all of one set: of the averages, in their order, and then the
+    /// moments.
+    ///
+    /// # Errors
+    /// If another process was lost.
+    pub(crate) fn collect(&self, set: usize) -> Result<(), TorchError> {
+        match (self.threads.sharded(), self.sets().get(set)) {
+            (Some(sharded), Some(set)) => sharded.collect(set),
+            _ => Ok(()),
+        }
+    }
+
+    /// Frees what [`TrainState::collect`] has brought here.
+    pub(crate) fn release(&self, set: usize) {
+        if let (Some(sharded), Some(set)) = (self.threads.sharded(), self.sets().get(set)) {
+            sharded.release(set);
+        }
+    }
+
+    /// Makes room for all sets, which are about to be read.
+    pub(crate) fn hold_all(&self) {
+        if let Some(sharded) = self.threads.sharded() {
+            self.sets().iter().for_each(|set| sharded.hold(set));
+        }
     }
 
     /// Sets every average to the model.
@@ -78,7 +129,7 @@ impl TrainState {
         }
     }
 
-    /// The inputs of a step on these microbatches, or on those of them that are this process's.
+    /// The inputs of a step on these microbatches.
     ///
     /// # Errors
     /// Those of libtorch.
@@ -87,11 +138,7 @@ impl TrainState {
             true => StepInputs::padded(&self.objective, &self.model, one),
             false => StepInputs::new(&self.objective, &self.model, one),
         };
-        let own = self
-            .threads
-            .ranks()
-            .map_or(0..microbatches.len(), Ranks::own);
-        microbatches[own].iter().map(inputs).collect()
+        microbatches.iter().map(inputs).collect()
     }
 
     /// Puts the learning rate and the decays of step number `step` on the device.
@@ -141,7 +188,7 @@ impl TrainState {
         self.threads.update_averages(&metrics.is_finite)
     }
 
-    /// Takes all tensors from the first of several processes.
+    /// Takes all tensors from the first of several processes, or the parameters and its own part of all else.
     ///
     /// # Errors
     /// If another process was lost.
@@ -149,17 +196,15 @@ impl TrainState {
         let Some(ranks) = self.threads.ranks() else {
             return Ok(());
         };
-        let models = self.emas.iter().map(|ema| &ema.model).chain([&self.model]);
-        for model in models {
-            ranks.take_from_first(model.parameters().iter().map(|(_, tensor)| tensor))?;
+        ranks.take_from_first(self.model.parameters().tensors())?;
+        ranks.take_from_first([self.optimizer.steps()])?;
+        for set in self.sets() {
+            match self.threads.sharded() {
+                Some(sharded) => sharded.spread(&set)?,
+                None => ranks.take_from_first(set)?,
+            }
         }
-        let optimizer: Vec<Tensor> = self
-            .optimizer
-            .state()
-            .into_iter()
-            .map(|(_, one)| one)
-            .collect();
-        ranks.take_from_first(&optimizer)
+        Ok(())
     }
 
     /// How the threads of the CPU share a step.
@@ -170,8 +215,8 @@ impl TrainState {
 
 /// On a CUDA device one thread gives it all work.
 fn sharing(config: &TrainConfig, device: Device, ranks: Option<&Ranks>) -> Sharing {
-    let all = usize::try_from(config.training.microbatches.get()).unwrap_or(usize::MAX);
-    let microbatches = ranks.map_or(all, |ranks| ranks.own().len());
+    let all = config.training.microbatches();
+    let microbatches = ranks.map_or(all, |ranks| ranks.own().range.len());
     match device {
         Device::Cpu => Sharing::of_this_thread(microbatches),
         _ => Sharing::new(1, microbatches),

@@ -1,13 +1,17 @@
 //! One training step after the other. Time, files and people are the business of [`crate::run`].
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meanflow_data::latents::Facts;
 use meanflow_data::{Dataset, Picture};
 use meanflow_torch::engine::Tangent;
-use meanflow_torch::{Batch, Device, Model, Ranks, Sharing, StepInputs, device, recover, weights};
+use meanflow_torch::sampler::{Solver, uniform_grid};
+use meanflow_torch::{
+    Batch, Device, Model, OwnMicrobatches, Ranks, Sharing, StepInputs, device, recover, weights,
+};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -96,6 +100,8 @@ impl Trainer {
         peers: Option<(Control, Ranks)>,
     ) -> Result<Self, TrainError> {
         let (control, ranks) = peers.unzip();
+        let all = OwnMicrobatches::all(config.training.microbatches());
+        let own = ranks.as_ref().map_or(all, Ranks::own);
         let state = TrainState::new(&config, data.shape(), data.classes(), device, ranks)?;
         device::allow_tf32(config.compute.tf32);
         Ok(Self {
@@ -105,7 +111,7 @@ impl Trainer {
                 .class_names()
                 .filter(|_| config.is_conditional())
                 .map(<[String]>::to_vec),
-            batches: Batches::new(&config, data, device),
+            batches: Batches::new(&config, data, device, own),
             state,
             graphed: config.compute.cuda_graph.then(|| GraphedStep::new(device)),
             config,
@@ -148,7 +154,7 @@ impl Trainer {
         self.skipped_in_row
     }
 
-    /// The batch of a step, counted from 0, as [`Trainer::step`] sees it.
+    /// The batch of a step, counted from 0, as [`Trainer::step`] sees it; of one of several processes its own rows.
     ///
     /// # Errors
     /// Those of the data.
@@ -263,23 +269,33 @@ impl Trainer {
     /// As [`Trainer::advance`]; a refusal of libtorch, such as of memory, is a panic.
     fn advance_or_panic(&mut self, direction: Tangent) -> Result<(), TrainError> {
         self.lead()?;
-        let batch = self.batch(self.step + self.data_offset)?;
+        self.note_progress(self.step + 1);
+        let drawn = self.step + self.data_offset;
+        let batch = self.batch(drawn)?;
         let step = self.step + 1;
         let lr = self
             .config
             .lr
             .at(self.step, self.config.training.steps.get());
-        let microbatches = batch.microbatches(self.config.training.microbatches.get() as usize);
+        let microbatches = batch.microbatches(self.batches.microbatches());
         let inputs = self.state.inputs(&microbatches)?;
         self.state.prepare(step, lr);
         let metrics = self.compute(direction, inputs, self.state.emas_are_due(step))?;
-        let times = batch.times;
+        let times = self.config.laid_out_times_at(drawn);
         self.unread.push((StepPlan { step, lr, times }, metrics));
         self.step = step;
+        self.note_progress(step);
         if !self.config.compute.async_metrics {
             self.read_metrics()?;
         }
         Ok(())
+    }
+
+    /// Tells whoever supervises several processes that this one does something.
+    fn note_progress(&self, step: u64) {
+        if let Some(control) = &self.control {
+            control.note(step);
+        }
     }
 
     /// Tells the others, where there are any and this is the first, that the next step is to be done.
@@ -314,16 +330,10 @@ impl Trainer {
                     self.unread.clear();
                     self.read.clear();
                 }
+                Order::Collect(set) => self.state.collect(set)?,
                 Order::End(outcome) => return Ok(outcome),
             }
         }
-    }
-
-    /// Whether another process decides.
-    pub(crate) fn follows(&self) -> bool {
-        self.control
-            .as_ref()
-            .is_some_and(|control| !control.leads())
     }
 
     /// Tells the other processes that the run has ended.
@@ -413,15 +423,22 @@ impl Trainer {
     /// # Errors
     /// Those of libtorch.
     pub fn samples(&self) -> Result<Vec<Samples>, TrainError> {
+        self.with_set(FIRST_AVERAGE, || self.draw())
+    }
+
+    /// As [`Trainer::samples`], with an average that is here.
+    fn draw(&self) -> Result<Vec<Samples>, TrainError> {
         let (model, _) = self.average();
         let wanted = &self.config.sampling;
         let seeds: Vec<u64> = (0..wanted.count() as u64).collect();
         let labels = balanced(&seeds, model.config().classes);
-        wanted
-            .nfe
-            .iter()
-            .map(|steps| Samples::draw(model, &seeds, labels.as_deref(), steps.get()))
-            .collect()
+        let draw = |steps: &NonZeroUsize| {
+            let (grid, watch) = (uniform_grid(steps.get()), |_| self.note_progress(self.step));
+            let way = (&grid[..], Solver::Jump);
+            let drawn = Samples::draw_watched(model, &seeds, labels.as_deref(), way, watch)?;
+            Ok(drawn.0)
+        };
+        wanted.nfe.iter().map(draw).collect()
     }
 
     /// Writes all tensors into a folder: the model, every average, the optimiser.
@@ -429,19 +446,60 @@ impl Trainer {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        self.snapshot().write(folder)
+        self.snapshot()?.write(folder)
+    }
+
+    /// Does some work with a whole set of [`TrainState::collect`], of which this process has only a part where several share the optimiser.
+    fn with_set<T>(
+        &self,
+        set: usize,
+        work: impl FnOnce() -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        // What the others do not have yet is whole.
+        let Some(control) = self
+            .control
+            .as_ref()
+            .filter(|_| self.state.is_sharded() && !self.is_ahead)
+        else {
+            return work();
+        };
+        control.tell(Order::Collect(set))?;
+        self.state.collect(set)?;
+        let done = work();
+        self.state.release(set);
+        done
     }
 
     /// A copy of all tensors on the host, which training does not change.
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    ///
+    /// # Errors
+    /// If another process was lost.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, TrainError> {
         let mut snapshot = Snapshot::default();
-        for (name, model, decay) in self.models() {
+        for (index, (name, model, decay)) in self.models().enumerate() {
+            self.note_progress(self.step);
             let metadata = model.described(self.metadata(decay));
-            snapshot.add(&name, &model.parameters().named(), metadata);
+            let add = || {
+                snapshot.add(&name, &model.parameters().named(), metadata);
+                Ok(())
+            };
+            // The first is the model itself, which all have.
+            match index.checked_sub(1) {
+                Some(set) => self.with_set(set, add)?,
+                None => add()?,
+            }
         }
-        let optimizer = self.state.optimizer.state();
-        snapshot.add(OPTIMIZER, &optimizer, self.metadata(None));
-        snapshot
+        let [first, second] = self.state.sets_of_optimizer().collect::<Vec<_>>()[..] else {
+            return Ok(snapshot);
+        };
+        self.with_set(first, || {
+            self.with_set(second, || {
+                let optimizer = self.state.optimizer.state();
+                snapshot.add(OPTIMIZER, &optimizer, self.metadata(None));
+                Ok(())
+            })
+        })?;
+        Ok(snapshot)
     }
 
     /// Reads back what [`Trainer::write`] wrote, after `step` steps.
@@ -454,7 +512,9 @@ impl Trainer {
         step: u64,
         skipped_in_row: u32,
     ) -> Result<(), TrainError> {
+        self.state.hold_all();
         for (name, model, _) in self.models() {
+            self.note_progress(step);
             weights::load_strict(&folder.join(name), &model.parameters().named())?;
         }
         weights::load_strict(&folder.join(OPTIMIZER), &self.state.optimizer.state())?;
@@ -514,4 +574,6 @@ fn ends_training(metrics: &StepMetrics) -> bool {
     metrics.skipped_in_row >= PATIENCE || !metrics.largest_weight.is_finite()
 }
 
+/// The set of [`TrainState::collect`] that is the average to sample from.
+const FIRST_AVERAGE: usize = 0;
 const OPTIMIZER: &str = "optimizer.safetensors";

@@ -1,7 +1,10 @@
 //! A run on several processes, here threads, has the digits of one.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
@@ -46,6 +49,7 @@ fn run_with(
 ) -> Vec<Result<Outcome, TrainError>> {
     let store = Store::in_process(PATIENCE).unwrap();
     let train = |rank, observer: &mut dyn Observer| {
+        RANK.set(rank);
         let (config, world) = (
             config(rank),
             World {
@@ -76,9 +80,16 @@ fn run_with(
     })
 }
 
+/// Each process has the moments and averages of its own parameters alone.
+const SHARDED: &str = "compute.shard_optimizer=true";
+
 fn whole(root: &Path, size: usize) -> Vec<Result<Outcome, TrainError>> {
+    whole_by(root, size, &[SHARED])
+}
+
+fn whole_by(root: &Path, size: usize, overrides: &[&str]) -> Vec<Result<Outcome, TrainError>> {
     let stop = AtomicBool::new(false);
-    run(root, size, |_| recipe(&[SHARED]), &stop, &mut Silent)
+    run(root, size, |_| recipe(overrides), &stop, &mut Silent)
 }
 
 /// What must not depend on how a run went: the hashes of its weights and state, and its metrics without their times.
@@ -120,7 +131,65 @@ fn one_two_three_and_four_processes_give_the_same_bits() {
 }
 
 #[test]
+fn a_sharded_optimizer_gives_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = |name: &str, size: usize| folder.path().join(format!("{name}-{size}"));
+    whole(&root("plain", 1), 1).remove(0).unwrap();
+    for size in [1, 2, 3, 4] {
+        for outcome in whole_by(&root("sharded", size), size, &[SHARED, SHARDED]) {
+            assert_eq!(outcome.unwrap(), Outcome::Finished);
+        }
+    }
+    let expected = results(&root("sharded", 1));
+    // The files say which recipe it was; the numbers do not depend on it.
+    assert_eq!(expected.1, results(&root("plain", 1)).1);
+    for size in [2, 3, 4] {
+        assert_eq!(results(&root("sharded", size)), expected, "{size}");
+        let [own, alone] = [size, 1].map(|size| {
+            let name = "samples/step-000020.png";
+            fs::read(root("sharded", size).join(name)).unwrap()
+        });
+        assert!(own == alone, "{size}");
+    }
+}
+
+#[test]
+fn other_sums_are_the_same_for_all_and_near_those_of_the_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    whole(&tree, 1).remove(0).unwrap();
+    let (_, expected) = results(&tree);
+    // Rounding of f32, and of gradients to eight bits, over twenty steps.
+    for (sum, bound) in [("fastest", 1e-4), ("fastest-bf16", 5e-2)] {
+        for (place, sharded) in ["false", "true"].into_iter().enumerate() {
+            let root = folder.path().join(format!("{sum}-{place}"));
+            let sum = format!("compute.gradient_sum=\"{sum}\"");
+            let sharded = format!("compute.shard_optimizer={sharded}");
+            for outcome in whole_by(&root, 3, &[SHARED, &sum, &sharded]) {
+                assert_eq!(outcome.unwrap(), Outcome::Finished);
+            }
+            let (_, got) = results(&root);
+            assert_eq!(got.len(), 20);
+            for (expected, got) in expected.iter().zip(&got) {
+                let [expected, got] = [expected[2], got[2]].map(f64::from_bits);
+                assert!(
+                    (expected - got).abs() <= bound * expected,
+                    "{expected} {got}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_run_goes_on_with_another_number_of_processes() {
+    for overrides in [&[SHARED][..], &[SHARED, SHARDED]] {
+        goes_on_with_another_number_of_processes(overrides);
+    }
+}
+
+fn goes_on_with_another_number_of_processes(overrides: &[&str]) {
+    let whole = |root: &Path, size| whole_by(root, size, overrides);
     let folder = tempfile::tempdir().unwrap();
     let (stopped, alone) = (folder.path().join("stopped"), folder.path().join("alone"));
     let stop = AtomicBool::new(false);
@@ -128,7 +197,7 @@ fn a_run_goes_on_with_another_number_of_processes() {
         step: 10,
         stop: &stop,
     };
-    for outcome in run(&stopped, 4, |_| recipe(&[SHARED]), &stop, &mut observer) {
+    for outcome in run(&stopped, 4, |_| recipe(overrides), &stop, &mut observer) {
         assert_eq!(outcome.unwrap(), Outcome::Stopped(10));
     }
     for outcome in whole(&stopped, 2) {
@@ -201,6 +270,106 @@ impl Observer for Rollbacks {
     }
 }
 
+thread_local! {
+    /// Which rank a thread is.
+    static RANK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often a rank made a whole batch, and which rows it made of which step.
+type Made = (usize, BTreeMap<u64, Vec<usize>>);
+
+/// That of every rank.
+static MADE: Mutex<BTreeMap<usize, Made>> = Mutex::new(BTreeMap::new());
+
+/// A checkerboard that writes down what is made of it.
+#[derive(Debug)]
+struct Counted {
+    data: Box<dyn Dataset>,
+    rank: usize,
+}
+
+impl Dataset for Counted {
+    fn shape(&self) -> &[usize] {
+        self.data.shape()
+    }
+
+    fn classes(&self) -> usize {
+        self.data.classes()
+    }
+
+    fn labels(&self) -> &[i64] {
+        self.data.labels()
+    }
+
+    fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
+        MADE.lock().unwrap().entry(self.rank).or_default().0 += 1;
+        self.data.batch(indices, seed, step)
+    }
+
+    fn batch_rows(
+        &self,
+        indices: &[usize],
+        rows: &[usize],
+        seed: u64,
+        step: u64,
+    ) -> Result<Examples, DataError> {
+        let mut made = MADE.lock().unwrap();
+        let (_, steps) = made.entry(self.rank).or_default();
+        let before = steps.insert(step, rows.to_vec());
+        assert!(before.is_none_or(|before| before == rows));
+        drop(made);
+        self.data.batch_rows(indices, rows, seed, step)
+    }
+}
+
+/// What describes it: nothing.
+#[derive(Deserialize)]
+struct Counting {}
+
+impl DatasetBuilder for Counting {
+    fn load(self, seed: u64) -> Result<Box<dyn Dataset>, DataError> {
+        Ok(Box::new(Counted {
+            data: Box::new(toy::checkerboard(500, seed)?),
+            rank: RANK.get(),
+        }))
+    }
+}
+
+#[test]
+fn a_process_makes_no_rows_but_its_own() {
+    custom::register::<Counting>("counted").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = "data={ kind = \"custom\", name = \"counted\", conditional = false }";
+    for size in [1, 2, 4] {
+        MADE.lock().unwrap().clear();
+        let (root, stop) = (folder.path().join(size.to_string()), AtomicBool::new(false));
+        for outcome in run(&root, size, |_| recipe(&[SHARED, data]), &stop, &mut Silent) {
+            assert_eq!(outcome.unwrap(), Outcome::Finished);
+        }
+        let made = MADE.lock().unwrap();
+        for step in 0..20 {
+            let mut all: Vec<usize> = Vec::new();
+            for (rank, (_, steps)) in &*made {
+                // Microbatches 3, 4 and 5 of twelve, as the second of four.
+                let own = rank * 12 / size..(rank + 1) * 12 / size;
+                assert!(steps[&step].iter().all(|row| own.contains(&(row % 12))));
+                all.extend(&steps[&step]);
+            }
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..32), "{size} {step}");
+        }
+        // The fingerprint of the data alone is made of whole samples by all, and rank 0 draws a picture of some.
+        assert!(
+            made.iter()
+                .all(|(rank, (whole, _))| *whole == if *rank == 0 { 2 } else { 1 })
+        );
+    }
+}
+
 /// The last row of the batch is that of the last process: it alone sees the NaN before the gradients are summed.
 #[test]
 fn all_processes_go_back_to_the_same_checkpoint_and_on_with_the_same_other_data() {
@@ -209,8 +378,10 @@ fn all_processes_go_back_to_the_same_checkpoint_and_on_with_the_same_other_data(
     let root = |size: usize| folder.path().join(size.to_string());
     let data = "data={ kind = \"custom\", name = \"poisoned\", conditional = false }";
     let stop = AtomicBool::new(false);
-    for asynchronous in ["compute.async_metrics=false", "compute.async_metrics=true"] {
-        let config = |_| recipe(&[SHARED, data, "training.steps=30", asynchronous]);
+    for (asynchronous, sharded) in [(false, false), (true, false), (true, true)] {
+        let asynchronous = format!("compute.async_metrics={asynchronous}");
+        let sharded = format!("compute.shard_optimizer={sharded}");
+        let config = |_| recipe(&[SHARED, data, "training.steps=30", &asynchronous, &sharded]);
         for size in [1, 2, 3] {
             let mut rollbacks = Rollbacks::default();
             for outcome in run(&root(size), size, config, &stop, &mut rollbacks) {

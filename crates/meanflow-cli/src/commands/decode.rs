@@ -1,7 +1,6 @@
 //! Latents drawn and decoded, some at a time.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,7 +11,6 @@ use meanflow_torch::sampler::{Decoder, Solver};
 use meanflow_train::latents::LatentDecoder;
 use meanflow_train::{LATENTS_KEY, Samples};
 
-use crate::commands::destination::Output;
 use crate::output::note;
 
 /// Samples that are drawn before they are decoded: whole evaluations of the network.
@@ -45,37 +43,30 @@ impl Decoding {
         self.0.for_trace()
     }
 
-    /// Draws and decodes all seeds and writes the pictures; what each took, and the shape of a picture. A folder is filled as pictures
-    /// come, and no more than one block is in memory; a picture or archive is made of the bytes of all.
+    /// Draws and decodes all seeds, of which no more than one block is in memory, and gives the pictures and seeds of one block after the
+    /// other to `keep`; what each took.
     pub(crate) fn run(
         &self,
         model: &Model,
         (seeds, labels): (&[u64], Option<&[i64]>),
         (grid, solver): (&[f64], Solver),
-        (output, out, columns): (Output, &Path, Option<NonZeroUsize>),
-        mut progress: impl FnMut(usize),
-    ) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
-        let (mut all, mut evaluations, mut shape) = (None::<Pictures>, Vec::new(), Vec::new());
+        mut keep: impl FnMut(&Pictures, &[u64]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<usize>> {
+        let mut evaluations = Vec::new();
         for start in (0..seeds.len()).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(seeds.len());
             let labels = labels.map(|labels| &labels[block.clone()]);
             let seeds = &seeds[block];
             let (pictures, took) = self.draw(model, (seeds, labels), (grid, solver))?;
+            keep(&pictures, seeds)?;
             evaluations.extend(took);
-            progress(seeds.len());
-            let [_, height, width, channels] = pictures.shape();
-            shape = vec![channels, height, width];
-            match &mut all {
-                _ if output == Output::Folder => pictures.write_folders(out, seeds)?,
-                None => all = Some(pictures),
-                Some(all) => all.append(&pictures)?,
-            }
         }
-        if let Some(pictures) = all {
-            let labels = labels.unwrap_or_default();
-            output.write_pictures(out, &pictures, (labels, seeds), columns)?;
-        }
-        Ok((evaluations, shape))
+        Ok(evaluations)
+    }
+
+    /// `[channels, height, width]` of the pictures of a model's samples.
+    pub(crate) fn shape(&self, model: &Model) -> [usize; 3] {
+        self.0.picture_shape(&model.config().shape)
     }
 
     /// Draws and decodes a few seeds: their pictures, and the network evaluations of each.

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::commands::named_data::{self, Look, Named};
 use crate::commands::opening::open_device;
+use crate::commands::ranks;
 use crate::commands::unfinished::{self, Unfinished};
 use crate::options::Compute;
 use crate::output::{is_json, say};
@@ -62,14 +63,18 @@ pub(crate) fn run(args: &Encode) -> anyhow::Result<u8> {
     let facts = facts_of(&vae, &name, &weights)?;
     let data = open(args)?;
     let start = Instant::now();
-    let unfinished = Unfinished::begin(&args.out)?;
+    let team = ranks::team()?;
+    let unfinished = team.leads().then(|| Unfinished::begin(&args.out));
+    let unfinished = unfinished.transpose()?;
     let passes = if args.flip { 2 } else { 1 };
     let progress = Count::named("pictures", passes * data.len());
-    encode(&*data, &vae, &facts, args.flip, &args.out, |more| {
-        progress.add(more);
-    })?;
-    unfinished.finish()?;
+    let done = |more| progress.add(more);
+    encode((&*data, args.flip), &vae, &facts, &args.out, &team, done)?;
     progress.finish();
+    let Some(unfinished) = unfinished else {
+        return Ok(0);
+    };
+    unfinished.finish()?;
     let (pictures, seconds) = (data.len(), start.elapsed().as_secs_f64());
     if is_json() {
         let report = json!({

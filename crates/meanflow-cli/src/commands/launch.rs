@@ -28,7 +28,8 @@ use crate::usage::Usage;
 #[command(
     after_help = "Examples:\n  meanflow launch --processes 2 -- train recipe.toml --out runs/two\n  \
 meanflow launch --processes 8 --restarts 3 -- train recipe.toml\n  \
-meanflow launch --processes 2 -- eval runs/digits --out report"
+meanflow launch --processes 2 -- eval runs/digits --out report\n  \
+meanflow launch --processes 8 -- sample runs/digits --seeds 0-999 --out fakes"
 )]
 pub(crate) struct Launch {
     /// How many
@@ -37,13 +38,13 @@ pub(crate) struct Launch {
     /// How often all of them are begun again where one has failed
     #[arg(long, value_name = "K", default_value_t = 0)]
     restarts: u32,
-    /// train or eval, with its arguments
+    /// train, eval, sample or data encode, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 /// Commands whose processes share the work.
-const SHARED: [&str; 2] = ["train", "eval"];
+const SHARED: [&[&str]; 4] = [&["train"], &["eval"], &["sample"], &["data", "encode"]];
 /// How long processes may take to find each other.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// From one look at the processes to the next.
@@ -52,10 +53,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &Launch) -> anyhow::Result<u8> {
-    let command = args.command.first().and_then(|word| word.to_str());
-    if !command.is_some_and(|command| SHARED.contains(&command)) {
-        let got = command.unwrap_or("none");
-        let text = format!("expected -- train … or -- eval …, which share their work, got {got}");
+    let is_shared = |words: &&[&str]| {
+        let begins = args
+            .command
+            .iter()
+            .zip(*words)
+            .all(|(got, word)| got == word);
+        begins && args.command.len() >= words.len()
+    };
+    if !SHARED.iter().any(is_shared) {
+        let got = args
+            .command
+            .first()
+            .map_or("none".into(), |word| word.to_string_lossy());
+        let known = SHARED
+            .map(|words| format!("-- {} …", words.join(" ")))
+            .join(", ");
+        let text = format!("expected one of {known}, which share their work, got {got}");
         return Err(Usage(text).into());
     }
     let signals = signals::channel()?;
@@ -159,7 +173,8 @@ impl Processes {
 
     fn count(&mut self, rank: usize, status: ExitStatus) {
         let code = code_of(status);
-        if code == 0 {
+        // How one ends that was asked to end is no reason of its own.
+        if code == 0 || self.sent.is_some() {
             return;
         }
         self.failed.get_or_insert_with(Instant::now);

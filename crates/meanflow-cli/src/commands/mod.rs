@@ -25,6 +25,7 @@ pub(crate) mod new;
 mod opening;
 mod picture_data;
 pub(crate) mod pictures;
+mod ranks;
 mod replay;
 pub(crate) mod sample;
 mod samples;

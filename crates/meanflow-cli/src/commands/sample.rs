@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use meanflow_torch::Model;
+use meanflow_data::Pictures;
+use meanflow_torch::{Model, Team, Tensor};
 use meanflow_train::{Samples, balanced, class_names_of, data_labels, recipe_of, weights_within};
 
 use crate::commands::classes;
@@ -14,6 +15,7 @@ use crate::commands::decode::Decoding;
 use crate::commands::destination::{Output, write_index};
 use crate::commands::located::located;
 use crate::commands::opening::{load_model, open_device};
+use crate::commands::ranks;
 use crate::commands::unfinished::Unfinished;
 use crate::effort::Effort;
 use crate::options::{Class, Compute, Reading};
@@ -79,44 +81,142 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let (model, metadata) = load_model(&weights, device, &args.reading)?;
     let seeds = &args.seeds.0;
     let labels = labels(&args.class, seeds, &model, (&weights, &metadata))?;
-    let (grid, solver) = args.route.resolve();
-    let unfinished = output.begin(&args.out)?;
-    let (labels, start) = (labels.as_deref(), Instant::now());
-    let progress = Count::named("samples", seeds.len());
-    let watch = |more| progress.add(more);
-    let (effort, shape) = match &args.vae {
-        Some(vae) => {
-            let decoding = Decoding::new(vae, &model, &metadata)?;
-            let (evaluations, shape) = decoding.run(
-                &model,
-                (seeds, labels),
-                (&grid, solver),
-                (output, &args.out, args.columns),
-                watch,
-            )?;
-            progress.finish();
-            (
-                Effort::new(&evaluations, start.elapsed().as_secs_f64()),
-                shape,
-            )
-        }
-        None => {
-            let way = (&grid[..], solver);
-            let (samples, evaluations) = Samples::draw_watched(&model, seeds, labels, way, watch)?;
-            progress.finish();
-            let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
-            let named = (labels.unwrap_or_default(), &seeds[..]);
-            output.write(&args.out, &samples, named, args.columns, &metadata)?;
-            (effort, samples.shape)
-        }
+    let labels = labels.as_deref().unwrap_or_default();
+    let start = Instant::now();
+    let team = ranks::team()?;
+    let unfinished = team.leads().then(|| output.begin(&args.out));
+    let unfinished = unfinished.transpose()?.flatten();
+    // Nobody writes before the folder is clean.
+    team.wait()?;
+    let drawing = Drawing {
+        args,
+        output,
+        model: &model,
+        metadata: &metadata,
+        team: &team,
+        all: Named { seeds, labels },
     };
+    let (evaluations, shape) = match &args.vae {
+        Some(vae) => drawing.decoded(&Decoding::new(vae, &model, &metadata)?)?,
+        None => drawing.plain()?,
+    };
+    let Some(evaluations) = gathered(&team, &evaluations)? else {
+        return Ok(0);
+    };
+    let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
     if output == Output::Folder {
-        let (labels, names) = (labels.unwrap_or_default(), class_names_of(&metadata));
+        let names = class_names_of(&metadata);
         write_index(&args.out, seeds, labels, names.as_deref())?;
     }
     unfinished.map(Unfinished::finish).transpose()?;
     effort.report(&args.out, &shape);
     Ok(0)
+}
+
+/// Seeds, and the class of each for a model with classes.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    seeds: &'a [u64],
+    labels: &'a [i64],
+}
+
+impl<'a> Named<'a> {
+    /// The labels as the sampler takes them.
+    fn labels(self) -> Option<&'a [i64]> {
+        (!self.labels.is_empty()).then_some(self.labels)
+    }
+
+    /// The part of one of several processes.
+    fn of(self, team: &Team) -> Self {
+        let own = team.shard().samples(self.seeds.len() as u64);
+        let own = own.start as usize..own.end as usize;
+        Self {
+            seeds: &self.seeds[own.clone()],
+            labels: self.labels.get(own).unwrap_or_default(),
+        }
+    }
+}
+
+/// What is drawn, and where it goes.
+struct Drawing<'a> {
+    args: &'a Sample,
+    output: Output,
+    model: &'a Model,
+    metadata: &'a BTreeMap<String, String>,
+    team: &'a Team,
+    all: Named<'a>,
+}
+
+impl Drawing<'_> {
+    /// Draws the samples of this process. Each process writes its own into a folder; one file is written by the first, of all. Gives
+    /// the evaluations of each, and the shape of a sample.
+    fn plain(&self) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+        let (own, (grid, solver)) = (self.all.of(self.team), self.args.route.resolve());
+        let progress = Count::named("samples", own.seeds.len());
+        let watch = |more| progress.add(more);
+        let way = (&grid[..], solver);
+        let drawn = Samples::draw_watched(self.model, own.seeds, own.labels(), way, watch)?;
+        progress.finish();
+        let (samples, evaluations) = drawn;
+        let shape = samples.shape.clone();
+        match self.output {
+            Output::Folder if samples.is_empty() => {}
+            Output::Folder => self.write(&samples, own)?,
+            Output::Picture | Output::Archive => {
+                if let Some(values) = self.team.gather_f32(samples.values)? {
+                    let shape = shape.clone();
+                    self.write(&Samples { values, shape }, self.all)?;
+                }
+            }
+        }
+        Ok((evaluations, shape))
+    }
+
+    fn write(&self, samples: &Samples, named: Named<'_>) -> anyhow::Result<()> {
+        let (args, named) = (self.args, (named.labels, named.seeds));
+        self.output
+            .write(&args.out, samples, named, args.columns, self.metadata)
+    }
+
+    /// As [`Drawing::plain`], with the pictures that a VAE makes of the samples.
+    fn decoded(&self, decoding: &Decoding) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+        let (args, own, (grid, solver)) =
+            (self.args, self.all.of(self.team), self.args.route.resolve());
+        let progress = Count::named("samples", own.seeds.len());
+        let mut pixels = Vec::new();
+        let keep = |pictures: &Pictures, seeds: &[u64]| {
+            progress.add(seeds.len());
+            match self.output {
+                Output::Folder => pictures.write_folders(&args.out, seeds)?,
+                Output::Picture | Output::Archive => pixels.extend_from_slice(pictures.pixels()),
+            }
+            Ok(())
+        };
+        let way = (&grid[..], solver);
+        let evaluations = decoding.run(self.model, (own.seeds, own.labels()), way, keep)?;
+        progress.finish();
+        let [channels, height, width] = decoding.shape(self.model);
+        if self.output != Output::Folder
+            && let Some(all) = self.team.gather(&Tensor::from_slice(&pixels))?
+        {
+            let pixels = Vec::<u8>::try_from(all)?;
+            let pictures = Pictures::from_pixels(pixels, [height, width, channels])?;
+            let named = (self.all.labels, self.all.seeds);
+            self.output
+                .write_pictures(&args.out, &pictures, named, args.columns)?;
+        }
+        Ok((evaluations, vec![channels, height, width]))
+    }
+}
+
+/// The evaluations of the samples of all processes, on the first.
+fn gathered(team: &Team, own: &[usize]) -> anyhow::Result<Option<Vec<usize>>> {
+    let own: Vec<i64> = own.iter().map(|&count| count as i64).collect();
+    let Some(all) = team.gather(&Tensor::from_slice(&own))? else {
+        return Ok(None);
+    };
+    let all = Vec::<i64>::try_from(all)?;
+    Ok(Some(all.into_iter().map(|count| count as usize).collect()))
 }
 
 /// The class of every seed; none for a model without classes.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use meanflow_torch::{World, loaded_version};
+use meanflow_torch::{Peers, loaded_version};
 use meanflow_train::config::RecipeSource;
 use meanflow_train::{
     InitFrom, Observer, Origin, Outcome, Resume, RunOptions, Silent, TrainConfig, ema_notes,
@@ -15,7 +15,8 @@ use meanflow_train::{
 use serde_json::{Value, json};
 
 use crate::commands::opening::open_device;
-use crate::commands::replay;
+use crate::commands::{ranks, replay};
+use crate::failure;
 use crate::options::{Compute, Recipe};
 use crate::output::{is_json, note, say};
 use crate::signals::Interruption;
@@ -56,6 +57,9 @@ pub(crate) struct Train {
     /// Save a checkpoint and stop after this time, such as 90s, 45m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     max_time: Option<Duration>,
+    /// Of several processes: how long none of them may make progress, such as 90s or 20m, until all end with exit code 9
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
+    peer_timeout: Duration,
     #[command(flatten)]
     compute: Compute,
     /// Print the resolved recipe and do nothing
@@ -132,9 +136,17 @@ fn train(
     let notes = ema_notes(&config);
     let options = options(args, source)?;
     let stop = &interruption.stop;
-    let world = World::from_env()?;
-    let peers = (world.size > 1).then(|| world.join(device, PATIENCE));
+    let world = ranks::world()?;
+    // Operations wait for longer than supervision, which knows who was last.
+    let patience = ranks::PATIENCE.max(2 * args.peer_timeout);
+    let peers = (world.size > 1).then(|| world.join(device, patience));
     let peers = peers.transpose()?;
+    let watch = |peers: &Peers| {
+        peers.supervise(args.peer_timeout, |stalled| {
+            failure::report_stalled(&stalled)
+        })
+    };
+    let _supervisor = peers.as_ref().map(watch).transpose()?;
     // The first tells and writes.
     let mut progress = (world.rank == 0).then(|| TrainProgress::new(root.to_owned()));
     let mut silent = Silent;
@@ -155,9 +167,6 @@ fn train(
         Outcome::OutOfTime(_) => OUT_OF_TIME,
     })
 }
-
-/// How long a process of several waits for the others: at most as long as the first draws samples or writes.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Says how a run ended.
 fn tell(root: &Path, notes: &[String], outcome: Outcome, is_trial: bool) {

@@ -31,7 +31,7 @@ pub(crate) fn vae(scene: &Scene) -> Vae {
 }
 
 /// A model of a few steps on the latents of the digits.
-fn trained(scene: &Scene) -> Vae {
+pub(crate) fn trained(scene: &Scene) -> Vae {
     let vae = vae(scene);
     scene.succeeds(&[
         "data", "encode", "digits", "--vae", "vae", "--flip", "--out", "latents",

@@ -1,11 +1,15 @@
 //! Several processes of one command, on loopback.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::commands::kill;
+use crate::latents;
 use crate::support::{RECIPE, Scene};
 
 /// Four microbatches, which 1, 2 and 4 processes can share.
@@ -140,6 +144,136 @@ fn a_signal_stops_all_after_the_same_step() {
     wait_for_checkpoint(&scene, "run");
     kill("TERM", launcher.id());
     assert_eq!(launcher.wait().unwrap().code(), Some(143));
+}
+
+/// The files of a folder with their contents.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_owned();
+                found.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn samples_of_several_processes_are_the_files_of_one() {
+    let scene = Scene::new();
+    latents::trained(&scene);
+    // Latents in one file, which rank 0 writes, and pictures, in one and in many; fewer seeds than processes leave some without.
+    let outputs: [(&str, &[&str]); 4] = [
+        ("latents.npz", &["--seeds", "0-70"]),
+        ("grid.png", &["--seeds", "0-70", "--vae", "vae"]),
+        ("folder", &["--seeds", "0-70", "--vae", "vae"]),
+        ("few.npz", &["--seeds", "5,3", "--vae", "vae"]),
+    ];
+    let launch = ["launch", "--processes", "3", "--"];
+    for (out, more) in outputs {
+        let path = scene.path(out);
+        let [one, three] = [&[][..], &launch[..]].map(|before| {
+            let sample = ["sample", "run", "--out", out];
+            let said = scene.succeeds(&[before, &sample, more].concat());
+            assert_eq!(said.matches(" samples, ").count(), 1, "{said}");
+            let whole = match path.is_dir() {
+                true => files(&path),
+                false => BTreeMap::from([(PathBuf::new(), fs::read(&path).unwrap())]),
+            };
+            match path.is_dir() {
+                true => fs::remove_dir_all(&path).unwrap(),
+                false => fs::remove_file(&path).unwrap(),
+            }
+            whole
+        });
+        assert!(one == three, "{out}");
+    }
+    // What is there is refused by all before anybody draws.
+    fs::create_dir(scene.path("folder")).unwrap();
+    scene.file("folder/own.txt", "mine");
+    let sample = ["sample", "run", "--seeds", "0-9", "--vae", "vae"];
+    let error = scene.fails(2, &[&launch[..], &sample, &["--out", "folder"]].concat());
+    assert!(error.contains("not empty"), "{error}");
+}
+
+#[test]
+fn pictures_encoded_by_several_processes_are_the_files_of_one() {
+    let scene = Scene::new();
+    latents::vae(&scene);
+    let encode = [
+        "data", "encode", "digits", "--vae", "vae", "--flip", "--out",
+    ];
+    scene.succeeds(&[&encode[..], &["one"]].concat());
+    let launch = ["launch", "--processes", "3", "--"];
+    let said = scene.succeeds(&[&launch[..], &encode[..], &["three"]].concat());
+    assert_eq!(said.matches("1797 latents").count(), 1, "{said}");
+    assert!(files(&scene.path("one")) == files(&scene.path("three")));
+}
+
+/// It lives, so that nobody's operation fails: only that it does nothing tells of it.
+#[test]
+fn a_stopped_process_is_named_and_ends_all_in_time() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 100_000);
+    let arguments = [
+        "--",
+        "train",
+        &recipe,
+        "--out",
+        "run",
+        "--peer-timeout",
+        "2s",
+    ];
+    let mut launcher = launched(&scene, "2", &arguments);
+    let processes = children(&launcher, 2);
+    wait_for_checkpoint(&scene, "run");
+    kill("STOP", processes[1]);
+    let start = Instant::now();
+    assert_eq!(launcher.wait().unwrap().code(), Some(9));
+    // Two seconds, and twenty until the launcher kills what does not end.
+    assert!(start.elapsed() < Duration::from_secs(30));
+    let mut said = String::new();
+    launcher
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(said.contains("rank 1 was last seen at step"), "{said}");
+    assert!(said.contains("does not answer"), "{said}");
+}
+
+#[test]
+fn what_failed_is_told_to_torchrun_in_its_own_form() {
+    let scene = Scene::new();
+    let path = scene.path("error.json");
+    let told = |arguments: &[&str]| {
+        let mut command = scene.command(arguments);
+        let output = command
+            .env("TORCHELASTIC_ERROR_FILE", &path)
+            .output()
+            .unwrap();
+        let text = fs::read_to_string(&path).ok()?;
+        fs::remove_file(&path).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        Some((
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            said,
+        ))
+    };
+    let (content, said) = told(&["train", "nowhere.toml"]).unwrap();
+    let message = content["message"]["message"].as_str().unwrap();
+    assert!(
+        said.contains(message) && message.contains("nowhere.toml"),
+        "{said}"
+    );
+    assert_eq!(told(&["train", &scene.recipe(), "--dry-run"]), None);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A batch: everything that a step is made of, its microbatches, and the way back from them.
 
+use std::ops::Range;
+
 use meanflow_core::times::TimeDraw;
 use tch::Tensor;
 
@@ -123,6 +125,32 @@ impl Batch {
     }
 }
 
+/// The microbatches of a batch that one process computes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OwnMicrobatches {
+    /// Their numbers, counted from 0.
+    pub range: Range<usize>,
+    /// How many there are in the batch.
+    pub of: usize,
+}
+
+impl OwnMicrobatches {
+    /// All of them, as of the only process.
+    pub fn all(count: usize) -> Self {
+        Self {
+            range: 0..count,
+            of: count,
+        }
+    }
+
+    /// Their rows of a batch of `rows` rows, in the order of the batch. A batch of these rows alone is cut into the same
+    /// microbatches by [`Batch::microbatches`].
+    pub fn rows(&self, rows: usize) -> Vec<usize> {
+        let is_own = |row: &usize| self.range.contains(&(row % self.of));
+        (0..rows).filter(is_own).collect()
+    }
+}
+
 /// The rows of a batch of `rows` rows that are in one of `count` microbatches.
 fn rows_of(microbatch: usize, count: usize, rows: usize) -> impl Iterator<Item = usize> {
     (microbatch..rows).step_by(count)
@@ -141,6 +169,24 @@ pub fn in_batch_order(values: &[f64], microbatches: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// So a process needs no row but those of its own microbatches.
+    #[test]
+    fn the_rows_of_a_process_alone_are_cut_into_its_microbatches() {
+        for (rows, of) in [(12, 4), (13, 4), (32, 12), (7, 6), (5, 5)] {
+            for size in (1..=of).filter(|size| of % size == 0) {
+                let count = of / size;
+                for first in (0..of).step_by(count) {
+                    let range = first..first + count;
+                    let own = OwnMicrobatches { range, of }.rows(rows);
+                    for microbatch in 0..count {
+                        let alone = rows_of(microbatch, count, own.len()).map(|place| own[place]);
+                        assert!(alone.eq(rows_of(first + microbatch, of, rows)));
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn numbers_of_rows_find_back_to_their_rows() {

@@ -10,6 +10,8 @@ use tch::Tensor;
 
 use crate::training::ema;
 use crate::training::gradients::total_norm;
+use crate::training::layout::{self, Layout};
+use crate::training::sharded::Sharded;
 use crate::{
     Adam, Gradients, Model, PairwiseSum, Parameters, Ranks, Sharing, StepInputs, StepLoss,
     TorchError, Workers,
@@ -41,6 +43,8 @@ pub struct Differentiated {
 pub struct DataParallel {
     workers: Workers,
     ranks: Option<Ranks>,
+    layout: Layout,
+    parameters: Parameters,
     replicas: Vec<Model>,
     shards: Vec<Shard>,
 }
@@ -75,7 +79,15 @@ impl DataParallel {
         averages: &[Average],
         ranks: Option<Ranks>,
     ) -> Result<Self, TorchError> {
-        let shards = ranges(model.parameters(), sharing.workers);
+        let parameters = model.parameters();
+        let layout = Layout::new(parameters, ranks.as_ref().map_or(1, Ranks::size));
+        let own = match &ranks {
+            Some(ranks) if ranks.shards_optimizer() => layout.owned(ranks.rank()),
+            _ => 0..layout.parameters(),
+        };
+        let sizes = layout::sizes(parameters);
+        let shards = layout::ranges(&sizes[own.clone()], sharing.workers).into_iter();
+        let shards = shards.map(|range| own.start + range.start..own.start + range.end);
         Ok(Self {
             workers: Workers::new(sharing)?,
             ranks,
@@ -83,7 +95,16 @@ impl DataParallel {
             shards: shards
                 .map(|range| Shard::new(range, model, adam, averages))
                 .collect(),
+            parameters: parameters.part(&(0..layout.parameters())),
+            layout,
         })
+    }
+
+    /// Where each of several processes has the moments and averages of its own parameters alone: which those are.
+    pub fn sharded(&self) -> Option<Sharded<'_>> {
+        let ranks = self.ranks.as_ref();
+        let ranks = ranks.filter(|ranks| ranks.shards_optimizer())?;
+        Some(Sharded::new(ranks, &self.layout))
     }
 
     /// How the threads share the work.
@@ -109,7 +130,7 @@ impl DataParallel {
         let own: i64 = microbatches.iter().map(StepInputs::rows).sum();
         let batch = self.ranks.as_ref().map_or(own, Ranks::rows);
         let open = match &self.ranks {
-            Some(_) => Ranks::leaves(microbatches.len()),
+            Some(ranks) => ranks.leaves(microbatches.len()),
             None => self.replicas.len(),
         };
         let sum = PairwiseSum::new(microbatches.len(), open);
@@ -132,9 +153,10 @@ impl DataParallel {
         }
         let mut sums = sum.finish();
         let mut losses = losses?;
+        let defined = sums.first().map_or_else(Vec::new, Gradients::defined_ones);
         if let Some(ranks) = &self.ranks {
             losses = ranks.gather(&losses)?;
-            sums = vec![ranks.add_up(&sums)?];
+            sums = vec![ranks.add_up(sums, &self.layout)?];
         }
         for shard in &mut self.shards {
             shard.sums = sums.iter().map(|sum| sum.part(&shard.range)).collect();
@@ -146,10 +168,16 @@ impl DataParallel {
             .iter_mut()
             .flat_map(|shard| shard.norms.drain(..));
         let norms: Vec<Tensor> = norms.collect();
-        Ok(Differentiated {
-            losses,
-            grad_norm: total_norm(&norms),
-        })
+        let grad_norm = self.total_norm(&norms, &defined)?;
+        Ok(Differentiated { losses, grad_norm })
+    }
+
+    /// The norm over all parameters from those of the ones that this process moves; `defined` says which parameters have a gradient.
+    fn total_norm(&self, own: &[Tensor], defined: &[bool]) -> Result<Tensor, TorchError> {
+        match self.sharded() {
+            Some(sharded) => sharded.total_norm(own, defined),
+            None => Ok(total_norm(own)),
+        }
     }
 
     /// Moves the parameters along the gradient that was computed last, scaled by `clip`, and then, where `averages_are_due`, the
@@ -182,7 +210,11 @@ impl DataParallel {
             Ok(())
         })?;
         let largest = self.shards.iter().map(|shard| &shard.largest);
-        Ok(Tensor::stack(&largest.collect::<Vec<_>>(), 0).amax([0], false))
+        let largest = Tensor::stack(&largest.collect::<Vec<_>>(), 0).amax([0], false);
+        match self.sharded() {
+            Some(sharded) => sharded.exchange(&self.parameters, &largest),
+            None => Ok(largest),
+        }
     }
 
     /// Moves the averages alone, where `is_finite` is true.
@@ -246,25 +278,4 @@ impl Shard {
         }
         Ok(())
     }
-}
-
-/// Consecutive parameters in `count` ranges of about as many numbers each.
-fn ranges(parameters: &Parameters, count: usize) -> impl Iterator<Item = Range<usize>> {
-    let sizes: Vec<usize> = parameters
-        .iter()
-        .map(|(_, tensor)| tensor.numel())
-        .collect();
-    let total: usize = sizes.iter().sum();
-    let mut ends = Vec::with_capacity(count);
-    let (mut seen, mut end) = (0, 0);
-    for part in 1..=count {
-        while end < sizes.len() && (part == count || (seen + sizes[end] / 2) * count < total * part)
-        {
-            seen += sizes[end];
-            end += 1;
-        }
-        ends.push(end);
-    }
-    let starts = std::iter::once(0).chain(ends.clone());
-    starts.zip(ends).map(|(start, end)| start..end)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use meanflow_libtorch::{done, operations};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use crate::training::workers::lock;
 use crate::{Parameters, TorchError};
@@ -74,30 +74,14 @@ impl Gradients {
         }
     }
 
-    /// All numbers behind each other, `[N]`; a parameter without a gradient has none.
-    pub(crate) fn flat(&self) -> Tensor {
-        let parts: Vec<Tensor> = self.defined().map(|tensor| tensor.reshape([-1])).collect();
-        if parts.is_empty() {
-            return Tensor::zeros([0], (Kind::Float, Device::Cpu));
-        }
-        Tensor::cat(&parts, 0)
+    /// Of every parameter whether it has one.
+    pub(crate) fn defined_ones(&self) -> Vec<bool> {
+        self.tensors.iter().map(Tensor::defined).collect()
     }
 
-    /// Gradients of the same parameters from such numbers, which they share the memory of.
-    pub(crate) fn with_numbers(&self, flat: &Tensor) -> Self {
-        let mut start = 0;
-        let part = |tensor: &Tensor| {
-            if !tensor.defined() {
-                return Tensor::new();
-            }
-            let length = tensor.numel() as i64;
-            let part = flat.narrow(0, start, length).view_as(tensor);
-            start += length;
-            part
-        };
-        Self {
-            tensors: self.tensors.iter().map(part).collect(),
-        }
+    /// Gradients of these tensors, undefined for a parameter that has none.
+    pub(crate) fn of(tensors: Vec<Tensor>) -> Self {
+        Self { tensors }
     }
 
     fn defined(&self) -> impl Iterator<Item = &Tensor> {

@@ -150,6 +150,16 @@ impl Adam {
         }
     }
 
+    /// The first and second moments, each a tensor for every parameter.
+    pub fn moments(&self) -> [Vec<&Tensor>; 2] {
+        [&self.first, &self.second].map(|moments| moments.iter().collect())
+    }
+
+    /// How many steps were taken, a number on the device.
+    pub fn steps(&self) -> &Tensor {
+        &self.steps
+    }
+
     /// The state by name, as [`crate::weights::save`] and [`crate::weights::load_strict`] take it.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let named = |prefix: &'static str, moments: &[Tensor]| {

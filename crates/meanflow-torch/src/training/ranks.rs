@@ -1,11 +1,11 @@
 //! Processes that share every batch of a training: which microbatches each computes, and how their results come together.
 
-use std::ops::Range;
-
 use meanflow_libtorch::ProcessGroup;
-use tch::{Tensor, no_grad};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor, no_grad};
 
-use crate::{Gradients, TorchError};
+use crate::training::layout::Layout;
+use crate::{Gradients, OwnMicrobatches, TorchError};
 
 /// Monitors of a row.
 const WATCHED: i64 = 2;
@@ -13,12 +13,28 @@ const WATCHED: i64 = 2;
 /// One of several processes that share every batch of a training.
 ///
 /// Each computes as many microbatches, one after the other in their order. Gradients are added up in the tree of
-/// [`PairwiseSum`](crate::PairwiseSum) over all microbatches, and every process moves all parameters. So no digit depends on how many there are.
+/// [`PairwiseSum`](crate::PairwiseSum) over all microbatches, so that no digit depends on how many there are, unless another
+/// [`GradientSum`] is asked for. Every process moves all parameters, or, with a sharded optimiser, its own ones.
 #[derive(Debug)]
 pub struct Ranks {
     group: ProcessGroup,
     microbatches: usize,
     rows: usize,
+    sum: GradientSum,
+    shards_optimizer: bool,
+}
+
+/// In which order several processes add up their gradients.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GradientSum {
+    /// That of a fixed tree over the microbatches: the same digits on any number of processes.
+    #[default]
+    FixedTree,
+    /// That of the engine: other digits on another number of processes, and of another version of it.
+    Fastest,
+    /// As `Fastest`, of gradients that are rounded to bfloat16 on their way: half as much traffic.
+    FastestBf16,
 }
 
 impl Ranks {
@@ -41,7 +57,40 @@ impl Ranks {
             group,
             microbatches,
             rows,
+            sum: GradientSum::default(),
+            shards_optimizer: false,
         })
+    }
+
+    /// Adds up gradients in this order.
+    #[must_use]
+    pub fn adding(self, sum: GradientSum) -> Self {
+        Self { sum, ..self }
+    }
+
+    /// With `true`, each process has the moments and averages of its own parameters alone, moves them, and sends them to all (ZeRO-1;
+    /// Rajbhandari et al. 2020). No digit depends on it.
+    #[must_use]
+    pub fn sharding_optimizer(self, shards_optimizer: bool) -> Self {
+        Self {
+            shards_optimizer,
+            ..self
+        }
+    }
+
+    /// Whether each process has the moments and averages of its own parameters alone.
+    pub fn shards_optimizer(&self) -> bool {
+        self.shards_optimizer
+    }
+
+    /// How many processes there are.
+    pub fn size(&self) -> usize {
+        self.group.size()
+    }
+
+    /// Their group.
+    pub(crate) fn group(&self) -> &ProcessGroup {
+        &self.group
     }
 
     /// Which of the processes this is, from 0.
@@ -50,10 +99,13 @@ impl Ranks {
     }
 
     /// The microbatches of this process.
-    pub fn own(&self) -> Range<usize> {
+    pub fn own(&self) -> OwnMicrobatches {
         let count = self.microbatches / self.group.size();
         let first = self.rank() * count;
-        first..first + count
+        OwnMicrobatches {
+            range: first..first + count,
+            of: self.microbatches,
+        }
     }
 
     /// Replaces tensors by those of rank 0.
@@ -79,21 +131,74 @@ impl Ranks {
         self.rows as i64
     }
 
-    /// How many sums a process has to send: its microbatches are the leaves below as many nodes of the tree, and no fewer.
-    pub(crate) fn leaves(microbatches: usize) -> usize {
-        microbatches >> microbatches.trailing_zeros()
+    /// How many sums a process has to send: its microbatches are the leaves below as many nodes of the tree, and no fewer. The engine
+    /// gets one.
+    pub(crate) fn leaves(&self, microbatches: usize) -> usize {
+        match self.sum {
+            GradientSum::FixedTree => leaves(microbatches),
+            GradientSum::Fastest | GradientSum::FastestBf16 => 1,
+        }
     }
 
-    /// The sum over all processes of what each has added up.
-    pub(crate) fn add_up(&self, sums: &[Gradients]) -> Result<Gradients, TorchError> {
-        let flat: Vec<Tensor> = sums.iter().map(Gradients::flat).collect();
-        let sum = self.group.sum_in_pairs(&Tensor::stack(&flat, 0))?;
-        let first = sums.first().ok_or_else(|| TorchError::Argument {
-            what: "microbatches of a process",
-            expected: "at least one".to_owned(),
-            got: "none".to_owned(),
-        })?;
-        Ok(first.with_numbers(&sum))
+    /// The sum over all processes of what each has added up: of all parameters, or with a sharded optimiser of its own ones.
+    pub(crate) fn add_up(
+        &self,
+        sums: Vec<Gradients>,
+        layout: &Layout,
+    ) -> Result<Gradients, TorchError> {
+        let device = self.group.device();
+        let defined = sums.first().map_or_else(Vec::new, Gradients::defined_ones);
+        let (ranks, count) = (self.size(), sums.len());
+        let packed = (0..ranks).flat_map(|rank| {
+            let pack = move |sum: &Gradients| layout.pack(rank, sum.tensors(), device);
+            sums.iter().map(pack)
+        });
+        let packed = Tensor::stack(&packed.collect::<Vec<_>>(), 0);
+        drop(sums);
+        let shape = [ranks as i64, count as i64, layout.part()];
+        let all = self.sum(&packed.view(shape))?;
+        let mut tensors: Vec<Tensor> = defined.iter().map(|_| Tensor::new()).collect();
+        for (rank, vector) in all {
+            for (index, place) in layout.places(rank, &vector) {
+                if defined[index] {
+                    tensors[index] = place;
+                }
+            }
+        }
+        Ok(Gradients::of(tensors))
+    }
+
+    /// The sums of these ranks' parts, `[part]`, of `[size, K, part]`: of all, or with a sharded optimiser of this one alone.
+    fn sum(&self, parts: &Tensor) -> Result<Vec<(usize, Tensor)>, TorchError> {
+        let whole = match (self.sum, self.shards_optimizer) {
+            (GradientSum::FixedTree, is_sharded) => {
+                let own = self.group.scatter_in_pairs(parts)?;
+                if is_sharded {
+                    return Ok(vec![(self.rank(), own)]);
+                }
+                self.group.all_gather(&own)?
+            }
+            (_, true) => {
+                let own = self.group.reduce_scatter(&self.on_the_way(parts))?;
+                return Ok(vec![(self.rank(), own.to_kind(Kind::Float).flatten(0, -1))]);
+            }
+            (_, false) => {
+                let sum = self.on_the_way(parts);
+                self.group.all_reduce(&sum)?;
+                sum.to_kind(Kind::Float)
+            }
+        };
+        let whole = whole.view([self.size() as i64, -1]);
+        let part = |rank| (rank, whole.get(rank as i64));
+        Ok((0..self.size()).map(part).collect())
+    }
+
+    /// What is sent to the engine.
+    fn on_the_way(&self, parts: &Tensor) -> Tensor {
+        match self.sum {
+            GradientSum::FastestBf16 => parts.to_kind(Kind::BFloat16),
+            GradientSum::FixedTree | GradientSum::Fastest => parts.shallow_clone(),
+        }
     }
 
     /// Losses and monitors of the rows of all microbatches, from those of this process.
@@ -120,6 +225,11 @@ impl Ranks {
     }
 }
 
+/// The number of nodes of the tree below which this number of consecutive microbatches are all leaves.
+fn leaves(microbatches: usize) -> usize {
+    microbatches >> microbatches.trailing_zeros()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,8 +237,8 @@ mod tests {
     /// The nodes that a process leaves to the others are those of the tree over all microbatches.
     #[test]
     fn a_process_adds_up_as_much_as_the_tree_allows() {
-        for (microbatches, leaves) in [(1, 1), (2, 1), (3, 3), (4, 1), (6, 3), (12, 3), (8, 1)] {
-            assert_eq!(Ranks::leaves(microbatches), leaves);
+        for (microbatches, nodes) in [(1, 1), (2, 1), (3, 3), (4, 1), (6, 3), (12, 3), (8, 1)] {
+            assert_eq!(leaves(microbatches), nodes);
         }
     }
 }

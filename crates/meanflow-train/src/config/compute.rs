@@ -1,11 +1,11 @@
 //! `[compute]`: how a step is computed, apart from what it computes.
 
 use meanflow_core::MeanFlowRatio;
-use meanflow_torch::{Compute, Dtype, JvpMethod};
+use meanflow_torch::{Compute, Dtype, GradientSum, JvpMethod};
 use serde::{Deserialize, Serialize};
 
-use super::TrainConfig;
 use super::check::{Fault, fault};
+use super::{TrainConfig, is_default};
 
 /// `[compute]`; without the section everything is computed plainly, in the kind of the parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,14 @@ pub struct ComputeConfig {
     pub async_metrics: bool,
     /// Whether steps are the same work on the same memory, which a CUDA device records once and replays.
     pub cuda_graph: bool,
+    /// In which order several processes add up their gradients; no effect with one. With another than `fixed-tree` the digits of a run
+    /// depend on the number of processes, and a run that goes on with another number is another one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gradient_sum: GradientSum,
+    /// Whether each of several processes has the moments of the optimiser and the averages of its own part of the parameters alone
+    /// (ZeRO-1), which saves memory; no effect with one. No digit depends on it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub shard_optimizer: bool,
 }
 
 impl ComputeConfig {

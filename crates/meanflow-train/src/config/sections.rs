@@ -162,6 +162,13 @@ pub struct TrainingConfig {
     pub max_grad_norm: Option<Positive>,
 }
 
+impl TrainingConfig {
+    /// Microbatches of a batch.
+    pub(crate) fn microbatches(&self) -> usize {
+        usize::try_from(self.microbatches.get()).unwrap_or(usize::MAX)
+    }
+}
+
 fn is_default(engine: &JvpMethod) -> bool {
     *engine == JvpMethod::default()
 }

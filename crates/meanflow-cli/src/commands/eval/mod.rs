@@ -19,12 +19,13 @@ use anyhow::Context;
 use meanflow_data::write_bytes;
 use meanflow_eval::{
     DIGITS_CLASSIFIER, EvalConfig, Evaluation, Extractor, FeatureNetwork, InceptionV3, Pixels,
-    Resize, Shard, digits_classifier,
+    Resize, digits_classifier,
 };
-use meanflow_torch::Device;
+use meanflow_torch::{Device, Shard};
 use serde_json::Value;
 
 use crate::commands::opening::open_device;
+use crate::commands::ranks;
 use crate::output::{is_json, note, say};
 use crate::progress::Count;
 use crate::usage::Usage;
@@ -43,9 +44,10 @@ const MOST_SAMPLES: usize = 50_000;
 
 pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
     let out = folder(args)?;
-    let shard = (!args.merge)
-        .then(parts::shard_of_environment)
-        .transpose()?;
+    let shard = match args.merge {
+        true => Shard::ALL,
+        false => ranks::world()?.shard(),
+    };
     let device = open_device(&args.compute)?;
     let model = ModelUnderTest::open(args, device)?;
     let (extractor, identity) = extractor(args, &model, device)?;
@@ -63,7 +65,7 @@ pub(crate) fn run(args: &Eval) -> anyhow::Result<u8> {
         shape: &model.shape()?,
         repeats: model.repeats(args.repeats),
     };
-    if let Some(shard) = shard.flatten() {
+    if shard != Shard::ALL {
         let path = parts::leave(&out, shard, &protocol, &work.draw(shard)?)?;
         let path = path.display();
         note(format_args!(

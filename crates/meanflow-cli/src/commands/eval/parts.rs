@@ -1,13 +1,12 @@
 //! What the ranks of a sharded evaluation leave for the one that puts it together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use meanflow_eval::{Evaluation, Named, PartFile, RepetitionState, Shard};
-use meanflow_torch::weights;
+use meanflow_eval::{Evaluation, Named, PartFile, RepetitionState};
+use meanflow_torch::{Shard, weights};
 use serde_json::Value;
 
 use super::protocol::DEVICE;
@@ -17,32 +16,6 @@ use crate::usage::Usage;
 const FORM: (&str, &str) = ("form", "meanflow-eval-part-2");
 /// The key of the metadata that holds the protocol.
 const PROTOCOL: &str = "protocol";
-
-/// The shard by the variables `RANK` and `WORLD_SIZE`, as torchrun and its like set them; none for one process alone.
-pub(super) fn shard_of_environment() -> anyhow::Result<Option<Shard>> {
-    let value = |name| env::var(name).ok();
-    shard_of(value("RANK").as_deref(), value("WORLD_SIZE").as_deref())
-}
-
-fn shard_of(rank: Option<&str>, world: Option<&str>) -> anyhow::Result<Option<Shard>> {
-    let refuse = || {
-        let [rank, world] = [rank, world].map(|value| value.unwrap_or("not set"));
-        let text = format!(
-            "expected RANK below WORLD_SIZE, or neither, got RANK {rank}, WORLD_SIZE {world}"
-        );
-        anyhow::Error::from(Usage(text))
-    };
-    let (rank, world) = match (rank, world) {
-        (None, None) => return Ok(None),
-        (Some(rank), Some(world)) => (rank.parse::<u64>(), world.parse::<u64>()),
-        _ => return Err(refuse()),
-    };
-    let (Ok(rank), Ok(world)) = (rank, world) else {
-        return Err(refuse());
-    };
-    let shard = Shard::new(rank, world).ok_or_else(refuse)?;
-    Ok(Some(shard).filter(|shard| *shard != Shard::ALL))
-}
 
 /// Where the parts of a report in `out` are.
 fn folder(out: &Path) -> PathBuf {
@@ -178,28 +151,4 @@ fn checked(
 /// The name that the tensors of a repetition begin with.
 fn name(sampler: usize, repeat: u64) -> String {
     format!("{sampler}.{repeat}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rank_is_below_the_number_of_ranks() {
-        assert_eq!(shard_of(None, None).unwrap(), None);
-        assert_eq!(shard_of(Some("0"), Some("1")).unwrap(), None);
-        let last = Shard::new(3, 4);
-        assert_eq!(shard_of(Some("3"), Some("4")).unwrap(), last);
-        for (rank, world) in [
-            (Some("4"), Some("4")),
-            (Some("0"), None),
-            (None, Some("2")),
-            (Some("-1"), Some("2")),
-            (Some("0"), Some("0")),
-            (Some("one"), Some("2")),
-        ] {
-            let error = shard_of(rank, world).unwrap_err().to_string();
-            assert!(error.contains("RANK below WORLD_SIZE"), "{error}");
-        }
-    }
 }

@@ -6,8 +6,9 @@ use std::ops::Range;
 use anyhow::Result;
 use meanflow_eval::{
     ClassCount, Estimate, Evaluation, FeatureSet, MetricId, ReferenceFeatures, RepetitionState,
-    SampleBatch, Shard, estimates, pictures,
+    SampleBatch, estimates, pictures,
 };
+use meanflow_torch::Shard;
 use meanflow_torch::Tensor;
 use meanflow_torch::sampler::{Solver, uniform_grid};
 use serde::{Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! The part of the samples that one of several processes draws.
+//! The part of a piece of work that one of several processes does.
 
 use std::ops::Range;
 
