@@ -2,6 +2,7 @@
 //! and what is no file of theirs, many times.
 
 mod disks;
+mod processes;
 mod random;
 mod runs;
 mod seeds;
@@ -44,6 +45,8 @@ pub(crate) enum Part {
     Truncations,
     /// Two starts of one run at once
     Doubles,
+    /// One of the four processes of a run, then one of the two that go on with it
+    Processes,
     /// Runs on a disk that is too small
     Disks,
     /// Samples of the same seeds in groups of several sizes and orders
@@ -71,6 +74,7 @@ impl Part {
             Self::Flips => [20, 1000],
             Self::Truncations => [5, 100],
             Self::Doubles => [5, 100],
+            Self::Processes => [2, 20],
             Self::Disks => [5, 50],
             Self::Seeds => [6, 1000],
             Self::Server => [3000, 100_000],
@@ -149,6 +153,7 @@ fn disturb(part: Part, count: usize, runs: &mut Runs) -> Result<()> {
         }),
         Part::Doubles => runs.doubles(count),
         Part::Server => server::run(runs, count),
+        Part::Processes => processes::run(runs, count),
         Part::Disks => disks::run(runs, count),
         _ => seeds::run(runs, count),
     }

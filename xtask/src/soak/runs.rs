@@ -16,10 +16,12 @@ use crate::workspace;
 /// A run is killed so often, then it may end.
 const KILLS_A_RUN: usize = 12;
 /// A run of half a second, most of it start-up and saves.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "network.width=16",
     "network.depth=1",
     "training.batch_size=8",
+    // Which 1, 2 and 4 processes can share.
+    "training.microbatches=4",
     "training.steps=150",
     "training.checkpoint_every=3",
     "training.sample_every=150",
@@ -219,7 +221,7 @@ fn ends_before(child: &mut Child, moment: Instant) -> Result<bool> {
     Ok(true)
 }
 
-fn kill(signal: &str, process: u32) -> Result<()> {
+pub(super) fn kill(signal: &str, process: u32) -> Result<()> {
     // A process that has just ended is no failure.
     Command::new("kill")
         .args([format!("-{signal}"), process.to_string()])
