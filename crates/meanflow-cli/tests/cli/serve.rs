@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
+use base64::Engine;
+use meanflow_data::npy::NpyData;
+use meanflow_data::npz::Npz;
 use serde_json::Value;
 
 use crate::support::Scene;
@@ -37,11 +40,17 @@ impl Serving {
 
     /// The body of an answer.
     fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    /// The body of the answer to a request with this one.
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.host).unwrap();
-        let host = &self.host;
+        let (host, length) = (&self.host, body.len());
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();
@@ -96,6 +105,28 @@ fn runs_and_weights_are_served_and_a_signal_ends_it() {
             .success()
     );
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+/// What the page shows of a model of latents is what `sample --vae` writes.
+#[test]
+fn latents_are_served_as_the_pictures_of_their_vae() {
+    let scene = Scene::new();
+    crate::latents::trained(&scene);
+    let server = Serving::start(&scene, &["run", "--vae", "vae"]);
+    let catalogue: Value = serde_json::from_str(&server.get("/api/catalogue")).unwrap();
+    assert_eq!(
+        catalogue["models"][0]["picture"],
+        serde_json::json!([3, 8, 8])
+    );
+    let request = r#"{"model": "run", "seeds": [5], "class": "3", "steps": 1}"#;
+    let answer: Value = serde_json::from_str(&server.ask("POST", "/api/sample", request)).unwrap();
+    let png = answer["samples"][0]["png"].as_str().unwrap();
+    let png = base64::prelude::BASE64_STANDARD.decode(png).unwrap();
+    let pixels = image::load_from_memory(&png).unwrap().to_rgb8().into_raw();
+    let sample = "sample run --vae vae --class 3 --seeds 5 --out five.npz";
+    scene.succeeds(&sample.split(' ').collect::<Vec<_>>());
+    let mut file = Npz::open(&scene.path("five.npz"), 1 << 20).unwrap();
+    assert_eq!(file.read("arr_0").unwrap().data, NpyData::U8(pixels));
 }
 
 #[test]
