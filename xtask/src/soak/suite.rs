@@ -20,7 +20,7 @@ const COUNTED: [[&str; 3]; 10] = [
     ["meanflow-data", "test bombs", "fifty_bombs"],
     ["meanflow-torch", "test weights", "five_hundred_files"],
     ["meanflow-torch", "test weights", "pickles"],
-    ["meanflow-eval", "test frechet", ""],
+    ["meanflow-eval", "test frechet", "fifty_pairs"],
     ["xtask", "lib", "sixty_archives"],
     ["xtask", "lib", "thirty_answers"],
 ];
