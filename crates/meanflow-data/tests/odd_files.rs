@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use common::{png_chunk, refusal};
+use common::{fixtures, png_chunk, refusal};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 use meanflow_data::decode::{self, Channels, Reading, View};
@@ -189,6 +189,20 @@ fn a_png_is_read_without_its_profile() {
         decoded(&bomb).unwrap().pixels(),
         picture().as_raw().as_slice()
     );
+}
+
+/// The decoder panics at 49 bytes of a palette; cargo-fuzz found it.
+#[test]
+fn palettes_that_are_none_are_refused() {
+    let good = fs::read(fixtures().join("modes/palette_clear.png")).unwrap();
+    let begin = |name: &[u8; 4]| good.windows(4).position(|window| window == name).unwrap() - 4;
+    let (plte, trns) = (begin(b"PLTE"), begin(b"tRNS"));
+    for length in [0, 1, 49, 3 * 256 + 1, 3 * 257] {
+        let palette = png_chunk(b"PLTE", &vec![7; length]);
+        let bytes = [&good[..plte], &palette, &good[trns..]].concat();
+        let error = decoded(&bytes).unwrap_err().to_string();
+        assert!(error.contains(&format!("got {length} bytes")), "{error}");
+    }
 }
 
 #[cfg(unix)]

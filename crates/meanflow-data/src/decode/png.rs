@@ -50,6 +50,7 @@ pub(super) fn header(file: &Path, bytes: &[u8]) -> Result<Option<Header>, DataEr
         2 => 3,
         _ => 4,
     };
+    refuse_palette(file, bytes)?;
     let (is_transparent, orientation) = before_pixels(bytes);
     // With a colour that stands for transparency one more sample is decoded.
     let more = u32::from(is_transparent && matches!(kind, 0 | 2));
@@ -63,6 +64,25 @@ pub(super) fn header(file: &Path, bytes: &[u8]) -> Result<Option<Header>, DataEr
         is_cmyk: false,
         orientation,
     }))
+}
+
+/// Refuses a palette that is no list of colours: the decoder panics at some of them.
+fn refuse_palette(file: &Path, bytes: &[u8]) -> Result<(), DataError> {
+    let mut at = MAGIC.len();
+    while let Some((name, contents, end)) = next(bytes, at) {
+        let length = contents.len();
+        match name {
+            b"IDAT" => break,
+            b"PLTE" if length % 3 != 0 || !(3..=3 * 256).contains(&length) => {
+                let file = file.to_owned();
+                let reason =
+                    format!("PLTE: expected 1 to 256 colours of 3 bytes, got {length} bytes");
+                return Err(DataError::Decode { file, reason });
+            }
+            _ => at = end,
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is a chunk of transparency before the pixels, and what Exif says of the orientation.
