@@ -1,6 +1,7 @@
 //! `cargo xtask bench QUESTION`: rivals in several processes, timed alternately, medians in one table.
 
 mod baseline;
+mod gpus;
 mod options;
 mod peers;
 pub(crate) mod proof;
@@ -31,6 +32,8 @@ enum Question {
     Sample(sample::Sample),
     /// How does a step's cost grow with batch, tokens, depth, width and share of MeanFlow rows?
     Scaling(scaling::Scaling),
+    /// What should a step take on many GPUs, by arithmetic from what was measured on one?
+    Gpus(gpus::Gpus),
     /// What has moved since the figures in benches/baseline.json? Asked where nothing else is.
     Baseline(baseline::Baseline),
 }
@@ -43,6 +46,7 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
         Some(Question::Peers(args)) => peers::run(args),
         Some(Question::Sample(args)) => sample::run(args),
         Some(Question::Scaling(args)) => scaling::run(args),
+        Some(Question::Gpus(args)) => gpus::run(args),
         Some(Question::Baseline(args)) => baseline::run(args),
     }
 }
