@@ -15,7 +15,7 @@ const COUNTED: [[&str; 3]; 10] = [
     [
         "meanflow-data",
         "test malformed",
-        "five_thousand_damaged_pictures",
+        "fifty_thousand_damaged_pictures",
     ],
     ["meanflow-data", "test bombs", "fifty_bombs"],
     ["meanflow-torch", "test weights", "five_hundred_files"],
