@@ -100,7 +100,10 @@ fn a_killed_process_ends_all_and_a_restart_goes_on() {
     // At once, but for what the first is writing.
     assert!(start.elapsed() < Duration::from_secs(20));
     let (code, error) = scene.runs_under(
-        "kill_later() { sleep 1; kill -9 $(cut -d' ' -f2 /proc/$1/task/$1/children); }; \"$@\" & kill_later $!; wait $!",
+        // The second process, a second after it is there.
+        "second() { cut -s -d' ' -f2 /proc/$1/task/$1/children; }
+         kill_later() { until [ -n \"$(second $1)\" ]; do sleep 0.1; done; sleep 1; kill -9 $(second $1); }
+         \"$@\" & kill_later $!; wait $!",
         &[&["launch", "--processes", "2", "--restarts", "1"], &arguments[..]].concat(),
     );
     assert_eq!(code, 0, "{error}");
