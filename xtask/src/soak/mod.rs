@@ -78,7 +78,7 @@ impl Part {
             Self::Disks => [5, 50],
             Self::Seeds => [6, 1000],
             Self::Server => [3000, 100_000],
-            Self::Damages => [300, 10_000],
+            Self::Damages => [1000, 10_000],
             Self::Injections => [60, 300],
             Self::Inputs => [500, 50_000],
             Self::Memory => [3000, 10_000],

@@ -133,7 +133,7 @@ fn damages_of_every_kind_are_noticed_and_change_no_bit() {
     let expected = results(&root);
     fs::rename(&root, &kept).unwrap();
     let mut random = RngStream::new(1, Purpose::Data, 5);
-    let flips = inputs(300);
+    let flips = inputs(1000);
     for (damage, count) in [
         (Damage::Flip, flips),
         (Damage::Truncation, flips.div_ceil(10)),
