@@ -55,7 +55,7 @@ const MEMORY: f64 = 1.94e12 / 4.0;
 const BYTES: f64 = 4.0;
 /// A sum in pairs over NCCL in a group of one, measured: what it costs to start its operations, in milliseconds.
 const START: f64 = 0.052;
-/// What rank 0 tells all before a step, by a tree over TCP: milliseconds a level. Assumed.
+/// What rank 0 broadcasts before a step, by a tree over TCP: milliseconds a level. Assumed.
 const CONTROL: f64 = 0.05;
 /// GPUs of a machine, which NVLink connects.
 const NODE: f64 = 8.0;
@@ -96,7 +96,7 @@ struct Step {
     sum: f64,
     /// Optimiser and averages.
     update: f64,
-    /// What is told and gathered about the step.
+    /// What rank 0 broadcasts about the step and gathers from it.
     control: f64,
 }
 

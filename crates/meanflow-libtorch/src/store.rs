@@ -158,7 +158,7 @@ impl Store {
         let operation = "look into the store";
         let key = text(operation, key)?;
         let (mut bytes, mut found) = ([[0_u8; 8]; N], false);
-        // SAFETY: the store is live; key, bytes and `found` outlive the call, which writes no more bytes than it is told.
+        // SAFETY: the store is live; key, bytes and `found` outlive the call, which writes at most `count` bytes.
         check(operation, unsafe {
             mf_store_look(
                 self.0.as_ptr(),

@@ -70,6 +70,9 @@ fn follow(name: &str, scene: &Scene, blocks: &[Block]) -> Result<()> {
     }
     scene.end()?;
     result?;
+    let left_out = scene.left_out()?;
+    commands -= left_out.len();
+    left.extend(left_out);
     let left = match left.as_slice() {
         [] => String::new(),
         left => format!("; not run: {}", left.join(", ")),
