@@ -2,11 +2,15 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use common::{dit, normal};
+use meanflow_files::layer::{Effect, Layer, Operation, under};
+use meanflow_files::sha256_of_file;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{
     Adam, AdamConfig, Device, Gradients, Kind, Model, ModelConfig, Tensor, weights,
@@ -54,6 +58,64 @@ fn every_flipped_bit_of_a_file_is_noticed() {
         }
         assert!(weights::verify(&path).is_err(), "bit {bit}");
         assert!(weights::read(&path).is_err(), "bit {bit}");
+    }
+}
+
+/// A disk that keeps other bytes than it was given.
+#[derive(Debug)]
+struct Lying(fn(&mut Vec<u8>));
+
+impl Layer for Lying {
+    fn before(&mut self, operation: Operation) -> Effect {
+        if let Operation::Rename { from, .. } = operation {
+            let mut bytes = fs::read(&from).unwrap();
+            (self.0)(&mut bytes);
+            fs::write(&from, bytes).unwrap();
+        }
+        Effect::Whole
+    }
+}
+
+/// Two tensors of more than a piece, one of them not in the order of its memory, and small ones.
+fn large() -> Vec<(String, Tensor)> {
+    let mut tensors = small();
+    let float = |seed, shape: &[i64]| normal(seed, shape).to_kind(Kind::Float);
+    tensors.push(("large".into(), float(4, &[600, 501])));
+    tensors.push((
+        "turned".into(),
+        float(5, &[700, 801]).to_kind(Kind::Double).tr(),
+    ));
+    tensors.push(("none".into(), float(6, &[0, 3])));
+    tensors
+}
+
+#[test]
+fn a_file_that_is_read_back_otherwise_is_noticed() {
+    let (_folder, path) = file();
+    let save = |change| {
+        let work = || weights::save_compared(&path, &large(), BTreeMap::new());
+        under(Rc::new(RefCell::new(Lying(change))), work)
+    };
+    let (bytes, sha256) = save(|_| {}).unwrap();
+    assert_eq!(sha256_of_file(&path).unwrap(), (bytes, sha256));
+    for (name, tensor) in large() {
+        assert_eq!(weights::read(&path).unwrap()[&name], tensor, "{name}");
+    }
+    let damages: [fn(&mut Vec<u8>); 6] = [
+        |bytes| bytes[20] ^= 1,
+        |bytes| bytes[3_000_000] ^= 64,
+        |bytes| *bytes.last_mut().unwrap() ^= 1,
+        |bytes| bytes.truncate(bytes.len() - 1),
+        |bytes| bytes.push(0),
+        Vec::clear,
+    ];
+    for (index, damage) in damages.into_iter().enumerate() {
+        let error = save(damage).unwrap_err().to_string();
+        assert!(
+            error.contains("other bytes than were written"),
+            "{index}: {error}"
+        );
+        assert!(error.contains("model.safetensors"), "{index}: {error}");
     }
 }
 

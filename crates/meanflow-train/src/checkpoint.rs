@@ -15,7 +15,7 @@ use crate::TrainError;
 use crate::config::CheckpointsConfig;
 use crate::files::{create_folder, names, remove_folder, rename, sync_folder};
 use crate::guard::Guard;
-use crate::manifest::{self, Flaw};
+use crate::manifest::{self, Fingerprints, Flaw};
 
 const PREFIX: &str = "step-";
 const TEMPORARY: &str = ".tmp-";
@@ -102,7 +102,8 @@ impl Checkpoints {
         self.folder.join(format!("{PREFIX}{step:08}"))
     }
 
-    /// Writes a checkpoint: `fill` puts the tensor files into the folder it is given and syncs each.
+    /// Writes a checkpoint: `fill` puts the tensor files into the folder it is given, syncs each, and returns the fingerprints that
+    /// it knows.
     /// One that is there for this step already stays as it is. Those that are not to be kept are removed.
     ///
     /// # Errors
@@ -110,7 +111,7 @@ impl Checkpoints {
     pub fn save(
         &self,
         state: &State,
-        fill: impl FnOnce(&Path) -> Result<(), TrainError>,
+        fill: impl FnOnce(&Path) -> Result<Fingerprints, TrainError>,
     ) -> Result<PathBuf, TrainError> {
         let path = self.path(state.step);
         if !path.exists() {
@@ -132,15 +133,15 @@ impl Checkpoints {
         temporary: &Path,
         path: &Path,
         state: &State,
-        fill: impl FnOnce(&Path) -> Result<(), TrainError>,
+        fill: impl FnOnce(&Path) -> Result<Fingerprints, TrainError>,
     ) -> Result<(), TrainError> {
         remove_folder(temporary)?;
         create_folder(temporary)?;
-        fill(temporary)?;
+        let known = fill(temporary)?;
         let text =
             serde_json::to_string_pretty(state).expect("a state is made of strings and numbers");
         write_bytes(&temporary.join(STATE), text.as_bytes())?;
-        manifest::write(temporary)?;
+        manifest::write(temporary, known)?;
         sync_folder(temporary)?;
         rename(temporary, path)?;
         sync_folder(&self.folder)
@@ -310,10 +311,8 @@ mod tests {
 
     fn save(checkpoints: &Checkpoints, step: u64) -> PathBuf {
         let fill = |folder: &Path| {
-            Ok(write_bytes(
-                &folder.join("model.safetensors"),
-                &[step as u8; 64],
-            )?)
+            write_bytes(&folder.join("model.safetensors"), &[step as u8; 64])?;
+            Ok(Fingerprints::new())
         };
         checkpoints.save(&state(step), fill).unwrap()
     }

@@ -1,7 +1,7 @@
 //! Durable files and folders: written, synced, renamed, and the folder synced too.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use meanflow_data::write_atomically;
@@ -49,6 +49,29 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, TrainError> {
 /// When it cannot be read.
 pub fn fingerprint(path: &Path) -> Result<(u64, String), TrainError> {
     meanflow_files::sha256_of_file(path).map_err(TrainError::io("read", path))
+}
+
+/// Whether two files have the same bytes, which are read up to their first difference. One that cannot be read is another.
+pub(crate) fn are_equal(one: &Path, other: &Path) -> bool {
+    let file = |path| fs::metadata(path).ok().filter(fs::Metadata::is_file);
+    let files = file(one).zip(file(other));
+    files.is_some_and(|(one, other)| one.len() == other.len())
+        && compare(one, other).unwrap_or(false)
+}
+
+fn compare(one: &Path, other: &Path) -> io::Result<bool> {
+    const PIECE: u64 = 1 << 20;
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    loop {
+        first.clear();
+        second.clear();
+        (&one).take(PIECE).read_to_end(&mut first)?;
+        (&other).take(PIECE).read_to_end(&mut second)?;
+        if first != second || first.is_empty() {
+            return Ok(first == second);
+        }
+    }
 }
 
 /// Makes `to` a copy of `from`, whole or not at all.

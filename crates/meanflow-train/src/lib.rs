@@ -66,6 +66,7 @@ pub use error::{TrainError, is_out_of_space};
 pub use files::fingerprint;
 pub use guard::Guard;
 pub use init_from::{InitFrom, InitReport};
+pub use manifest::Fingerprints;
 pub use meanflow_files::free_space;
 pub use observer::{Event, Observer, Silent};
 pub use options::{Resume, RunOptions};

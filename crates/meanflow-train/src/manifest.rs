@@ -37,11 +37,17 @@ struct Entry {
     sha256: String,
 }
 
-/// Writes the manifest of everything that is in the folder.
-pub(crate) fn write(folder: &Path) -> Result<(), TrainError> {
+/// Length and SHA-256 of files by their names.
+pub type Fingerprints = BTreeMap<String, (u64, String)>;
+
+/// Writes the manifest of everything that is in the folder. Files whose fingerprints are not known are read.
+pub(crate) fn write(folder: &Path, mut known: Fingerprints) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
     for name in names(folder)? {
-        let (bytes, sha256) = fingerprint(&folder.join(&name))?;
+        let (bytes, sha256) = match known.remove(&name) {
+            Some(known) => known,
+            None => fingerprint(&folder.join(&name))?,
+        };
         files.insert(name, Entry { bytes, sha256 });
     }
     let manifest = Manifest {
@@ -107,12 +113,6 @@ pub(crate) fn is_in(folder: &Path) -> bool {
     folder.join(NAME).is_file()
 }
 
-/// Length and SHA-256 of one of the files, as recorded.
-pub(crate) fn recorded(folder: &Path, name: &str) -> Option<(u64, String)> {
-    let entry = read(folder).ok()?.files.remove(name)?;
-    Some((entry.bytes, entry.sha256))
-}
-
 /// Whether the folder is exactly what its manifest says.
 pub(crate) fn verify(folder: &Path) -> Result<(), Flaw> {
     Ok(compare(folder, &read(folder)?)?)
@@ -154,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.safetensors"), [7; 100]).unwrap();
         fs::write(folder.path().join("state.json"), "{}").unwrap();
-        write(folder.path()).unwrap();
+        write(folder.path(), Fingerprints::new()).unwrap();
         verify(folder.path()).unwrap();
         folder
     }

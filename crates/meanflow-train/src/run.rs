@@ -515,10 +515,11 @@ impl Run {
             data: Some(self.data.clone()),
             guard: self.guard,
         };
+        let snapshot = self.trainer.snapshot(self.saver.take_snapshot())?;
         self.saver.start(Save {
             checkpoints: self.checkpoints.clone(),
             state,
-            snapshot: self.trainer.snapshot()?,
+            snapshot,
             metrics,
             weights: self.folder.weights(),
             average: self.first_average(),

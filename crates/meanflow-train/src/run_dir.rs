@@ -10,8 +10,8 @@ use meanflow_files::is_leftover;
 use toml::Table;
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::files::{self, create_folder, fingerprint, names, remove_leftovers};
-use crate::{DataRecord, TrainConfig, TrainError, manifest, origin};
+use crate::files::{self, create_folder, names, remove_leftovers};
+use crate::{DataRecord, TrainConfig, TrainError, origin};
 
 const LOCK: &str = ".lock";
 const CONFIG: &str = "config.toml";
@@ -179,16 +179,12 @@ pub(crate) fn publish(
     average: &str,
     weights: &Path,
 ) -> Result<bool, TrainError> {
-    let name = average_file(average);
-    let there = fs::metadata(weights).map_or(0, |metadata| metadata.len());
-    if let Some((bytes, sha256)) = manifest::recorded(checkpoint, &name)
-        && bytes == there
-        && fingerprint(weights).is_ok_and(|(_, known)| known == sha256)
-    {
-        return Ok(false);
+    let saved = checkpoint.join(average_file(average));
+    let is_there = files::are_equal(&saved, weights);
+    if !is_there {
+        files::copy(&saved, weights)?;
     }
-    files::copy(&checkpoint.join(name), weights)?;
-    Ok(true)
+    Ok(!is_there)
 }
 
 /// The file of a checkpoint with the weights of this average.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::mem;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -11,17 +12,18 @@ use meanflow_torch::{Device, Tensor, weights};
 
 use crate::TrainError;
 use crate::checkpoint::{Checkpoints, State};
+use crate::manifest::Fingerprints;
 use crate::run_dir::publish;
 
-/// A copy of all tensors of a trainer, on the host.
+/// A copy of all tensors of a trainer, on the host. The next copy is made into the same memory: memory that is new to the process
+/// costs more than the copy.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    files: Vec<TensorFile>,
+    files: BTreeMap<String, TensorFile>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct TensorFile {
-    name: String,
     tensors: Vec<(String, Tensor)>,
     metadata: BTreeMap<String, String>,
 }
@@ -34,26 +36,29 @@ impl Snapshot {
         tensors: &[(String, Tensor)],
         metadata: BTreeMap<String, String>,
     ) {
-        let copy = |tensor: &Tensor| match tensor.device() {
-            Device::Cpu => tensor.detach().copy(),
-            _ => tensor.detach().to_device(Device::Cpu),
+        let file = self.files.entry(name.to_owned()).or_default();
+        let mut before = mem::take(&mut file.tensors).into_iter();
+        let copy = |(name, tensor): &(String, Tensor)| {
+            let mut copy = before
+                .next()
+                .map(|(_, copy)| copy)
+                .filter(|copy| copy.size() == tensor.size() && copy.kind() == tensor.kind())
+                .unwrap_or_else(|| Tensor::empty(tensor.size(), (tensor.kind(), Device::Cpu)));
+            copy.copy_(&tensor.detach());
+            (name.clone(), copy)
         };
-        let copied = tensors.iter().map(|(name, one)| (name.clone(), copy(one)));
-        self.files.push(TensorFile {
-            name: name.to_owned(),
-            tensors: copied.collect(),
-            metadata,
-        });
+        file.tensors = tensors.iter().map(copy).collect();
+        file.metadata = metadata;
     }
 
-    /// Writes the files into a folder, syncs each, and reads each back against the hash of what was to be written.
-    pub(crate) fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        for file in &self.files {
-            let path = folder.join(&file.name);
-            weights::save(&path, &file.tensors, file.metadata.clone())?;
-            weights::verify(&path)?;
-        }
-        Ok(())
+    /// Writes the files into a folder, syncs each, reads it back and compares every byte.
+    pub(crate) fn write(&self, folder: &Path) -> Result<Fingerprints, TrainError> {
+        let write = |(name, file): (&String, &TensorFile)| {
+            let path = folder.join(name);
+            let known = weights::save_compared(&path, &file.tensors, file.metadata.clone())?;
+            Ok((name.clone(), known))
+        };
+        self.files.iter().map(write).collect()
     }
 }
 
@@ -73,15 +78,14 @@ pub(crate) struct Save {
 
 impl Save {
     /// Writes it all; the folder of the checkpoint.
-    pub(crate) fn run(self) -> Result<PathBuf, TrainError> {
+    pub(crate) fn run(&self) -> Result<PathBuf, TrainError> {
         let (curve, text) = &self.curve;
         self.metrics
             .sync_all()
             .map_err(TrainError::io("sync the metrics of", curve))?;
-        let snapshot = self.snapshot;
         let path = self
             .checkpoints
-            .save(&self.state, |folder| snapshot.write(folder))?;
+            .save(&self.state, |folder| self.snapshot.write(folder))?;
         publish(&path, &self.average, &self.weights)?;
         write_bytes(curve, text.as_bytes())?;
         Ok(path)
@@ -91,14 +95,24 @@ impl Save {
 /// At most one save under way. It is waited for when the saver is dropped: a run that fails leaves no half of one.
 #[derive(Debug, Default)]
 pub(crate) struct Saver {
-    job: Option<JoinHandle<Result<PathBuf, TrainError>>>,
+    job: Option<JoinHandle<(Result<PathBuf, TrainError>, Snapshot)>>,
+    /// The copy that the last save has written.
+    snapshot: Snapshot,
 }
 
 impl Saver {
+    /// The copy of the last save, to make the next one into.
+    pub(crate) fn take_snapshot(&mut self) -> Snapshot {
+        mem::take(&mut self.snapshot)
+    }
+
     /// Begins a save; the one before has been collected.
     pub(crate) fn start(&mut self, save: Save) {
         debug_assert!(self.job.is_none(), "one save at a time");
-        self.job = Some(thread::spawn(|| save.run()));
+        self.job = Some(thread::spawn(move || {
+            give_way();
+            (save.run(), save.snapshot)
+        }));
     }
 
     /// Whether a save has ended and was not collected.
@@ -112,10 +126,20 @@ impl Saver {
             return Ok(None);
         };
         match job.join() {
-            Ok(result) => result.map(Some),
+            Ok((result, snapshot)) => {
+                self.snapshot = snapshot;
+                result.map(Some)
+            }
             Err(panic) => resume_unwind(panic),
         }
     }
+}
+
+/// Lets the threads that train have the cores first: where all are taken, this thread gets about a tenth of one.
+fn give_way() {
+    // Of this thread alone, which only Linux has.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(10);
 }
 
 impl Drop for Saver {
@@ -124,5 +148,50 @@ impl Drop for Saver {
             // Nobody is left to hear of its result.
             let _ = job.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copied(snapshot: &mut Snapshot, tensors: &[(&str, Tensor)]) -> Vec<(String, Tensor)> {
+        let named = |(name, tensor): &(&str, Tensor)| ((*name).to_owned(), tensor.shallow_clone());
+        let tensors: Vec<_> = tensors.iter().map(named).collect();
+        snapshot.add("a.safetensors", &tensors, BTreeMap::new());
+        let copies = &snapshot.files["a.safetensors"].tensors;
+        let pairs = copies
+            .iter()
+            .map(|(name, copy)| (name.clone(), copy.shallow_clone()));
+        pairs.collect()
+    }
+
+    #[test]
+    fn the_next_copy_lies_where_the_one_before_did() {
+        let mut snapshot = Snapshot::default();
+        let (mut one, two) = (
+            Tensor::from(1.5_f32).repeat([40]),
+            Tensor::from_slice(&[7_i64]),
+        );
+        let before = copied(
+            &mut snapshot,
+            &[("one", one.shallow_clone()), ("two", two.copy())],
+        );
+        let _ = one.fill_(2.5);
+        assert_eq!(before[0].1, Tensor::from(1.5_f32).repeat([40]), "a copy");
+        let after = copied(
+            &mut snapshot,
+            &[("one", one.shallow_clone()), ("two", two.copy())],
+        );
+        assert_eq!(after[0], ("one".to_owned(), one.shallow_clone()));
+        assert_eq!(before[0].1.data_ptr(), after[0].1.data_ptr());
+        // Other shapes and types get memory of their own.
+        let others = copied(
+            &mut snapshot,
+            &[("one", two.shallow_clone()), ("new", one.reshape([8, 5]))],
+        );
+        assert_eq!(others[0], ("one".to_owned(), two));
+        assert_eq!(others[1], ("new".to_owned(), one.reshape([8, 5])));
+        assert_eq!(after[0].1, one, "what was copied before is as it was");
     }
 }

@@ -21,6 +21,7 @@ use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
 use crate::init_from::{self, InitFrom, InitReport};
 use crate::latents::{self, LatentDecoder};
+use crate::manifest::Fingerprints;
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
 use crate::run::Outcome;
 use crate::samples::{Captions, Samples, balanced, comparison};
@@ -441,12 +442,13 @@ impl Trainer {
         wanted.nfe.iter().map(draw).collect()
     }
 
-    /// Writes all tensors into a folder: the model, every average, the optimiser.
+    /// Writes all tensors into a folder: the model, every average, the optimiser. Returns the fingerprints of the files, as
+    /// [`Checkpoints::save`](crate::Checkpoints::save) wants them.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        self.snapshot()?.write(folder)
+    pub fn write(&self, folder: &Path) -> Result<Fingerprints, TrainError> {
+        self.snapshot(Snapshot::default())?.write(folder)
     }
 
     /// Does some work with a whole set of [`TrainState::collect`], of which this process has only a part where several share the optimiser.
@@ -470,12 +472,11 @@ impl Trainer {
         done
     }
 
-    /// A copy of all tensors on the host, which training does not change.
+    /// A copy of all tensors on the host, which training does not change, in the place of an earlier one.
     ///
     /// # Errors
     /// If another process was lost.
-    pub(crate) fn snapshot(&self) -> Result<Snapshot, TrainError> {
-        let mut snapshot = Snapshot::default();
+    pub(crate) fn snapshot(&self, mut snapshot: Snapshot) -> Result<Snapshot, TrainError> {
         for (index, (name, model, decay)) in self.models().enumerate() {
             self.note_progress(self.step);
             let metadata = model.described(self.metadata(decay));

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use meanflow_files::{Durability, SafetensorsError, SafetensorsHeader, replace};
+use meanflow_files::{Durability, SafetensorsError, SafetensorsHeader, Sha256, replace};
 use meanflow_libtorch::read_into;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use serde_json::json;
@@ -20,6 +20,9 @@ use content::{ContentHash, UNKNOWN, with_hash};
 
 /// A header beyond this is not one of ours: 100,000 tensors need less.
 const MAX_HEADER: u64 = 16 << 20;
+
+/// As many bytes of a tensor are on their way to a file, or back, at a time.
+const PIECE: usize = 1 << 20;
 
 /// One tensor as a file's header describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +60,7 @@ pub enum Verify {
 /// Writes named tensors and metadata to a temporary file beside `path`, syncs it and renames it. Beside the metadata a hash
 /// of all content is written, which every reader compares.
 ///
-/// No more than one tensor is copied at a time.
+/// Of a tensor on the CPU no more than a mebibyte is copied at a time, of another the whole.
 ///
 /// # Errors
 /// If that fails; a file that was there before is then unchanged.
@@ -84,8 +87,32 @@ pub fn save(
     };
     let layout = Layout::of(path, tensors)?;
     replace(path, Durability::Synced, io, |file| {
-        layout.write(file, path, metadata)
+        layout.write(file, path, metadata).map(drop)
     })
+}
+
+/// As [`save`], and then reads the file back and compares every byte with what was to be written. Returns its length and its
+/// SHA-256.
+///
+/// # Errors
+/// As [`save`], and [`TorchError::File`] where the file has other bytes.
+pub fn save_compared(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    metadata: BTreeMap<String, String>,
+) -> Result<(u64, String), TorchError> {
+    let io = |source| TorchError::Io {
+        operation: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let layout = Layout::of(path, tensors)?;
+    let mut header = Vec::new();
+    replace(path, Durability::Synced, io, |file| {
+        header = layout.write(file, path, metadata)?;
+        Ok(())
+    })?;
+    layout.compare(path, &header)
 }
 
 /// The tensors of a file in the order of their numbers.
@@ -114,13 +141,13 @@ impl<'a> Layout<'a> {
         Ok(Self { entries })
     }
 
-    /// Writes the file, first without the hash, which is known when all is written.
+    /// Writes the file, first without the hash, which is known when all is written. Returns the header that it got.
     fn write(
         &self,
         file: &mut (impl Write + Seek),
         path: &Path,
         metadata: BTreeMap<String, String>,
-    ) -> Result<(), TorchError> {
+    ) -> Result<Vec<u8>, TorchError> {
         let io = |source| TorchError::Io {
             operation: "write",
             path: path.to_owned(),
@@ -133,14 +160,64 @@ impl<'a> Layout<'a> {
             (*name, dtype_name(*dtype), shape)
         });
         let mut hash = ContentHash::new(&metadata, described);
-        for (_, _, tensor) in &self.entries {
-            let bytes = bytes_of(tensor);
-            hash.update(&bytes);
-            file.write_all(&bytes).map_err(io)?;
-        }
+        self.each_piece(|bytes| {
+            hash.update(bytes);
+            file.write_all(bytes).map_err(io)
+        })?;
         let header = self.header(&with_hash(metadata, &hash.finish()));
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        file.write_all(&header).map_err(io)
+        file.write_all(&header).map_err(io)?;
+        Ok(header)
+    }
+
+    /// Compares a file with this header and the tensors, byte by byte. Returns its length and its SHA-256.
+    fn compare(&self, path: &Path, header: &[u8]) -> Result<(u64, String), TorchError> {
+        let io = |source| TorchError::Io {
+            operation: "read",
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = File::open(path).map_err(io)?;
+        let (mut hash, mut length, mut there) = (Sha256::new(), 0, Vec::new());
+        let mut expect = |bytes: &[u8], and_the_end: bool| {
+            there.clear();
+            let count = bytes.len() as u64 + u64::from(and_the_end);
+            (&mut file)
+                .take(count)
+                .read_to_end(&mut there)
+                .map_err(io)?;
+            hash.update(bytes);
+            length += bytes.len() as u64;
+            match there == bytes {
+                true => Ok(()),
+                false => Err(file_error(
+                    path,
+                    "damaged: it has other bytes than were written".into(),
+                )),
+            }
+        };
+        expect(header, false)?;
+        self.each_piece(|bytes| expect(bytes, false))?;
+        expect(&[], true)?;
+        Ok((length, hash.finish()))
+    }
+
+    /// The bytes of all tensors in their order, a piece at a time.
+    fn each_piece(
+        &self,
+        mut work: impl FnMut(&[u8]) -> Result<(), TorchError>,
+    ) -> Result<(), TorchError> {
+        let mut buffer = Vec::new();
+        for (_, _, tensor) in &self.entries {
+            let width = dtype_of(tensor.kind()).map_or(1, |(_, width)| width);
+            let tensor = tensor.detach().to_device(Device::Cpu).reshape([-1]);
+            for piece in tensor.split((PIECE / width) as i64, 0) {
+                buffer.resize(piece.numel() * width, 0);
+                piece.copy_data_u8(&mut buffer, piece.numel());
+                work(&buffer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Length and text of the header, its keys in order: the same weights are the same bytes.
@@ -161,14 +238,6 @@ impl<'a> Layout<'a> {
         header.resize(header.len().next_multiple_of(8), b' ');
         [&(header.len() as u64).to_le_bytes()[..], &header].concat()
     }
-}
-
-fn bytes_of(tensor: &Tensor) -> Vec<u8> {
-    let width = dtype_of(tensor.kind()).map_or(0, |(_, width)| width);
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-    let mut data = vec![0; tensor.numel() * width];
-    tensor.copy_data_u8(&mut data, tensor.numel());
-    data
 }
 
 /// Compares the content of a file with the hash that is recorded in it. Returns the hash, or nothing for a file without one.
