@@ -15,7 +15,7 @@ use std::time::Instant;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::custom::{self, DatasetBuilder};
 use meanflow_data::{DataError, Dataset, MemoryDataset};
-use meanflow_torch::Device;
+use meanflow_torch::{Device, memory};
 use meanflow_train::{Event, Observer, TrainConfig, train};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -131,6 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     .to_vec();
     settings.push(format!("training.checkpoint_every={every}"));
     settings.extend_from_slice(overrides);
+    memory::keep()?;
     let mut watch = Watch {
         asked: Instant::now(),
         steps: Vec::new(),
