@@ -20,7 +20,7 @@ use crate::observer::{Event, Observer};
 use crate::options::RunOptions;
 use crate::record::{self, DataRecord};
 use crate::run_dir::{RunDir, publish};
-use crate::saver::{Save, Saver};
+use crate::saver::{Meanwhile, Save, Saver};
 use crate::shared;
 use crate::start::{Start, accepted_changes, begin, check_data, crash_start, open_metrics};
 use crate::tensorboard::Board;
@@ -267,7 +267,7 @@ impl Run {
             };
             if let Some(outcome) = outcome {
                 self.tell_all(observer)?;
-                self.save(observer)?;
+                self.save(Meanwhile::Waits, observer)?;
                 self.collect(observer)?;
                 return Ok(outcome);
             }
@@ -452,13 +452,13 @@ impl Run {
             self.tolerate(drawn, observer)?;
         }
         if is_last {
-            self.save(observer)?;
+            self.save(Meanwhile::Waits, observer)?;
             return self.collect(observer);
         }
         // A checkpoint in a row of steps left out would only take the place of a good one.
         let is_sound = self.trainer.skipped_in_row() == 0;
         if is_sound && is_due(step, self.config.training.checkpoint_every.get()) {
-            let saved = self.save(observer);
+            let saved = self.save(Meanwhile::Trains, observer);
             self.tolerate(saved, observer)?;
         }
         Ok(())
@@ -499,7 +499,11 @@ impl Run {
     }
 
     /// Begins to save what there is now, in the background, when the save before has ended.
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    fn save(
+        &mut self,
+        meanwhile: Meanwhile,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let before = self.collect(observer);
         self.tolerate(before, observer)?;
         self.refuse_a_full_disk(AT_SAVE)?;
@@ -516,7 +520,7 @@ impl Run {
             guard: self.guard,
         };
         let snapshot = self.trainer.snapshot(self.saver.take_snapshot())?;
-        self.saver.start(Save {
+        let save = Save {
             checkpoints: self.checkpoints.clone(),
             state,
             snapshot,
@@ -524,7 +528,8 @@ impl Run {
             weights: self.folder.weights(),
             average: self.first_average(),
             curve: (self.folder.loss_curve(), self.loss_curve()),
-        });
+        };
+        self.saver.start(save, meanwhile);
         self.list_skipped(observer);
         Ok(())
     }

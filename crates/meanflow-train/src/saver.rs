@@ -92,6 +92,15 @@ impl Save {
     }
 }
 
+/// What else the process does while a save is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meanwhile {
+    /// It trains on.
+    Trains,
+    /// It waits for the save.
+    Waits,
+}
+
 /// At most one save under way. It is waited for when the saver is dropped: a run that fails leaves no half of one.
 #[derive(Debug, Default)]
 pub(crate) struct Saver {
@@ -107,10 +116,12 @@ impl Saver {
     }
 
     /// Begins a save; the one before has been collected.
-    pub(crate) fn start(&mut self, save: Save) {
+    pub(crate) fn start(&mut self, save: Save, meanwhile: Meanwhile) {
         debug_assert!(self.job.is_none(), "one save at a time");
         self.job = Some(thread::spawn(move || {
-            give_way();
+            if meanwhile == Meanwhile::Trains {
+                give_way();
+            }
             (save.run(), save.snapshot)
         }));
     }
@@ -193,5 +204,23 @@ mod tests {
         assert_eq!(others[0], ("one".to_owned(), two));
         assert_eq!(others[1], ("new".to_owned(), one.reshape([8, 5])));
         assert_eq!(after[0].1, one, "what was copied before is as it was");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_thread_that_writes_gives_way_alone() {
+        // The 19th field of proc_pid_stat(5), the 17th behind the name in parentheses.
+        let nice = || -> i32 {
+            let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields = text.rsplit_once(')').unwrap().1;
+            fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+        };
+        let before = nice();
+        let there = thread::spawn(move || {
+            give_way();
+            nice()
+        });
+        assert_eq!(there.join().unwrap(), (before + 10).min(19));
+        assert_eq!(nice(), before);
     }
 }
