@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let data = Augmented::new(set, true, None)?;
     let len = NonZeroUsize::new(data.len()).ok_or("an empty folder")?;
     let steps = (len.get() / BATCH) as u64;
-    let mut batches = prefetched(data, len, workers.parse()?);
+    let mut batches = prefetched(data, len, workers.parse()?)?;
     println!("ready");
     std::io::stdout().flush()?;
     for (epoch, line) in (0_u64..).zip(std::io::stdin().lock().lines()) {
@@ -62,7 +62,7 @@ fn prefetched(
     data: Augmented,
     len: NonZeroUsize,
     workers: NonZeroUsize,
-) -> Prefetch<Result<Examples, DataError>> {
+) -> std::io::Result<Prefetch<Result<Examples, DataError>>> {
     let order = Mutex::new(EpochOrder::new(len, BATCH, 0));
     Prefetch::new(workers, workers.saturating_add(1), move |step| {
         let indices = order.lock().expect("nothing panics").batch_at(step);

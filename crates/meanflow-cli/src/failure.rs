@@ -175,6 +175,7 @@ fn code_of_data(error: &DataError) -> u8 {
 fn code_of_libtorch(error: &LibtorchError) -> u8 {
     match error {
         LibtorchError::Group { .. } => LOST,
+        LibtorchError::World { .. } => USAGE,
         _ => DEVICE,
     }
 }
@@ -232,9 +233,7 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
     if let Some(hint) = train.and_then(hint_of_train) {
         return Some(hint);
     }
-    let libtorch = error
-        .chain()
-        .find_map(|error| error.downcast_ref::<LibtorchError>());
+    let libtorch = error.chain().find_map(of_libtorch);
     if libtorch.is_some_and(LibtorchError::is_out_of_memory) {
         return Some(
             "a training step takes less memory with more training.microbatches, compute.activation_checkpointing = true or \
@@ -248,6 +247,18 @@ fn hint(error: &Error, code: u8) -> Option<&'static str> {
         LOST => Some(LOST_HINT),
         CONFIG => Some("`meanflow validate CONFIG` checks a recipe without training"),
         _ => None,
+    }
+}
+
+/// What libtorch said, also where an error passes it on in its own name.
+fn of_libtorch<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a LibtorchError> {
+    let train = match error.downcast_ref() {
+        Some(TrainError::Torch(error)) => Some(error),
+        _ => None,
+    };
+    match train.or(error.downcast_ref()) {
+        Some(TorchError::Libtorch(error)) => Some(error),
+        _ => error.downcast_ref(),
     }
 }
 

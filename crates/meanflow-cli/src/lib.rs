@@ -33,6 +33,7 @@ mod train_progress;
 mod usage;
 
 use clap::Parser;
+use meanflow_torch::recover;
 
 /// Does what the arguments of the process say, and ends it with the code of the command.
 pub fn main() -> ! {
@@ -41,7 +42,9 @@ pub fn main() -> ! {
         Ok(args) => {
             log::choose(args.log_format);
             output::choose_json(args.json);
-            args.run().unwrap_or_else(|error| failure::report(&error))
+            // Memory that is missing, wherever that is found.
+            let done = recover("do what was asked for", || args.run());
+            done.unwrap_or_else(|error| failure::report(&error))
         }
         Err(error) => {
             output::choose_json(std::env::args_os().any(|word| word == "--json"));

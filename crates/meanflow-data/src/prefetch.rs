@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -43,11 +44,14 @@ struct State<T> {
 
 impl<T: Send + 'static> Prefetch<T> {
     /// Starts `workers` threads that call `make` with the steps to come; at most `ahead` values wait.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
     pub fn new(
         workers: NonZeroUsize,
         ahead: NonZeroUsize,
         make: impl Fn(u64) -> T + Send + Sync + 'static,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             make: Box::new(make),
             ahead: ahead.get() as u64,
@@ -60,15 +64,18 @@ impl<T: Send + 'static> Prefetch<T> {
             }),
             changed: Condvar::new(),
         });
-        let worker = |_| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.work())
-        };
-        Self {
-            workers: (0..workers.get()).map(worker).collect(),
+        // Dropped where one is missing, it ends those that there are.
+        let mut prefetch = Self {
+            workers: Vec::new(),
             shared,
             waited: Duration::ZERO,
+        };
+        for _ in 0..workers.get() {
+            let shared = Arc::clone(&prefetch.shared);
+            let worker = thread::Builder::new().spawn(move || shared.work())?;
+            prefetch.workers.push(worker);
         }
+        Ok(prefetch)
     }
 
     /// The value of a step. It is there already when steps are asked for one after the other and not too fast; any
@@ -192,7 +199,7 @@ mod tests {
                 // Some are slow, so that they overtake each other.
                 thread::sleep(Duration::from_micros(step % 3 * 100));
                 step * step
-            });
+            }).unwrap();
             for step in steps {
                 for step in step..step + 3 {
                     prop_assert_eq!(values.take(step), step * step);
@@ -207,7 +214,8 @@ mod tests {
         let count = Arc::clone(&made);
         let mut values = Prefetch::new(size(3), size(4), move |_| {
             count.fetch_add(1, Ordering::SeqCst);
-        });
+        })
+        .unwrap();
         thread::sleep(Duration::from_millis(20));
         assert_eq!(made.load(Ordering::SeqCst), 0);
         values.take(10);
@@ -225,7 +233,8 @@ mod tests {
         let mut values = Prefetch::new(size(2), size(3), |step| {
             assert!(step != 1, "step one");
             step
-        });
+        })
+        .unwrap();
         assert_eq!(values.take(0), 0);
         let panic = catch_unwind(AssertUnwindSafe(|| values.take(1)));
         assert!(panic.is_err());
@@ -235,7 +244,7 @@ mod tests {
     /// Nothing comes after them: a sum with the number of values ahead once made the taker of the last one wait for ever.
     #[test]
     fn the_last_steps_of_all_are_made_too() {
-        let mut values = Prefetch::new(size(2), size(3), |step| step);
+        let mut values = Prefetch::new(size(2), size(3), |step| step).unwrap();
         for step in [u64::MAX - 1, u64::MAX, u64::MAX, 5, u64::MAX] {
             assert_eq!(values.take(step), step);
         }

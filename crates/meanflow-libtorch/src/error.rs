@@ -26,6 +26,12 @@ pub enum LibtorchError {
         /// libtorch's own words.
         message: String,
     },
+    /// What a launcher says of the processes that it has started together.
+    #[error("the processes that were started together: {problem}")]
+    World {
+        /// What was expected, and what the environment says.
+        problem: String,
+    },
     /// A device that is not there.
     #[error("device {device}: {problem}")]
     Device {
@@ -64,6 +70,7 @@ impl LibtorchError {
             "out of memory",
             "can't allocate memory",
             "cannot allocate",
+            "bad_alloc",
             "CUBLAS_STATUS_ALLOC_FAILED",
         ];
         matches!(self, Self::Call { message, .. } if words.iter().any(|word| message.contains(word)))

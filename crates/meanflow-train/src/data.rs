@@ -17,7 +17,7 @@ use meanflow_data::{
     BadPictures, DataError, Dataset, EpochOrder, Examples, ImageArchive, ImageDataset, Links,
     MemoryDataset, Prefetch, digits, idx, toy,
 };
-use meanflow_torch::{Batch, Device, ModelConfig, OwnMicrobatches, Tensor, host};
+use meanflow_torch::{Batch, Device, LibtorchError, ModelConfig, OwnMicrobatches, Tensor, host};
 
 use crate::TrainError;
 use crate::config::{
@@ -375,12 +375,15 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// Batches for the recipe, which the data set was made for: of every batch the rows of these microbatches.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
     pub(crate) fn new(
         config: &TrainConfig,
         data: Box<dyn Dataset>,
         device: Device,
         own: OwnMicrobatches,
-    ) -> Self {
+    ) -> Result<Self, TrainError> {
         let rows = own.rows(config.training.batch_size.get());
         let data: Arc<dyn Dataset> = data.into();
         let workers = config
@@ -388,18 +391,17 @@ impl Batches {
             .num_workers
             .unwrap_or_else(|| default_workers(device));
         let ahead = workers.saturating_add(1);
-        Self {
-            drafts: Prefetch::new(
-                workers,
-                ahead,
-                drafting(config, Arc::clone(&data), rows.clone()),
-            ),
+        let make = drafting(config, Arc::clone(&data), rows.clone());
+        let drafts = Prefetch::new(workers, ahead, make)
+            .map_err(|error| LibtorchError::call("start threads", error))?;
+        Ok(Self {
+            drafts,
             data,
             device,
             conditional: config.is_conditional(),
             own,
             rows,
-        }
+        })
     }
 
     /// How many microbatches the rows are cut into.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use meanflow_data::{DataError, write_bytes};
 use meanflow_files::free_space;
-use meanflow_torch::{Device, Peers, TorchError};
+use meanflow_torch::{Device, Peers, TorchError, recover};
 
 use crate::checkpoint::{Checkpoint, Checkpoints, RecipeChange, State};
 use crate::clock::Clock;
@@ -73,6 +73,21 @@ pub fn train_with(
 /// # Errors
 /// As [`train_with`]; where another process was lost, or has another recipe or other data.
 pub fn train_among(
+    config: TrainConfig,
+    root: &Path,
+    device: Device,
+    options: &RunOptions,
+    peers: Option<Peers>,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    recover("train", || {
+        among_or_panic(config, root, device, options, peers, stop, observer)
+    })
+}
+
+/// As [`train_among`]; a refusal of libtorch, such as of memory, is a panic.
+fn among_or_panic(
     config: TrainConfig,
     root: &Path,
     device: Device,
@@ -529,7 +544,7 @@ impl Run {
             average: self.first_average(),
             curve: (self.folder.loss_curve(), self.loss_curve()),
         };
-        self.saver.start(save, meanwhile);
+        self.saver.start(save, meanwhile)?;
         self.list_skipped(observer);
         Ok(())
     }

@@ -116,14 +116,21 @@ impl Saver {
     }
 
     /// Begins a save; the one before has been collected.
-    pub(crate) fn start(&mut self, save: Save, meanwhile: Meanwhile) {
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub(crate) fn start(&mut self, save: Save, meanwhile: Meanwhile) -> Result<(), TrainError> {
         debug_assert!(self.job.is_none(), "one save at a time");
-        self.job = Some(thread::spawn(move || {
+        let weights = save.weights.clone();
+        let job = thread::Builder::new().spawn(move || {
             if meanwhile == Meanwhile::Trains {
                 give_way();
             }
             (save.run(), save.snapshot)
-        }));
+        });
+        let refused = TrainError::io("start a thread to write", &weights);
+        self.job = Some(job.map_err(refused)?);
+        Ok(())
     }
 
     /// Whether a save has ended and was not collected.

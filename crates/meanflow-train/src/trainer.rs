@@ -112,7 +112,7 @@ impl Trainer {
                 .class_names()
                 .filter(|_| config.is_conditional())
                 .map(<[String]>::to_vec),
-            batches: Batches::new(&config, data, device, own),
+            batches: Batches::new(&config, data, device, own)?,
             state,
             graphed: config.compute.cuda_graph.then(|| GraphedStep::new(device)),
             config,
