@@ -13,6 +13,7 @@ use std::thread;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::failure::LOST;
 use crate::output;
 
 /// What has been asked for by signals.
@@ -21,6 +22,8 @@ pub(crate) struct Interruption {
     /// Whether the run should save and leave.
     pub(crate) stop: AtomicBool,
     signal: AtomicI32,
+    /// Whether whoever started several processes has ended before them.
+    is_alone: AtomicBool,
 }
 
 impl Interruption {
@@ -30,8 +33,14 @@ impl Interruption {
         let signals = blocked()?;
         let interruption = Arc::new(Self::default());
         let shared = Arc::clone(&interruption);
-        thread::spawn(move || shared.wait(&signals));
+        spawn(move || shared.wait(&signals))?;
         Ok(interruption)
+    }
+
+    /// Asks the run to save and leave, since whoever started it has ended.
+    pub(crate) fn stop_alone(&self) {
+        self.is_alone.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     fn wait(&self, signals: &SigSet) {
@@ -53,8 +62,11 @@ impl Interruption {
     }
 
     /// The exit code of a process that a signal ended: 128 and the signal's number, 130 for Ctrl-C. Where another process of the
-    /// run was sent the signal, that of SIGTERM.
+    /// run was sent the signal, that of SIGTERM. That of a lost process where it was the launcher.
     pub(crate) fn exit_code(&self) -> u8 {
+        if self.is_alone.load(Ordering::Relaxed) {
+            return LOST;
+        }
         let signal = match self.signal.load(Ordering::Relaxed) {
             0 => Signal::SIGTERM as i32,
             signal => signal,
@@ -67,12 +79,18 @@ impl Interruption {
 pub(crate) fn channel() -> anyhow::Result<Receiver<Signal>> {
     let signals = blocked()?;
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    spawn(move || {
         while let Ok(signal) = signals.wait()
             && sender.send(signal).is_ok()
         {}
-    });
+    })?;
     Ok(receiver)
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let spawned = thread::Builder::new().spawn(work);
+    spawned.context("could not start a thread that listens for Ctrl-C")?;
+    Ok(())
 }
 
 /// The signals that ask to stop, which this thread and those that it makes block from now on.

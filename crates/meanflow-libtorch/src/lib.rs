@@ -56,7 +56,7 @@ pub use group::ProcessGroup;
 pub use recover::recover;
 pub use shard::Shard;
 pub use store::Store;
-pub use supervision::{Progress, Seen, Stalled, Supervisor};
+pub use supervision::{Finding, Progress, Seen, Stalled, Supervisor};
 pub use team::Team;
 pub use transfer::read_into;
 pub use version::loaded_version;

@@ -1,4 +1,5 @@
-//! Whether processes that compute together still make progress, and if not, which of them was last.
+//! Whether processes that compute together still make progress, and if not, which of them was last; and whether whoever started
+//! them is still there.
 //!
 //! Each has a thread that writes into the store what its process has done, and that it still runs itself. A process that is
 //! stopped, or waits for ever, is not seen by the operations of a group until their own, long time is over; a replayed CUDA graph
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Store, World};
+use crate::{LibtorchError, Store, World};
 
 /// What a process has done, told by the thread that does it.
 #[derive(Debug, Default)]
@@ -30,6 +31,15 @@ impl Progress {
         let done = self.done.load(Ordering::Relaxed);
         (done, self.step.load(Ordering::Relaxed))
     }
+}
+
+/// What supervision has found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Finding {
+    /// The store is gone: the process that serves it has ended, which is the launcher or rank 0. What the groups do goes on without it.
+    StoreGone,
+    /// There is no progress any more.
+    Stalled(Stalled),
 }
 
 /// No process has made progress for as long as they wait for each other.
@@ -98,15 +108,18 @@ const SHOWN: usize = 8;
 pub struct Supervisor(Arc<Exchange>);
 
 impl Supervisor {
-    /// Watches that this process or another makes progress. Where none does for as long as `patience`, it calls `stalled` once, in
-    /// a thread of its own, and watches no longer.
+    /// Watches that this process or another makes progress. Where none does for as long as `patience`, it calls `found` a last time, in
+    /// a thread of its own, and watches no longer. Before that it calls it once where the store is gone.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
     pub fn start(
         store: Store,
         world: World,
         progress: Arc<Progress>,
         patience: Duration,
-        stalled: impl FnOnce(Stalled) + Send + 'static,
-    ) -> Self {
+        mut found: impl FnMut(Finding) + Send + 'static,
+    ) -> Result<Self, LibtorchError> {
         let period = (patience / 10).clamp(Duration::from_millis(10), Duration::from_secs(5));
         let exchange = Arc::new(Exchange {
             store,
@@ -114,22 +127,34 @@ impl Supervisor {
             progress,
             period,
             is_over: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
             all: Mutex::default(),
         });
+        // Dropped where a thread is missing, it ends the other.
+        let supervisor = Self(Arc::clone(&exchange));
         // Apart from the watch, since it may wait for ever.
         let shared = Arc::clone(&exchange);
-        thread::spawn(move || shared.run());
-        let mut watch = Watch::new(Arc::clone(&exchange), patience);
-        thread::spawn(move || {
+        spawn(move || shared.run())?;
+        let mut watch = Watch::new(exchange, patience);
+        spawn(move || {
             while !watch.exchange.is_over.load(Ordering::Relaxed) {
                 thread::sleep(period);
-                if let Some(found) = watch.look() {
-                    return stalled(found);
+                if watch.misses_the_store() {
+                    found(Finding::StoreGone);
+                }
+                if let Some(stalled) = watch.look() {
+                    return found(Finding::Stalled(stalled));
                 }
             }
-        });
-        Self(exchange)
+        })?;
+        Ok(supervisor)
     }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), LibtorchError> {
+    let spawned = thread::Builder::new().spawn(work);
+    let refused = |error| LibtorchError::call("start a thread that watches the processes", error);
+    spawned.map(|_| ()).map_err(refused)
 }
 
 impl Drop for Supervisor {
@@ -149,6 +174,8 @@ struct Exchange {
     progress: Arc<Progress>,
     period: Duration,
     is_over: AtomicBool,
+    /// Whether whoever serves the store has ended.
+    is_gone: AtomicBool,
     all: Mutex<Answer>,
 }
 
@@ -169,8 +196,11 @@ impl Exchange {
                 return;
             }
             let (done, step) = self.progress.read();
-            // Without a store the operations of the group fail, too, and say so.
-            let _ = self.store.put(&key(self.world.rank), [done, step, written]);
+            let put = self.store.put(&key(self.world.rank), [done, step, written]);
+            if put.is_err() {
+                // libtorch never connects again, and prints a page at every call.
+                return self.is_gone.store(true, Ordering::Relaxed);
+            }
             if !matches!(*self.answer(), Answer::Unasked) {
                 let read = |rank| self.store.look(&key(rank)).ok().flatten();
                 let all = (0..self.world.size).map(|rank| read(rank).unwrap_or_default());
@@ -200,6 +230,8 @@ struct Watch {
     looked: Instant,
     /// What all had done when they were first looked at since then.
     before: Option<Vec<Entry>>,
+    /// Whether it was found that the store is gone.
+    misses_store: bool,
 }
 
 impl Watch {
@@ -212,7 +244,14 @@ impl Watch {
             since: now,
             looked: now,
             before: None,
+            misses_store: false,
         }
+    }
+
+    /// Whether the store is gone, the first time that it is.
+    fn misses_the_store(&mut self) -> bool {
+        let is_gone = self.exchange.is_gone.load(Ordering::Relaxed);
+        is_gone && !std::mem::replace(&mut self.misses_store, true)
     }
 
     /// Looks at this process, and at the others where it waits for long; none while anybody makes progress.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tch::Device;
 
-use crate::{LibtorchError, ProcessGroup, Progress, Shard, Stalled, Store, Supervisor, Team};
+use crate::{Finding, LibtorchError, ProcessGroup, Progress, Shard, Store, Supervisor, Team};
 
 /// How a launcher names rank, number of processes, and rank among the processes of this machine.
 const LAUNCHERS: [[&str; 3]; 4] = [
@@ -67,8 +67,8 @@ impl World {
     /// As [`World::from_env`].
     pub fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, LibtorchError> {
         let number = |name: &str, text: String| {
-            let wrong = |_| refused(format!("{name}: expected a number, got \"{text}\""));
-            text.trim().parse::<usize>().map_err(wrong)
+            let no_number = |_| wrong(format!("{name}: expected a number, got \"{text}\""));
+            text.trim().parse::<usize>().map_err(no_number)
         };
         for [rank, size, local] in LAUNCHERS {
             let (at, of) = match (variable(rank), variable(size)) {
@@ -81,7 +81,7 @@ impl World {
                     let text = format!(
                         "expected {rank} below {size}, or neither, got {rank} {at}, {size} {of}"
                     );
-                    return Err(refused(text));
+                    return Err(wrong(text));
                 }
             };
             let world = Self {
@@ -92,7 +92,7 @@ impl World {
             if world.rank >= world.size {
                 let (at, of) = (world.rank, world.size);
                 let text = format!("expected {rank} below {size}, got {rank} {at}, {size} {of}");
-                return Err(refused(text));
+                return Err(wrong(text));
             }
             return Ok(world);
         }
@@ -134,7 +134,7 @@ impl World {
         let text = |name: &str| {
             let size = self.size;
             env::var(name).map_err(|_| {
-                refused(format!(
+                wrong(format!(
                     "expected {name}, the place where {size} processes meet, got none"
                 ))
             })
@@ -142,7 +142,7 @@ impl World {
         let (host, port) = (text(ADDRESS)?, text(PORT)?);
         let port = port
             .parse()
-            .map_err(|_| refused(format!("{PORT}: expected a port, got \"{port}\"")))?;
+            .map_err(|_| wrong(format!("{PORT}: expected a port, got \"{port}\"")))?;
         let served = env::var(SERVED).is_ok_and(|value| value == "True");
         let store = if self.rank == 0 && !served {
             let listener = TcpListener::bind((host.as_str(), port))
@@ -198,20 +198,18 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Watches that the processes make progress, from the first that is noted on, until what it gives is dropped. Where none does for
-    /// as long as `patience`, `stalled` is called once, in a thread of its own.
+    /// Watches that the processes make progress, from the first that is noted on, and that there is still a store, until what it gives
+    /// is dropped; as [`Supervisor::start`] does.
     ///
     /// # Errors
-    /// If libtorch refuses.
+    /// If libtorch refuses, or the system gives no threads.
     pub fn supervise(
         &self,
         patience: Duration,
-        stalled: impl FnOnce(Stalled) + Send + 'static,
+        found: impl FnMut(Finding) + Send + 'static,
     ) -> Result<Supervisor, LibtorchError> {
         let (store, progress) = (self.store.scope("")?, Arc::clone(&self.progress));
-        Ok(Supervisor::start(
-            store, self.world, progress, patience, stalled,
-        ))
+        Supervisor::start(store, self.world, progress, patience, found)
     }
 }
 
@@ -224,6 +222,11 @@ fn own_address(host: &str, port: u16) -> Result<String, LibtorchError> {
     });
     let address = found.map_err(|error| refused(format!("no way to {host}:{port}: {error}")))?;
     Ok(address.ip().to_string())
+}
+
+/// What the environment says cannot be.
+fn wrong(problem: String) -> LibtorchError {
+    LibtorchError::World { problem }
 }
 
 fn refused(text: String) -> LibtorchError {

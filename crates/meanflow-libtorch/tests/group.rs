@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use meanflow_libtorch::{
-    LibtorchError, ProcessGroup, Progress, Stalled, Store, Supervisor, Team, World,
+    Finding, LibtorchError, ProcessGroup, Progress, Stalled, Store, Supervisor, Team, World,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -217,9 +217,9 @@ fn a_rank_that_stops_is_named_by_the_others_in_time() {
     let mut supervisors: Vec<Supervisor> = (0..3)
         .map(|rank| {
             let (world, sender) = (world_of(rank), sender.clone());
-            let stalled = move |stalled: Stalled| sender.send((rank, stalled)).unwrap();
+            let found = move |finding| sender.send((rank, finding)).unwrap();
             let (store, progress) = (store.scope("").unwrap(), Arc::clone(&progress[rank]));
-            Supervisor::start(store, world, progress, LIMIT, stalled)
+            Supervisor::start(store, world, progress, LIMIT, found).unwrap()
         })
         .collect();
     // Nobody is watched before the first step, which may take long.
@@ -237,7 +237,10 @@ fn a_rank_that_stops_is_named_by_the_others_in_time() {
     let start = Instant::now();
     drop(supervisors.remove(2));
     for _ in 0..2 {
-        let (rank, stalled) = receiver.recv_timeout(PATIENCE).unwrap();
+        let (rank, finding) = receiver.recv_timeout(PATIENCE).unwrap();
+        let Finding::Stalled(stalled) = finding else {
+            panic!("{finding:?}");
+        };
         assert_eq!((stalled.last(), rank < 2), (vec![2], true), "{stalled}");
         assert!(
             stalled
@@ -246,6 +249,38 @@ fn a_rank_that_stops_is_named_by_the_others_in_time() {
         );
     }
     assert!(start.elapsed() < 4 * LIMIT, "{:?}", start.elapsed());
+}
+
+/// As where a launcher is killed: the processes hear of it once while they go on, and when they stop it is no riddle why nobody answers.
+#[test]
+fn a_store_that_is_gone_is_told_of_once() {
+    const LIMIT: Duration = Duration::from_millis(600);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let launcher = Store::serve(listener, PATIENCE).unwrap();
+    let store = Store::connect("127.0.0.1", port, PATIENCE).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let progress: Arc<Progress> = Arc::default();
+    let found = move |finding| sender.send(finding).unwrap();
+    let shared = Arc::clone(&progress);
+    let _supervisor = Supervisor::start(store, world_of(0), shared, LIMIT, found).unwrap();
+    let work = |until: Instant| {
+        for step in 0.. {
+            progress.note(step);
+            thread::sleep(LIMIT / 8);
+            if Instant::now() > until {
+                return;
+            }
+        }
+    };
+    work(Instant::now() + LIMIT);
+    assert!(receiver.try_recv().is_err());
+    drop(launcher);
+    work(Instant::now() + 2 * LIMIT);
+    assert_eq!(receiver.try_recv().unwrap(), Finding::StoreGone);
+    let last = receiver.recv_timeout(PATIENCE).unwrap();
+    let (patience, seen) = (LIMIT, None);
+    assert_eq!(last, Finding::Stalled(Stalled { patience, seen }));
 }
 
 fn world_of(rank: usize) -> World {

@@ -33,7 +33,7 @@ pub use dual::jvp::jvp;
 pub use dual::{Dual, engine, kernels};
 pub use error::TorchError;
 pub use meanflow_libtorch::{
-    CudaGraph, LibtorchError, Peers, ProcessGroup, Progress, Seen, Shard, Stalled, Store,
+    CudaGraph, Finding, LibtorchError, Peers, ProcessGroup, Progress, Seen, Shard, Stalled, Store,
     Supervisor, Team, World, device, host, loaded_version, memory, profile, recover,
 };
 pub use model::compute::{Compute, Dtype, Factor};

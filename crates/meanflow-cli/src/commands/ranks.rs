@@ -5,14 +5,13 @@ use std::time::Duration;
 use meanflow_torch::{Team, World};
 
 use crate::progress;
-use crate::usage::Usage;
 
 /// How long a process waits for another to come, or to do its part of work that is shared once.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Which of several processes this is. Progress is shown by the first alone.
 pub(super) fn world() -> anyhow::Result<World> {
-    let world = World::from_env().map_err(|error| Usage(error.to_string()))?;
+    let world = World::from_env()?;
     if world.rank > 0 {
         progress::hide();
     }

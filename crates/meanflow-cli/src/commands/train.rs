@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use meanflow_torch::{Peers, loaded_version};
+use meanflow_torch::{Finding, Peers, loaded_version};
 use meanflow_train::config::RecipeSource;
 use meanflow_train::{
     InitFrom, Observer, Origin, Outcome, Resume, RunOptions, Silent, TrainConfig, ema_notes,
@@ -141,14 +142,22 @@ fn train(
     let patience = ranks::PATIENCE.max(2 * args.peer_timeout);
     let peers = (world.size > 1).then(|| world.join(device, patience));
     let peers = peers.transpose()?;
+    // The first tells and writes.
+    let leads = world.rank == 0;
     let watch = |peers: &Peers| {
-        peers.supervise(args.peer_timeout, |stalled| {
-            failure::report_stalled(&stalled)
+        let interruption = Arc::clone(&interruption);
+        peers.supervise(args.peer_timeout, move |finding| match finding {
+            Finding::Stalled(stalled) => failure::report_stalled(&stalled),
+            Finding::StoreGone if leads => {
+                note(ALONE);
+                interruption.stop_alone();
+            }
+            // Where it was the first that served it, operations fail and say so.
+            Finding::StoreGone => {}
         })
     };
     let _supervisor = peers.as_ref().map(watch).transpose()?;
-    // The first tells and writes.
-    let mut progress = (world.rank == 0).then(|| TrainProgress::new(root.to_owned()));
+    let mut progress = leads.then(|| TrainProgress::new(root.to_owned()));
     let mut silent = Silent;
     let observer: &mut dyn Observer = match &mut progress {
         Some(progress) => progress,
@@ -230,6 +239,10 @@ fn options(args: &Train, recipe: RecipeSource) -> anyhow::Result<RunOptions> {
         max_time: args.max_time,
     })
 }
+
+/// What is said where the launcher was killed.
+const ALONE: &str = "error: the store where the processes meet is gone, and so is the launcher that serves it: all stop after this step, with \
+                     a checkpoint";
 
 /// The exit code of a run whose time was over.
 const OUT_OF_TIME: u8 = 10;
