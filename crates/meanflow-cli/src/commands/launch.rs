@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use meanflow_torch::Store;
+use meanflow_torch::{Store, World};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -72,6 +72,7 @@ pub(crate) fn run(args: &Launch) -> anyhow::Result<u8> {
         let text = format!("expected one of {known}, which share their work, got {got}");
         return Err(Usage(text).into());
     }
+    refuse_a_launcher()?;
     let signals = signals::channel()?;
     let mut attempt = 0;
     loop {
@@ -85,6 +86,19 @@ pub(crate) fn run(args: &Launch) -> anyhow::Result<u8> {
             "all processes begin again from the newest checkpoint; {left} more times after this"
         ));
     }
+}
+
+/// Refuses to be one of several processes itself, each of which would start all of them.
+fn refuse_a_launcher() -> anyhow::Result<()> {
+    let World { rank, size, .. } = World::from_env()?;
+    if size == 1 {
+        return Ok(());
+    }
+    let text = format!(
+        "launch: expected to be started once, got rank {rank} of {size} from the environment: a launcher, such as torchrun, starts the \
+         command itself, without `meanflow launch`"
+    );
+    Err(Usage(text).into())
 }
 
 /// How all processes have ended.
@@ -213,7 +227,7 @@ fn command(args: &Launch, rank: usize, port: u16, attempt: u32) -> anyhow::Resul
     let program = env::current_exe().context("could not find this program")?;
     let processes = args.processes.get();
     let mut command = Command::new(program);
-    command.args(&args.command);
+    command.args(words(&args.command, attempt));
     if is_json() {
         command.arg("--json");
     }
@@ -240,8 +254,38 @@ fn command(args: &Launch, rank: usize, port: u16, attempt: u32) -> anyhow::Resul
 
 const THREADS: &str = "OMP_NUM_THREADS";
 
+/// The words of a command. Begun again it goes on with what it has done, where it was first to find nothing that was done before.
+fn words(command: &[OsString], attempt: u32) -> Vec<OsString> {
+    const RESUME: &str = "--resume";
+    let mut words = command.to_vec();
+    for index in (0..words.len()).filter(|_| attempt > 0) {
+        if words[index] == "--resume=never" {
+            words[index] = format!("{RESUME}=auto").into();
+        } else if words[index] == "never" && index > 0 && words[index - 1] == RESUME {
+            words[index] = "auto".into();
+        }
+    }
+    words
+}
+
 /// The exit code, or as a shell has it, 128 and the signal's number.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_begun_again_goes_on() {
+        let first = ["train", "never", "--resume", "never", "--out", "run"].map(OsString::from);
+        assert_eq!(words(&first, 0), first);
+        let again = ["train", "never", "--resume", "auto", "--out", "run"];
+        assert_eq!(words(&first, 1), again);
+        assert_eq!(words(&["--resume=never".into()], 2), ["--resume=auto"]);
+        let path = ["--resume".into(), "elsewhere".into()];
+        assert_eq!(words(&path, 1), path);
+    }
 }
