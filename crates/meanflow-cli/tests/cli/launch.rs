@@ -21,22 +21,6 @@ fn recipe(scene: &Scene, steps: u32) -> String {
     scene.file("shared.toml", &shared)
 }
 
-fn weights(scene: &Scene, run: &str) -> Vec<u8> {
-    fs::read(scene.path(run).join("model.safetensors")).unwrap()
-}
-
-/// The metrics without their times.
-fn losses(scene: &Scene, run: &str) -> Vec<String> {
-    let text = fs::read_to_string(scene.path(run).join("metrics.jsonl")).unwrap();
-    let numbers = |line: &str| {
-        let record: serde_json::Value = serde_json::from_str(line).unwrap();
-        ["step", "loss", "v_loss", "grad_norm", "lr"]
-            .map(|key| record[key].to_string())
-            .join(" ")
-    };
-    text.lines().map(numbers).collect()
-}
-
 fn launched(scene: &Scene, processes: &str, arguments: &[&str]) -> Child {
     let mut command = scene.command(&["launch", "--processes", processes]);
     command.args(arguments);
@@ -74,16 +58,94 @@ fn wait_for_checkpoint(scene: &Scene, run: &str) {
     }
 }
 
+/// What a step knows of rows, ranks and microbatches: guidance, dropped labels, a limit to the norm, two averages; eight microbatches,
+/// which 1, 2, 4 and 8 processes can share.
+const SHARED: &str = r#"
+seed = 3
+path = { kind = "linear" }
+optimizer = { kind = "adamw", beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.01 }
+lr = { schedule = "cosine", peak = 1e-2, warmup_steps = 3, final_ratio = 0.1 }
+loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
+guidance = { omega = 1.0, kappa = 0.5, interval = [0.0, 0.8] }
+class_dropout = { prob = 0.2, rows = "independent" }
+ema = { decays = [0.9, 0.5] }
+training = { batch_size = 20, microbatches = 8, steps = 50, checkpoint_every = 50, sample_every = 50, log_every = 1, max_grad_norm = 0.5 }
+sampling = { grid = [2, 5], nfe = [1] }
+
+[times]
+t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
+mean_flow_ratio = { bernoulli = 0.5 }
+order = "after-ordering"
+"#;
+
+const TRANSFORMER: &str = r#"
+data = { kind = "digits", conditional = true }
+network = { kind = "dit", patch = 4, width = 16, depth = 1, heads = 2, mlp_ratio = 4.0, embedding = "th" }
+"#;
+
+/// With dropout, which has a seed of its own for every microbatch.
+const UNET: &str = r#"
+data = { kind = "digits", conditional = true }
+network = { kind = "unet", channels = 8, multipliers = [1, 2], blocks = 1, attention = [4], filter = [1.0, 3.0, 3.0, 1.0], noise_ratio = 2, embedding = "th", augment = 0, dropout = 0.1 }
+"#;
+
 #[test]
-fn processes_give_the_digits_of_one() {
+fn processes_give_the_digits_of_one_with_a_transformer() {
+    processes_give_the_digits_of_one(TRANSFORMER, &["2", "4", "8"]);
+}
+
+#[test]
+fn processes_give_the_digits_of_one_with_a_unet() {
+    // Eight of these take two cores half a minute.
+    processes_give_the_digits_of_one(UNET, &["2", "4"]);
+}
+
+fn processes_give_the_digits_of_one(network: &str, counts: &[&str]) {
     let scene = Scene::new();
-    let recipe = recipe(&scene, 20);
-    scene.succeeds(&["train", &recipe, "--out", "one"]);
-    let train = ["--", "train", &recipe, "--out", "two"];
-    let output = scene.succeeds(&[&["launch", "--processes", "2"], &train[..]].concat());
-    assert_eq!(output.matches("done: two/").count(), 1, "{output}");
-    assert_eq!(weights(&scene, "two"), weights(&scene, "one"));
-    assert_eq!(losses(&scene, "two"), losses(&scene, "one"));
+    let recipe = scene.file("shared.toml", &format!("{network}{SHARED}"));
+    scene.succeeds(&["train", &recipe, "--out", "1"]);
+    assert_eq!(records(&scene, "1").len(), 50);
+    for &processes in counts {
+        let train = ["--", "train", &recipe, "--out", processes];
+        let said = scene.succeeds(&[&["launch", "--processes", processes], &train[..]].concat());
+        let done = format!("done: {processes}/");
+        assert_eq!(said.matches(&done).count(), 1, "{said}");
+        assert!(
+            tensors(&scene, processes) == tensors(&scene, "1"),
+            "{processes}"
+        );
+        assert_eq!(
+            records(&scene, processes),
+            records(&scene, "1"),
+            "{processes}"
+        );
+    }
+}
+
+/// The weights, averages and moments of the last checkpoint, and the weights to sample from.
+fn tensors(scene: &Scene, run: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = files(&scene.path(run).join("checkpoints"));
+    found.retain(|name, _| {
+        name.extension()
+            .is_some_and(|extension| extension == "safetensors")
+    });
+    assert_eq!(found.len(), 4, "{:?}", found.keys());
+    let weights = fs::read(scene.path(run).join("model.safetensors")).unwrap();
+    found.insert("model.safetensors".into(), weights);
+    found
+}
+
+/// The metrics without their times.
+fn records(scene: &Scene, run: &str) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(scene.path(run).join("metrics.jsonl")).unwrap();
+    let numbers = |line: &str| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        for time in ["samples_per_second", "seconds", "wait_share"] {
+            assert!(record.as_object_mut().unwrap().remove(time).is_some());
+        }
+        record
+    };
+    text.lines().map(numbers).collect()
 }
 
 #[test]
@@ -252,6 +314,70 @@ fn a_stopped_process_is_named_and_ends_all_in_time() {
     assert!(said.contains("does not answer"), "{said}");
 }
 
+/// The store that it serves is gone with it. What the processes do together goes on without, and nobody would wait for them.
+#[test]
+fn a_killed_launcher_ends_all_with_a_checkpoint() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 100_000);
+    let train = [
+        "--",
+        "train",
+        &recipe,
+        "--out",
+        "run",
+        "--peer-timeout",
+        "2s",
+    ];
+    let mut launcher = launched(&scene, "2", &train);
+    wait_for_checkpoint(&scene, "run");
+    kill("KILL", launcher.id());
+    launcher.wait().unwrap();
+    let start = Instant::now();
+    // They end where all that the processes have inherited is closed.
+    let mut said = [String::new(), String::new()];
+    let [out, error] = &mut said;
+    launcher.stdout.take().unwrap().read_to_string(out).unwrap();
+    launcher
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(error)
+        .unwrap();
+    assert!(start.elapsed() < Duration::from_secs(20));
+    assert_eq!(
+        error.matches("the launcher that serves it").count(),
+        1,
+        "{error}"
+    );
+    let step = out
+        .split("stopped after step ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let step: u64 = step.unwrap().parse().unwrap();
+    let checkpoint = format!("run/checkpoints/step-{step:08}/manifest.json");
+    assert!(scene.path(&checkpoint).exists(), "{out}");
+}
+
+/// Wherever memory is missing, from the first tensor on.
+#[test]
+fn missing_memory_has_its_own_exit_code() {
+    let scene = Scene::new();
+    let large = RECIPE.replace("width = 16", "width = 4000");
+    let large = large.replace("depth = 2", "depth = 12");
+    let recipe = scene.file("large.toml", &large);
+    // Enough for the program, and for some of the 11 layers of 64 MB, of which there are four sets.
+    for mebibytes in [900, 1400, 2000, 2600] {
+        let script = format!("ulimit -v {}; exec \"$@\"", 1024 * mebibytes);
+        let (code, error) = scene.runs_under(&script, &["train", &recipe, "--out", "run"]);
+        assert_eq!(code, 8, "{mebibytes}: {error}");
+        assert!(
+            error.contains("hint: a training step takes less memory")
+                && !error.contains("panicked"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn what_failed_is_told_to_torchrun_in_its_own_form() {
     let scene = Scene::new();
@@ -282,10 +408,75 @@ fn what_failed_is_told_to_torchrun_in_its_own_form() {
 #[test]
 fn what_cannot_be_shared_is_refused() {
     let scene = Scene::new();
-    let error = scene.fails(2, &["launch", "--processes", "2", "--", "info", "run"]);
-    assert!(error.contains("got info"), "{error}");
+    let launch = ["launch", "--processes", "2", "--"];
+    for [command, word] in [["info", "info"], ["launch", "launch"]] {
+        let error = scene.fails(2, &[&launch[..], &[command, "run"]].concat());
+        assert!(error.contains(&format!("got {word}")), "{error}");
+    }
     let recipe = recipe(&scene, 20);
     let train = ["launch", "--processes", "3", "--", "train", &recipe];
     let error = scene.fails(2, &train);
     assert!(error.contains("a multiple of 3"), "{error}");
+    let set = [
+        "--set",
+        "compute.async_metrics=true",
+        "--set",
+        "compute.cuda_graph=true",
+    ];
+    let error = scene.fails(2, &[&launch[..], &["train", &recipe], &set].concat());
+    assert!(
+        error.contains("compute.cuda_graph of several processes"),
+        "{error}"
+    );
+    let error = scene.fails(2, &["launch", "--processes", "0", "--", "train", &recipe]);
+    assert!(error.contains("'0' for '--processes <N>'"), "{error}");
+}
+
+/// Whatever command reads it, on whatever device.
+#[test]
+fn an_environment_that_cannot_be_is_refused() {
+    let scene = Scene::new();
+    let recipe = recipe(&scene, 20);
+    let refused = |variables: &[(&str, &str)], arguments: &[&str], words: &str| {
+        let mut command = scene.command(arguments);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variables:?}: {said}");
+        assert!(said.contains(words) && !said.contains("libtorch"), "{said}");
+    };
+    let train = ["train", &recipe, "--out", "run"];
+    let two = ("WORLD_SIZE", "2");
+    let place = ("MASTER_ADDR", "127.0.0.1");
+    let cases: [(&[(&str, &str)], &str); 8] = [
+        (&[("RANK", "5"), two], "got RANK 5, WORLD_SIZE 2"),
+        (
+            &[("RANK", "-1"), two],
+            "RANK: expected a number, got \"-1\"",
+        ),
+        (&[("RANK", ""), two], "RANK: expected a number, got \"\""),
+        (&[("RANK", "0")], "WORLD_SIZE not set"),
+        (
+            &[("RANK", "0"), two, ("LOCAL_RANK", "x")],
+            "LOCAL_RANK: expected a number",
+        ),
+        (&[("RANK", "0"), two], "expected MASTER_ADDR"),
+        (&[("RANK", "0"), two, place], "expected MASTER_PORT"),
+        (
+            &[("RANK", "0"), two, place, ("MASTER_PORT", "http")],
+            "MASTER_PORT: expected a port, got \"http\"",
+        ),
+    ];
+    for (variables, words) in cases {
+        for device in ["auto", "cpu"] {
+            refused(
+                variables,
+                &[&train[..], &["--device", device]].concat(),
+                words,
+            );
+        }
+    }
+    // Each of two would start two.
+    let launch = ["launch", "--processes", "2", "--"];
+    let many = [("RANK", "1"), two];
+    refused(&many, &[&launch[..], &train].concat(), "got rank 1 of 2");
 }
