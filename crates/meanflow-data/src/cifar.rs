@@ -93,7 +93,7 @@ pub fn read_directory(
     part: Part,
 ) -> Result<MemoryDataset, DataError> {
     let (names, rows) = variant.files(part);
-    let mut rows_read = Rows::default();
+    let mut rows_read = PictureRows::default();
     for name in names {
         let path = directory.join(name);
         let bytes = read_exactly(&path, (rows * variant.row_bytes()) as u64)?;
@@ -144,19 +144,19 @@ fn class_names(directory: &Path, variant: Variant) -> Result<Option<Vec<String>>
 /// [`DataError::Length`] when the last row is not whole or there is none; [`DataError::Field`] for a label out of
 /// range.
 pub fn parse(variant: Variant, file: &Path, bytes: &[u8]) -> Result<MemoryDataset, DataError> {
-    let mut rows = Rows::default();
+    let mut rows = PictureRows::default();
     rows.append(variant, file, bytes)?;
     rows.finish(variant)
 }
 
 /// What was read until now.
 #[derive(Default)]
-struct Rows {
+struct PictureRows {
     pixels: Vec<u8>,
     labels: Vec<i64>,
 }
 
-impl Rows {
+impl PictureRows {
     fn append(&mut self, variant: Variant, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
         let size = variant.row_bytes();
         let rows = bytes.len().div_ceil(size).max(1);

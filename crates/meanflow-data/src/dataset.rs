@@ -7,26 +7,59 @@ use crate::fingerprint::Fingerprint;
 use crate::latents::Facts;
 use crate::{DataError, Examples, MemoryDataset};
 
+/// What is known of a data set without drawing from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetInfo {
+    /// Shape of one sample: `[C, H, W]` for pictures and latents, `[2]` for points of the plane.
+    pub shape: Vec<usize>,
+    /// Number of samples, at least one.
+    pub len: usize,
+    /// Number of classes; 0 when the samples carry no label.
+    pub classes: usize,
+    /// The label of every sample, each in `0..classes`; empty when there are no classes.
+    pub labels: Vec<i64>,
+    /// The names of the classes, where they have any.
+    pub class_names: Option<Vec<String>>,
+    /// What the numbers are, where the samples are latents of a VAE.
+    pub latents: Option<Facts>,
+}
+
 /// A set of samples that can be drawn from, in memory or not.
 ///
 /// Whatever is random in a draw (noise, flips, augmentation) is a function of the seed and the step.
 #[expect(clippy::len_without_is_empty, reason = "a data set is never empty")]
 pub trait Dataset: Debug + Send + Sync {
-    /// Shape of one sample: `[C, H, W]` for pictures and latents, `[2]` for points of the plane.
-    fn shape(&self) -> &[usize];
+    /// What is known of it without drawing. A data set that changes another one gives that one's where it changes nothing of it.
+    fn info(&self) -> &DatasetInfo;
 
-    /// Number of classes; 0 when the samples carry no label.
-    fn classes(&self) -> usize;
+    /// [`DatasetInfo::shape`].
+    fn shape(&self) -> &[usize] {
+        &self.info().shape
+    }
 
-    /// The label of every sample; empty when there are no classes.
-    fn labels(&self) -> &[i64];
+    /// [`DatasetInfo::classes`].
+    fn classes(&self) -> usize {
+        self.info().classes
+    }
 
-    /// Number of samples, at least one.
-    fn len(&self) -> usize;
+    /// [`DatasetInfo::labels`].
+    fn labels(&self) -> &[i64] {
+        &self.info().labels
+    }
 
-    /// The names of the classes, where they have any.
+    /// [`DatasetInfo::len`].
+    fn len(&self) -> usize {
+        self.info().len
+    }
+
+    /// [`DatasetInfo::class_names`].
     fn class_names(&self) -> Option<&[String]> {
-        None
+        self.info().class_names.as_deref()
+    }
+
+    /// [`DatasetInfo::latents`].
+    fn latents(&self) -> Option<&Facts> {
+        self.info().latents.as_ref()
     }
 
     /// A hash that tells whether a run that goes on sees the data it was begun with, wherever they lie now.
@@ -50,11 +83,6 @@ pub trait Dataset: Debug + Send + Sync {
     /// What a person should know of how the data were read, a sentence each.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
-    }
-
-    /// What the numbers are, where the samples are latents of a VAE.
-    fn latents(&self) -> Option<&Facts> {
-        None
     }
 
     /// The samples `indices` in that order, as the run with this seed sees them at this step.
@@ -99,24 +127,8 @@ pub(crate) fn picked(indices: &[usize], rows: &[usize]) -> Vec<usize> {
 
 /// The samples as they are, at every step.
 impl Dataset for MemoryDataset {
-    fn shape(&self) -> &[usize] {
-        self.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn class_names(&self) -> Option<&[String]> {
-        self.class_names()
+    fn info(&self) -> &DatasetInfo {
+        self.info()
     }
 
     fn fingerprint(&self) -> Result<String, DataError> {

@@ -64,7 +64,7 @@ pub mod toy;
 
 pub use atomic::{write_atomically, write_bytes};
 pub use collection::{ImageArchive, Links};
-pub use dataset::Dataset;
+pub use dataset::{Dataset, DatasetInfo};
 pub use error::DataError;
 pub use file::open_regular;
 pub use memory_dataset::{Examples, MemoryDataset};

@@ -2,17 +2,14 @@
 //!
 //! Legend: `N` samples, `C` channels, `H` height, `W` width.
 
-use crate::DataError;
 use crate::fingerprint::Fingerprint;
 use crate::picture::Pictures;
+use crate::{DataError, DatasetInfo};
 
 /// A data set in memory: pictures as bytes, or vectors as they are.
 #[derive(Clone, Debug)]
 pub struct MemoryDataset {
-    shape: Vec<usize>,
-    classes: usize,
-    labels: Vec<i64>,
-    class_names: Option<Vec<String>>,
+    info: DatasetInfo,
     values: Values,
 }
 
@@ -117,13 +114,15 @@ impl MemoryDataset {
         if let Some(label) = labels.iter().find(|&&label| !known(label)) {
             return Err(DataError::shape("label", format!("0..{classes}"), label));
         }
-        Ok(Self {
+        let info = DatasetInfo {
             shape,
+            len: stored / size,
             classes,
             labels,
             class_names: None,
-            values,
-        })
+            latents: None,
+        };
+        Ok(Self { info, values })
     }
 
     /// The same samples with names for their classes, if there are any.
@@ -131,25 +130,23 @@ impl MemoryDataset {
     /// # Errors
     /// [`DataError::Shape`] unless there is one name a class.
     pub fn with_class_names(mut self, names: Option<Vec<String>>) -> Result<Self, DataError> {
-        if let Some(names) = names.as_ref().filter(|names| names.len() != self.classes) {
+        if let Some(names) = names
+            .as_ref()
+            .filter(|names| names.len() != self.info.classes)
+        {
             let what = "number of class names";
-            return Err(DataError::shape(what, self.classes, names.len()));
+            return Err(DataError::shape(what, self.info.classes, names.len()));
         }
-        self.class_names = names;
+        self.info.class_names = names;
         Ok(self)
-    }
-
-    /// The names of the classes, where they have any.
-    pub fn class_names(&self) -> Option<&[String]> {
-        self.class_names.as_deref()
     }
 
     /// A hash of everything in it.
     pub fn fingerprint(&self) -> String {
         let mut hash = Fingerprint::new("samples");
-        hash.sizes(&self.shape);
-        hash.names(self.class_names());
-        hash.labels(&self.labels);
+        hash.sizes(&self.info.shape);
+        hash.names(self.info.class_names.as_deref());
+        hash.labels(&self.info.labels);
         match &self.values {
             Values::Bytes(bytes) => hash.bytes(bytes),
             Values::Floats(floats) => hash.values(floats),
@@ -157,52 +154,30 @@ impl MemoryDataset {
         hash.finish()
     }
 
-    /// Number of samples, at least one.
-    #[expect(clippy::len_without_is_empty, reason = "a data set is never empty")]
-    pub fn len(&self) -> usize {
-        self.values.len() / self.size()
-    }
-
-    /// Shape of one sample: `[C, H, W]` for pictures, `[2]` for points of the plane.
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
+    /// What is known of it without drawing.
+    pub fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
     /// Number of values of one sample.
-    pub fn size(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// Number of classes; 0 when the samples carry no label.
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
-    /// The label of every sample; empty when there are no classes.
-    pub fn labels(&self) -> &[i64] {
-        &self.labels
-    }
-
-    /// How many samples each class has, `[classes]`.
-    pub fn class_counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.classes];
-        for &label in &self.labels {
-            counts[label as usize] += 1;
-        }
-        counts
+    fn size(&self) -> usize {
+        self.info.shape.iter().product()
     }
 
     /// The samples `indices` in that order, repetitions included.
     ///
     /// # Panics
-    /// When an index is not below [`MemoryDataset::len`], as slices do.
+    /// When an index is not below [`DatasetInfo::len`], as slices do.
     pub fn examples(&self, indices: &[usize]) -> Examples {
         let mut values = Vec::with_capacity(indices.len() * self.size());
         self.fill(indices, &mut values);
-        let labels = if self.classes == 0 { &[] } else { indices };
+        let labels = if self.info.classes == 0 { &[] } else { indices };
         Examples {
             values,
-            labels: labels.iter().map(|&index| self.labels[index]).collect(),
+            labels: labels
+                .iter()
+                .map(|&index| self.info.labels[index])
+                .collect(),
             augment: None,
         }
     }
@@ -210,7 +185,7 @@ impl MemoryDataset {
     /// Replaces the contents of `out` by the values of the samples `indices`, so that one buffer serves every batch.
     ///
     /// # Panics
-    /// When an index is not below [`MemoryDataset::len`].
+    /// When an index is not below [`DatasetInfo::len`].
     pub fn fill(&self, indices: &[usize], out: &mut Vec<f32>) {
         let size = self.size();
         out.clear();
@@ -228,9 +203,9 @@ impl MemoryDataset {
     /// The samples `indices` as pictures; `None` when the samples are not of shape `[1 or 3, H, W]`.
     ///
     /// # Panics
-    /// When an index is not below [`MemoryDataset::len`].
+    /// When an index is not below [`DatasetInfo::len`].
     pub fn pictures(&self, indices: &[usize]) -> Option<Pictures> {
-        let shape = self.shape.as_slice().try_into().ok()?;
+        let shape = self.info.shape.as_slice().try_into().ok()?;
         Pictures::from_model(&self.examples(indices).values, shape).ok()
     }
 }

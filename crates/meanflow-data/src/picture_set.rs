@@ -8,7 +8,7 @@ use crate::dataset::picked;
 use crate::decode::Channels;
 use crate::memory_dataset::from_byte;
 use crate::resize::center_crop;
-use crate::{DataError, Dataset, Examples, ImageArchive, Picture};
+use crate::{DataError, Dataset, DatasetInfo, Examples, ImageArchive, Picture};
 
 /// What happens to a picture that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub enum BadPictures {
 #[derive(Debug)]
 pub struct ImageDataset {
     collection: ImageArchive,
-    shape: [usize; 3],
+    info: DatasetInfo,
     channels: Channels,
     bad: BadPictures,
     /// The bad ones found until now, with the reason.
@@ -55,9 +55,17 @@ impl ImageDataset {
                 share,
             ));
         }
+        let info = DatasetInfo {
+            shape: vec![channels.count(), size, size],
+            len: collection.len(),
+            classes: collection.classes(),
+            labels: collection.labels().to_vec(),
+            class_names: collection.class_names().map(<[String]>::to_vec),
+            latents: None,
+        };
         Ok(Self {
             collection,
-            shape: [channels.count(), size, size],
+            info,
             channels,
             bad,
             found: Mutex::default(),
@@ -95,29 +103,13 @@ impl ImageDataset {
 
     fn decode(&self, index: usize) -> Result<Picture, DataError> {
         let picture = self.collection.decode(index, self.channels)?;
-        center_crop(&picture, self.shape[1])
+        center_crop(&picture, self.info.shape[1])
     }
 }
 
 impl Dataset for ImageDataset {
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn classes(&self) -> usize {
-        self.collection.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.collection.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.collection.len()
-    }
-
-    fn class_names(&self) -> Option<&[String]> {
-        self.collection.class_names()
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
     fn fingerprint(&self) -> Result<String, DataError> {
@@ -129,13 +121,14 @@ impl Dataset for ImageDataset {
     }
 
     fn batch(&self, indices: &[usize], _seed: u64, _step: u64) -> Result<Examples, DataError> {
-        let plane = self.shape[1] * self.shape[2];
-        let mut values = Vec::with_capacity(indices.len() * self.shape[0] * plane);
+        let channels = self.channels.count();
+        let size = self.info.shape.iter().product::<usize>();
+        let mut values = Vec::with_capacity(indices.len() * size);
         let mut labels = Vec::new();
         for &index in indices {
             let (index, picture) = self.picture(index)?;
-            for channel in 0..self.shape[0] {
-                let pixels = picture.pixels().iter().skip(channel).step_by(self.shape[0]);
+            for channel in 0..channels {
+                let pixels = picture.pixels().iter().skip(channel).step_by(channels);
                 values.extend(pixels.map(|&byte| from_byte(byte)));
             }
             labels.extend(self.labels().get(index));

@@ -24,14 +24,14 @@ struct Shared<T> {
     make: Box<dyn Fn(u64) -> T + Send + Sync>,
     /// Most values that are ready or being made.
     ahead: u64,
-    state: Mutex<State<T>>,
+    state: Mutex<PrefetchState<T>>,
     changed: Condvar,
 }
 
 /// A value, or what its maker panicked with.
 type Made<T> = Result<T, Box<dyn Any + Send>>;
 
-struct State<T> {
+struct PrefetchState<T> {
     /// The step that will be asked for next; nothing is made before the first is.
     wanted: Option<u64>,
     /// The step that is begun next, at or after the one that is wanted; none after the last of all.
@@ -55,7 +55,7 @@ impl<T: Send + 'static> Prefetch<T> {
         let shared = Arc::new(Shared {
             make: Box::new(make),
             ahead: ahead.get() as u64,
-            state: Mutex::new(State {
+            state: Mutex::new(PrefetchState {
                 wanted: None,
                 next: None,
                 ready: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl<T: Send + 'static> Prefetch<T> {
     }
 }
 
-impl<T> State<T> {
+impl<T> PrefetchState<T> {
     /// The step to begin, unless enough is begun.
     fn due(&self, ahead: u64) -> Option<u64> {
         let (wanted, next) = self.wanted.zip(self.next)?;
@@ -147,11 +147,14 @@ impl<T> Shared<T> {
     }
 
     /// The state; nothing panics while it is held.
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, PrefetchState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, PrefetchState<T>>,
+    ) -> MutexGuard<'a, PrefetchState<T>> {
         self.changed
             .wait(state)
             .unwrap_or_else(PoisonError::into_inner)

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::latents::Facts;
-use crate::{DataError, Dataset, Examples};
+use crate::{DataError, Dataset, DatasetInfo, Examples};
 
 /// The classes that no sample has: a network would be asked for them and never see one.
 pub fn empty_classes(data: &dyn Dataset) -> Vec<usize> {
@@ -23,9 +22,8 @@ pub fn empty_classes(data: &dyn Dataset) -> Vec<usize> {
 #[derive(Debug)]
 pub struct Renumbered {
     data: Box<dyn Dataset>,
-    labels: Vec<i64>,
-    /// Of every class, its name, or the number it had.
-    names: Vec<String>,
+    /// A class without a name is named by the number it had.
+    info: DatasetInfo,
     /// Of every old class, its new number.
     new: Vec<i64>,
 }
@@ -44,16 +42,15 @@ impl Renumbered {
             }
         }
         let labels = data.labels().iter().map(|&label| new[label as usize]);
-        Self {
+        let info = DatasetInfo {
+            classes: names.len(),
             labels: labels.collect(),
-            names,
-            new,
-            data,
-        }
+            class_names: Some(names),
+            ..data.info().clone()
+        };
+        Self { data, info, new }
     }
-}
 
-impl Renumbered {
     fn renumber(&self, mut examples: Examples) -> Examples {
         for label in &mut examples.labels {
             *label = self.new[*label as usize];
@@ -63,24 +60,8 @@ impl Renumbered {
 }
 
 impl Dataset for Renumbered {
-    fn shape(&self) -> &[usize] {
-        self.data.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.names.len()
-    }
-
-    fn labels(&self) -> &[i64] {
-        &self.labels
-    }
-
-    fn len(&self) -> usize {
-        self.data.len()
-    }
-
-    fn class_names(&self) -> Option<&[String]> {
-        Some(&self.names)
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
     fn fingerprint(&self) -> Result<String, DataError> {
@@ -89,23 +70,17 @@ impl Dataset for Renumbered {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = self.data.remarks();
-        let shown: Vec<String> = (0..self.names.len().min(5))
-            .map(|class| format!("{class} is {}", self.names[class]))
-            .collect();
-        let more = if shown.len() < self.names.len() {
-            ", …"
-        } else {
-            ""
-        };
+        let names = self.class_names().unwrap_or_default().iter().enumerate();
+        let shown = names
+            .take(5)
+            .map(|(class, name)| format!("{class} is {name}"));
+        let shown: Vec<String> = shown.collect();
+        let more = if self.classes() > 5 { ", …" } else { "" };
         remarks.push(format!(
             "the classes are numbered anew, without empty ones: {}{more}",
             shown.join(", ")
         ));
         remarks
-    }
-
-    fn latents(&self) -> Option<&Facts> {
-        self.data.latents()
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {

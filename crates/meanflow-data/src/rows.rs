@@ -13,7 +13,7 @@ use crate::read_at::read_at;
 
 /// An open array of `<f2` or `<f4` elements, `[N, …]`, N at least 1.
 #[derive(Debug)]
-pub(crate) struct Rows {
+pub(crate) struct ArrayRows {
     path: PathBuf,
     file: File,
     dtype: DType,
@@ -23,7 +23,7 @@ pub(crate) struct Rows {
     start: u64,
 }
 
-impl Rows {
+impl ArrayRows {
     /// Opens a file; header and length must agree to the byte.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Rows {
         &self.shape
     }
 
-    /// The elements of row `index`, which is below [`Rows::count`].
+    /// The elements of row `index`, which is below [`ArrayRows::count`].
     ///
     /// # Errors
     /// [`DataError::Io`], also when the file has become shorter; [`DataError::Field`] for an element that is not

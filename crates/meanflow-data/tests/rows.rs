@@ -9,7 +9,7 @@ use meanflow_data::npy::{self, NpySlice, NpyView};
 use meanflow_data::picture::numbered;
 use meanflow_data::renumber::Renumbered;
 use meanflow_data::{
-    BadPictures, Dataset, Examples, ImageArchive, ImageDataset, MemoryDataset, digits,
+    BadPictures, Dataset, DatasetInfo, Examples, ImageArchive, ImageDataset, MemoryDataset, digits,
 };
 
 /// Seven samples, one of them twice.
@@ -64,20 +64,8 @@ fn latents(folder: &Path) -> Latents {
 struct Plain(MemoryDataset);
 
 impl Dataset for Plain {
-    fn shape(&self) -> &[usize] {
-        self.0.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.0.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.0.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
+    fn info(&self) -> &DatasetInfo {
+        self.0.info()
     }
 
     fn batch(

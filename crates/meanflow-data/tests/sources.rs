@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use meanflow_data::cifar::{self, Part, Variant};
-use meanflow_data::{DataError, MemoryDataset, digits, idx};
+use meanflow_data::{DataError, Dataset, MemoryDataset, digits, idx};
 
 /// The error, which must name a file that ends in `name`.
 fn refusal<T>(result: Result<T, DataError>, name: &str) -> DataError {

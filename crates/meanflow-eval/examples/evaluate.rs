@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use meanflow_core::Schedule;
-use meanflow_data::digits;
+use meanflow_data::{Dataset, digits};
 use meanflow_eval::{
     EvalConfig, EvalError, Evaluation, Extractor, MetricId, Pixels, ReferenceFacts,
     ReferenceFeatures, SampleBatch, pictures,

@@ -31,7 +31,7 @@ pub fn digits_classifier(device: Device) -> Result<FeatureNetwork, EvalError> {
 mod tests {
     use super::*;
     use crate::Extractor;
-    use meanflow_data::digits;
+    use meanflow_data::{Dataset, digits};
     use tch::{Kind, Tensor};
 
     #[test]

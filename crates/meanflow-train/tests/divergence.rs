@@ -6,31 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use meanflow_torch::{Device, Model, Tensor};
 use meanflow_train::{
-    Checkpoints, Event, Observer, RunOptions, TrainConfig, TrainError, Trainer, metrics, replay,
-    train, train_with,
+    Checkpoints, RunOptions, TrainConfig, TrainError, Trainer, metrics, replay, train, train_with,
 };
 
 mod common;
 
-use common::{StopAt, recipe};
-
-/// Notes from and to which step a run went back, and how often.
-#[derive(Debug, Default, PartialEq)]
-struct Rollbacks(Vec<(u64, u64, u32)>);
-
-impl Observer for Rollbacks {
-    fn notice(&mut self, event: Event<'_>) {
-        if let Event::RolledBack {
-            from,
-            to,
-            rollbacks,
-            ..
-        } = event
-        {
-            self.0.push((from, to, rollbacks));
-        }
-    }
-}
+use common::{Rollbacks, StopAt, recipe};
 
 /// A run that is sound until step 12, then goes on at this rate, and must end by itself: why, and how it went back.
 fn diverged(root: &Path, compute: &str, rate: &str) -> (TrainError, Rollbacks) {

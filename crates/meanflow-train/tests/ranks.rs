@@ -10,17 +10,17 @@ use std::thread;
 use std::time::Duration;
 
 use meanflow_data::custom::{self, DatasetBuilder};
-use meanflow_data::{DataError, Dataset, Examples, toy};
+use meanflow_data::{DataError, Dataset, DatasetInfo, Examples, toy};
 use meanflow_torch::{Device, LibtorchError, Store, TorchError, World};
 use meanflow_train::{
-    Event, Observer, Outcome, RunOptions, Silent, TrainConfig, TrainError, fingerprint, metrics,
+    Observer, Outcome, RunOptions, Silent, TrainConfig, TrainError, fingerprint, metrics,
     train_among,
 };
 use serde::Deserialize;
 
 mod common;
 
-use common::{StopAt, recipe};
+use common::{Rollbacks, StopAt, recipe};
 
 /// Enough for a busy machine; nothing here waits so long unless it is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -216,20 +216,8 @@ fn goes_on_with_another_number_of_processes(overrides: &[&str]) {
 struct Poisoned(Box<dyn Dataset>);
 
 impl Dataset for Poisoned {
-    fn shape(&self) -> &[usize] {
-        self.0.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.0.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.0.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
+    fn info(&self) -> &DatasetInfo {
+        self.0.info()
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
@@ -252,24 +240,6 @@ impl DatasetBuilder for Poison {
     }
 }
 
-/// From and to which step a run went back, and how often.
-#[derive(Debug, Default, PartialEq)]
-struct Rollbacks(Vec<(u64, u64, u32)>);
-
-impl Observer for Rollbacks {
-    fn notice(&mut self, event: Event<'_>) {
-        if let Event::RolledBack {
-            from,
-            to,
-            rollbacks,
-            ..
-        } = event
-        {
-            self.0.push((from, to, rollbacks));
-        }
-    }
-}
-
 thread_local! {
     /// Which rank a thread is.
     static RANK: Cell<usize> = const { Cell::new(0) };
@@ -289,20 +259,8 @@ struct Counted {
 }
 
 impl Dataset for Counted {
-    fn shape(&self) -> &[usize] {
-        self.data.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.data.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.data.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.data.len()
+    fn info(&self) -> &DatasetInfo {
+        self.data.info()
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {

@@ -6,10 +6,11 @@ use std::fs;
 use meanflow_data::npy::{NpyData, read};
 use meanflow_data::npz::Npz;
 use meanflow_data::picture::to_byte;
+use meanflow_data::{Dataset, digits};
 use meanflow_torch::networks::{Vae, VaeConfig};
 use meanflow_torch::{Device, Kind, Tensor, weights};
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 /// Three channels: latents that could be mistaken for pictures.
 const CONFIG: &str = r#"{
@@ -82,19 +83,10 @@ fn floats(data: NpyData) -> Vec<f32> {
 fn encoded_pictures_are_what_the_encoder_says() {
     let scene = Scene::new();
     let vae = vae(&scene);
-    let report = scene.succeeds(&[
-        "data",
-        "encode",
-        "digits",
-        "--vae",
-        "vae/diffusion_pytorch_model.safetensors",
-        "--name",
-        "tiny",
-        "--flip",
-        "--json",
-        "--out",
-        "latents",
-    ]);
+    let report = scene.succeeds(&words(
+        "data encode digits --vae vae/diffusion_pytorch_model.safetensors --name tiny \
+             --flip --json --out latents",
+    ));
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let facts = fs::read_to_string(scene.path("latents/latents.toml")).unwrap();
     let sha256 = report["vae_sha256"].as_str().unwrap();
@@ -102,7 +94,7 @@ fn encoded_pictures_are_what_the_encoder_says() {
     for line in ["vae = \"tiny\"", "scale = 0.5", "shift = 0.25", sha256] {
         assert!(facts.contains(line), "{facts}");
     }
-    let digits = meanflow_data::digits::load().unwrap();
+    let digits = digits::load().unwrap();
     let labels = read(&scene.path("latents/labels.npy"), 1 << 20).unwrap();
     assert_eq!(labels.data, NpyData::I64(digits.labels().to_vec()));
     // The last one is in an evaluation that is not full.
@@ -266,16 +258,7 @@ fn a_decoder_other_than_that_of_the_latents_is_noted() {
     )
     .unwrap();
     weights::save(&path, &other.parameters().named(), BTreeMap::new()).unwrap();
-    let arguments = [
-        "sample",
-        "run",
-        "--seeds",
-        "0",
-        "--vae",
-        "vae",
-        "--out",
-        "other.png",
-    ];
+    let arguments = words("sample run --seeds 0 --vae vae --out other.png");
     let (code, said) = scene.runs_under("exec \"$@\"", &arguments);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("another VAE"), "{said}");

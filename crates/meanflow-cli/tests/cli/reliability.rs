@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::commands::kill;
-use crate::support::{RECIPE, Scene};
+use crate::support::{ENDLESS, RECIPE, Scene, words};
 use meanflow_torch::{Model, Tensor, weights};
 use tch::{Device, Kind, no_grad};
 
@@ -40,18 +40,6 @@ fn a_divergence_is_written_down_and_done_again() {
     scene.fails(2, &["train", &recipe, "--replay", "run/crash-1.json"]);
     scene.fails(2, &["train"]);
 }
-
-/// A recipe whose steps never end, as far as a test is concerned.
-const ENDLESS: [&str; 8] = [
-    "--set",
-    "training.steps=1000000",
-    "--set",
-    "training.checkpoint_every=1000000",
-    "--set",
-    "training.sample_every=1000000",
-    "--set",
-    "lr={ schedule = \"constant\", peak = 1e-3, warmup_steps = 0 }",
-];
 
 /// Starts the program and waits until it trains.
 fn begun(mut command: std::process::Command) -> Child {
@@ -91,12 +79,7 @@ fn weights_and_curve_are_made_again_where_they_are_not_those_of_the_last_checkpo
 #[test]
 fn a_second_ctrl_c_ends_a_computing_process_at_once_and_in_order() {
     let scene = Scene::new();
-    let wide = [
-        "--set",
-        "network.width=128",
-        "--set",
-        "training.batch_size=512",
-    ];
+    let wide = words("--set network.width=128 --set training.batch_size=512");
     let recipe = scene.recipe();
     let arguments = [&["train", &recipe][..], &ENDLESS, &wide].concat();
     for _ in 0..6 {
@@ -161,14 +144,7 @@ fn output_that_cannot_be_written_is_a_failure() {
     }
     // Ten KiB: less than a checkpoint of this network.
     let small = "ulimit -f 10; \"$@\"";
-    let arguments = [
-        "train",
-        "tiny.toml",
-        "--out",
-        "limited",
-        "--set",
-        "network.width=32",
-    ];
+    let arguments = words("train tiny.toml --out limited --set network.width=32");
     let (code, error) = scene.runs_under(small, &arguments);
     assert_eq!(code, 6, "{error}");
     assert!(error.contains("make room"), "{error}");
@@ -192,14 +168,7 @@ fn damaged_metrics_end_no_run() {
     let mut text = fs::read(&metrics).unwrap();
     text[10] = 0xff;
     fs::write(&metrics, text).unwrap();
-    let longer = [
-        "train",
-        "tiny.toml",
-        "--out",
-        "run",
-        "--set",
-        "training.steps=30",
-    ];
+    let longer = words("train tiny.toml --out run --set training.steps=30");
     let error = scene.fails(3, &longer);
     assert!(error.contains("training.steps: was 20, is 30"), "{error}");
     assert!(error.contains("--allow-changes"), "{error}");
@@ -241,15 +210,7 @@ fn a_flipped_bit_in_the_numbers_is_noticed_by_every_reader() {
         &["info", "run"],
         &["check", "run"],
         &["interpolate", "run", "--seeds", "1,2", "--out", "y.png"],
-        &[
-            "convert",
-            "export",
-            "run",
-            "--layout",
-            "flax",
-            "--out",
-            "z.safetensors",
-        ],
+        &words("convert export run --layout flax --out z.safetensors"),
     ] {
         let error = scene.fails(5, arguments);
         assert!(error.contains("SHA-256"), "{error}");
@@ -384,12 +345,7 @@ fn sizes_that_a_recipe_only_claims_are_refused() {
     }
     refused(&["training.batch_size=0x7fffffff"]);
     // Drawing the times of so many rows at every step took 29 seconds of the processor; a look at some takes less than one.
-    let large = [
-        "validate",
-        "tiny.toml",
-        "--set",
-        "training.batch_size=1000000",
-    ];
+    let large = words("validate tiny.toml --set training.batch_size=1000000");
     let (code, error) = scene.runs_under("ulimit -t 8; exec \"$@\"", &large);
     assert_eq!(code, 0, "{error}");
 }
@@ -412,18 +368,9 @@ fn a_folder_that_a_killed_command_left_half_filled_is_filled_by_the_same_command
     let data = r#"data={ kind = "digits", conditional = false }"#;
     let network = r#"network={ kind = "dit", patch = 4, width = 8, depth = 1, heads = 2, mlp_ratio = 1.0, embedding = "th" }"#;
     let recipe = scene.recipe();
-    scene.succeeds(&[
-        "train",
-        &recipe,
-        "--out",
-        "run",
-        "--set",
-        data,
-        "--set",
-        network,
-        "--set",
-        "training.steps=2",
-    ]);
+    let train = ["train", &recipe, "--out", "run", "--set", data];
+    let changes = ["--set", network, "--set", "training.steps=2"];
+    scene.succeeds(&[&train[..], &changes].concat());
     let sample = ["sample", "run", "--seeds", "0-3", "--out", "folder"];
     scene.succeeds(&sample);
     let picture = scene.path("folder/000000/000002.png");
@@ -469,14 +416,8 @@ fn weights_that_do_not_fit_are_refused_before_a_network_is_built() {
     let recipe =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/imagenet256-xl2-plus.toml");
     let recipe = recipe.to_str().unwrap();
-    let arguments = [
-        "convert",
-        "import",
-        "other.safetensors",
-        recipe,
-        "--out",
-        "x.safetensors",
-    ];
+    let arguments = ["convert", "import", "other.safetensors", recipe];
+    let arguments = [&arguments[..], &["--out", "x.safetensors"]].concat();
     // The network alone has 2.7 GiB of numbers.
     let (code, error) = scene.runs_under("ulimit -v 6000000; exec \"$@\"", &arguments);
     assert_eq!(code, 5, "{error}");

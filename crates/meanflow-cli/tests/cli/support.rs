@@ -29,6 +29,23 @@ mean_flow_ratio = { count = 0.5 }
 order = "after-ordering"
 "#;
 
+/// Changes to the recipe whose steps never end, as far as a test is concerned.
+pub(crate) const ENDLESS: [&str; 8] = [
+    "--set",
+    "training.steps=1000000",
+    "--set",
+    "training.checkpoint_every=1000000",
+    "--set",
+    "training.sample_every=1000000",
+    "--set",
+    "lr={ schedule = \"constant\", peak = 1e-3, warmup_steps = 0 }",
+];
+
+/// The words of a command line in which none holds a space.
+pub(crate) fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
 /// A folder of its own for a test.
 pub(crate) struct Scene {
     folder: TempDir,

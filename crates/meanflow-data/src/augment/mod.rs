@@ -16,8 +16,7 @@ use meanflow_core::random::{Purpose, RngStream};
 pub use draw::{Augmentation, LABELS};
 pub use resample::{Affine, resample};
 
-use crate::latents::Facts;
-use crate::{DataError, Dataset, Examples};
+use crate::{DataError, Dataset, DatasetInfo, Examples};
 
 /// Whether a picture is mirrored, of which the network is not told, and how it is augmented.
 type Plan = (bool, Option<Augmentation>);
@@ -105,24 +104,8 @@ impl Augmented {
 }
 
 impl Dataset for Augmented {
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn classes(&self) -> usize {
-        self.data.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.data.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.data.len()
-    }
-
-    fn class_names(&self) -> Option<&[String]> {
-        self.data.class_names()
+    fn info(&self) -> &DatasetInfo {
+        self.data.info()
     }
 
     fn fingerprint(&self) -> Result<String, DataError> {
@@ -131,10 +114,6 @@ impl Dataset for Augmented {
 
     fn remarks(&self) -> Vec<String> {
         self.data.remarks()
-    }
-
-    fn latents(&self) -> Option<&Facts> {
-        self.data.latents()
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {

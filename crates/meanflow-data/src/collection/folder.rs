@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Found, Place, is_picture};
+use super::{EncodedPicture, Found, Place, is_picture};
 use crate::DataError;
 use crate::file::refuse_other;
 
@@ -53,8 +53,8 @@ pub(super) fn open(root: &Path, links: Links) -> Result<Found, DataError> {
     Ok(found)
 }
 
-fn entry(name: String) -> Entry {
-    Entry {
+fn entry(name: String) -> EncodedPicture {
+    EncodedPicture {
         name,
         place: Place::File,
     }

@@ -36,7 +36,7 @@ pub struct ImageArchive {
     root: PathBuf,
     /// The archives that pictures lie in; none for a folder.
     archives: Vec<(PathBuf, File)>,
-    entries: Vec<Entry>,
+    entries: Vec<EncodedPicture>,
     labels: Vec<i64>,
     classes: usize,
     class_names: Option<Vec<String>>,
@@ -50,7 +50,7 @@ pub struct ImageArchive {
 
 /// One encoded picture.
 #[derive(Debug)]
-struct Entry {
+struct EncodedPicture {
     /// Its name below the root, or in its archive.
     name: String,
     place: Place,
@@ -86,7 +86,7 @@ struct Inside {
 #[derive(Debug, Default)]
 struct Found {
     archives: Vec<(PathBuf, File)>,
-    entries: Vec<Entry>,
+    entries: Vec<EncodedPicture>,
     /// One a picture, or none at all.
     labels: Vec<i64>,
     class_names: Option<Vec<String>>,
@@ -193,7 +193,7 @@ impl ImageArchive {
             let got = path.to_string_lossy();
             DataError::field(path, 0, "name", "a file name in UTF-8", got)
         })?;
-        let entry = Entry {
+        let entry = EncodedPicture {
             name: name.to_owned(),
             place: Place::File,
         };
@@ -309,7 +309,7 @@ impl ImageArchive {
     /// # Panics
     /// When the index is not below [`ImageArchive::len`].
     pub fn path(&self, index: usize) -> PathBuf {
-        let Entry { name, place } = &self.entries[index];
+        let EncodedPicture { name, place } = &self.entries[index];
         match place {
             Place::File => self.root.join(name),
             Place::Part { archive, .. } => self.archives[*archive].0.join(name),

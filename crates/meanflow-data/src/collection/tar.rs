@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use super::{Entry, Found, Place, is_hidden, is_picture, refuse_escape, within_file_limit};
+use super::{
+    EncodedPicture, Found, Place, is_hidden, is_picture, refuse_escape, within_file_limit,
+};
 use crate::DataError;
 use crate::file::open_regular;
 use crate::read_at::read_at;
@@ -84,7 +86,7 @@ struct Index {
 #[derive(Default)]
 struct Sample {
     key: Option<String>,
-    picture: Option<Entry>,
+    picture: Option<EncodedPicture>,
     label: Option<i64>,
 }
 
@@ -113,7 +115,7 @@ impl Index {
                 stored: size,
                 inside: None,
             };
-            self.sample.picture = Some(Entry { name, place });
+            self.sample.picture = Some(EncodedPicture { name, place });
         } else if is_label(end) {
             if self.sample.label.is_some() {
                 return Err(scan.refuse(at, "sample", "one .cls", &name));

@@ -11,7 +11,9 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::folder::sort_classes;
-use super::{Entry, Found, Inside, Place, is_hidden, is_picture, refuse_escape, within_file_limit};
+use super::{
+    EncodedPicture, Found, Inside, Place, is_hidden, is_picture, refuse_escape, within_file_limit,
+};
 use crate::DataError;
 use crate::file::open_regular;
 
@@ -61,7 +63,7 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
         } else if is_picture(&name) {
             let (place, range) = place(path, &name, &member, length)?;
             ranges.push(range);
-            found.entries.push(Entry { name, place });
+            found.entries.push(EncodedPicture { name, place });
         } else {
             found.pass(&name);
         }

@@ -24,8 +24,8 @@ use crate::file::open_regular;
 use crate::fingerprint::Fingerprint;
 use crate::npy;
 use crate::npy_header;
-use crate::rows::Rows;
-use crate::{DataError, Dataset, Examples, write_bytes};
+use crate::rows::ArrayRows;
+use crate::{DataError, Dataset, DatasetInfo, Examples, write_bytes};
 
 use tensors::Tensors;
 
@@ -82,12 +82,10 @@ pub fn write_facts(folder: &Path, facts: &Facts) -> Result<(), DataError> {
 #[derive(Debug)]
 pub struct Latents {
     /// The pictures as they are, and, if asked for, mirrored.
-    files: Vec<Rows>,
+    files: Vec<ArrayRows>,
     /// Whether a row holds logarithms of variances behind the means.
     has_variances: bool,
-    shape: [usize; 3],
-    classes: usize,
-    labels: Vec<i64>,
+    info: DatasetInfo,
     facts: Facts,
 }
 
@@ -133,7 +131,7 @@ impl Latents {
         } else {
             folder.join("means.npy")
         };
-        let first = Rows::open(&path)?;
+        let first = ArrayRows::open(&path)?;
         let labels_path = folder.join(LABELS);
         let has_labels = classes.map_or(labels_path.is_file(), |classes| classes > 0);
         let labels = if has_labels {
@@ -141,7 +139,9 @@ impl Latents {
         } else {
             Vec::new()
         };
-        let second = flip.then(|| Rows::open(&mirrored(&path))).transpose()?;
+        let second = flip
+            .then(|| ArrayRows::open(&mirrored(&path)))
+            .transpose()?;
         let classes = classes.unwrap_or_else(|| largest(&labels));
         Self::new((first, second), has_variances, (classes, labels), facts)
     }
@@ -167,7 +167,7 @@ impl Latents {
     }
 
     fn new(
-        (first, second): (Rows, Option<Rows>),
+        (first, second): (ArrayRows, Option<ArrayRows>),
         has_variances: bool,
         (classes, labels): (usize, Vec<i64>),
         facts: Facts,
@@ -178,12 +178,18 @@ impl Latents {
             refuse_difference(&files[0], &second)?;
             files.push(second);
         }
+        let info = DatasetInfo {
+            shape: shape.to_vec(),
+            len: files[0].count(),
+            classes,
+            labels,
+            class_names: None,
+            latents: Some(facts.clone()),
+        };
         Ok(Self {
             files,
             has_variances,
-            shape,
-            classes,
-            labels,
+            info,
             facts,
         })
     }
@@ -194,7 +200,7 @@ impl Latents {
     }
 
     /// A sample of the law of a row of a file; `values` holds the noise and is replaced.
-    fn read(&self, file: &Rows, index: usize, values: &mut [f32]) -> Result<(), DataError> {
+    fn read(&self, file: &ArrayRows, index: usize, values: &mut [f32]) -> Result<(), DataError> {
         assert!(index < self.len(), "sample {index} of {}", self.len());
         self.sample(&file.row(index)?, values);
         match values.iter().find(|value| !value.is_finite()) {
@@ -225,33 +231,17 @@ impl Latents {
 }
 
 impl Dataset for Latents {
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn classes(&self) -> usize {
-        self.classes
-    }
-
-    fn labels(&self) -> &[i64] {
-        &self.labels
-    }
-
-    fn len(&self) -> usize {
-        self.files[0].count()
-    }
-
-    fn latents(&self) -> Option<&Facts> {
-        Some(&self.facts)
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
     fn fingerprint(&self) -> Result<String, DataError> {
         let mut hash = Fingerprint::new("latents");
-        hash.sizes(&self.shape);
-        hash.sizes(&[self.len(), self.classes, self.files.len()]);
+        hash.sizes(self.shape());
+        hash.sizes(&[self.len(), self.classes(), self.files.len()]);
         hash.text(&self.facts.vae);
         hash.numbers(&[self.facts.scale, self.facts.shift].map(f64::to_bits));
-        hash.labels(&self.labels);
+        hash.labels(self.labels());
         for index in (0..self.len()).step_by(self.len().div_ceil(SOME)) {
             for file in &self.files {
                 hash.values(&file.row(index)?);
@@ -273,11 +263,11 @@ impl Dataset for Latents {
         step: u64,
     ) -> Result<Examples, DataError> {
         let mut stream = RngStream::new(seed, Purpose::Posterior, step);
-        let files: Vec<&Rows> = indices
+        let files: Vec<&ArrayRows> = indices
             .iter()
             .map(|_| &self.files[stream.below(self.files.len() as u64) as usize])
             .collect();
-        let size = self.shape.iter().product::<usize>();
+        let size = self.shape().iter().product::<usize>();
         let mut values = vec![0.0; rows.len() * size];
         for (values, &row) in values.chunks_exact_mut(size).zip(rows) {
             if self.has_variances {
@@ -285,8 +275,8 @@ impl Dataset for Latents {
             }
             self.read(files[row], indices[row], values)?;
         }
-        let labels = if self.classes == 0 { &[] } else { rows };
-        let label = |&row: &usize| self.labels[indices[row]];
+        let labels = if self.classes() == 0 { &[] } else { rows };
+        let label = |&row: &usize| self.labels()[indices[row]];
         Ok(Examples {
             values,
             labels: labels.iter().map(label).collect(),
@@ -296,7 +286,7 @@ impl Dataset for Latents {
 }
 
 /// `[C, H, W]` of the latents in a file.
-fn shape_of(rows: &Rows, has_variances: bool) -> Result<[usize; 3], DataError> {
+fn shape_of(rows: &ArrayRows, has_variances: bool) -> Result<[usize; 3], DataError> {
     let parts = if has_variances { 2 } else { 1 };
     match *rows.shape() {
         [channels, height, width] if channels.is_multiple_of(parts) => {
@@ -321,8 +311,8 @@ fn mirrored(path: &Path) -> PathBuf {
 }
 
 /// Refuses latents of the mirrored pictures that have not the shape of the others.
-fn refuse_difference(plain: &Rows, rows: &Rows) -> Result<(), DataError> {
-    let described = |rows: &Rows| format!("{} rows of shape {:?}", rows.count(), rows.shape());
+fn refuse_difference(plain: &ArrayRows, rows: &ArrayRows) -> Result<(), DataError> {
+    let described = |rows: &ArrayRows| format!("{} rows of shape {:?}", rows.count(), rows.shape());
     let (expected, got) = (described(plain), described(rows));
     if expected == got {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::file::open_regular;
 use crate::npy::words;
 use crate::npy_header::DType;
 use crate::read_at::read_at;
-use crate::rows::Rows;
+use crate::rows::ArrayRows;
 
 /// Longest header that is read; a few tensors need a thousandth of it.
 const MAX_HEADER: u64 = 1 << 20;
@@ -72,7 +72,7 @@ impl Tensors {
     }
 
     /// The rows of a tensor of `F16` or `F32`.
-    pub(super) fn rows(&self, name: &str) -> Result<Rows, DataError> {
+    pub(super) fn rows(&self, name: &str) -> Result<ArrayRows, DataError> {
         let info = self.info(name)?;
         let dtype = match info.dtype {
             Dtype::F16 => Some(DType::F16),
@@ -81,7 +81,7 @@ impl Tensors {
         };
         let file = self.file.try_clone().map_err(DataError::io(&self.path))?;
         let start = self.start + info.data_offsets.0 as u64;
-        Rows::part(&self.path.join(name), file, (dtype, &info.shape), start)
+        ArrayRows::part(&self.path.join(name), file, (dtype, &info.shape), start)
     }
 
     /// `labels`, `[count]` of any integer type, each in `0..classes` where it is known how many there are.

@@ -49,3 +49,22 @@ impl Observer for StopAt<'_> {
         }
     }
 }
+
+/// From and to which step a run went back, and how often.
+#[allow(dead_code, reason = "not every test program needs it")]
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Rollbacks(pub(crate) Vec<(u64, u64, u32)>);
+
+impl Observer for Rollbacks {
+    fn notice(&mut self, event: Event<'_>) {
+        if let Event::RolledBack {
+            from,
+            to,
+            rollbacks,
+            ..
+        } = event
+        {
+            self.0.push((from, to, rollbacks));
+        }
+    }
+}

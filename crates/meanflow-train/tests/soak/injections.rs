@@ -3,7 +3,7 @@
 use crate::common::recipe;
 use crate::damage::inputs;
 use meanflow_core::random::{Purpose, RngStream};
-use meanflow_data::{DataError, Dataset, Examples};
+use meanflow_data::{DataError, Dataset, DatasetInfo, Examples};
 use meanflow_torch::{Device, Model};
 use meanflow_train::{TrainError, Trainer};
 
@@ -19,20 +19,8 @@ struct Poisoned {
 }
 
 impl Dataset for Poisoned {
-    fn shape(&self) -> &[usize] {
-        self.data.shape()
-    }
-
-    fn classes(&self) -> usize {
-        self.data.classes()
-    }
-
-    fn labels(&self) -> &[i64] {
-        self.data.labels()
-    }
-
-    fn len(&self) -> usize {
-        self.data.len()
+    fn info(&self) -> &DatasetInfo {
+        self.data.info()
     }
 
     fn batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<Examples, DataError> {
