@@ -63,14 +63,7 @@ impl RepeatedStep {
     /// If the device refuses.
     pub fn new(size: &Size, rows: usize, device: Device) -> Result<Self, TorchError> {
         let model = Model::new(size.model(), 0, device, Kind::Float)?;
-        let adam = AdamConfig {
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            decoupled: true,
-        };
-        let mut optimizer = Adam::new(model.parameters(), adam);
+        let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
         optimizer.set_rate(1e-4);
         let (objective, inputs) = work(&model, size, rows, StepKind::Plain)?;
         Ok(Self {

@@ -61,17 +61,13 @@ impl Training {
         device: Device,
     ) -> Result<Self, TorchError> {
         let model = Model::new(size.model(), 0, device, Kind::Float)?.computed(compute);
-        let adam = AdamConfig {
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            decoupled: true,
-        };
         let mut shape = vec![rows as i64];
         shape.extend(size.shape());
         tch::manual_seed(0);
-        let (average, optimizer) = (model.twin(), Adam::new(model.parameters(), adam));
+        let (average, optimizer) = (
+            model.twin(),
+            Adam::new(model.parameters(), AdamConfig::PUBLISHED),
+        );
         let weight = Tensor::full([], 1e-4, (Kind::Float, device));
         let average = Average {
             parameters: average.parameters(),

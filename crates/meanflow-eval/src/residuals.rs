@@ -129,34 +129,14 @@ fn norm(x: &Tensor) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use meanflow_core::Schedule;
-    use meanflow_core::random::{Purpose, RngStream};
+    use meanflow_testing::networks::mlp;
+    use meanflow_testing::{config, normal};
+    use meanflow_torch::Device;
     use meanflow_torch::layers::TimeEmbedding;
-    use meanflow_torch::networks::{MlpConfig, NetworkConfig};
-    use meanflow_torch::{Device, ModelConfig};
 
     fn model() -> Model {
-        let network = NetworkConfig::Mlp(MlpConfig {
-            width: 16,
-            depth: 2,
-            embedding: TimeEmbedding::TH,
-        });
-        let config = ModelConfig {
-            network,
-            shape: vec![2],
-            classes: 0,
-            schedule: Schedule::Linear,
-        };
+        let config = config(mlp([16, 2], TimeEmbedding::TH), &[2], 0);
         Model::new(config, 3, Device::Cpu, Kind::Double).unwrap()
-    }
-
-    /// Normal numbers, the same in every run whatever else runs beside.
-    fn normal(seed: u64, shape: &[i64]) -> Tensor {
-        let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-        RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
-        Tensor::from_slice(&values)
-            .reshape(shape)
-            .to_kind(Kind::Double)
     }
 
     /// Sets every parameter: of those whose name does not end so, to normal numbers of this deviation.

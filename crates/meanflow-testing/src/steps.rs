@@ -1,82 +1,13 @@
-//! Small models with every parameter random, and batches for them.
-#![allow(dead_code, unreachable_pub, reason = "every test file uses its part")]
-
-pub mod gaussian;
+//! Batches for a model, its loss and gradients, and rules against libtorch.
 
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
-use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig};
-use meanflow_torch::{
-    Batch, Device, Dual, JvpMethod, Kind, Model, ModelConfig, Objective, Tensor, jvp,
-};
+use meanflow_torch::{Batch, Dual, JvpMethod, Model, Objective, Tensor, jvp};
 
-/// Every network, small, in f64; the published initialisation zeroes whole branches, so all parameters are redrawn.
-pub fn models(embedding: TimeEmbedding) -> Vec<Model> {
-    vec![
-        mlp(embedding, 0),
-        mlp(embedding, 3),
-        dit(embedding, 0),
-        dit(embedding, 10),
-    ]
-}
-
-pub fn mlp(embedding: TimeEmbedding, classes: i64) -> Model {
-    let network = NetworkConfig::Mlp(MlpConfig {
-        width: 12,
-        depth: 2,
-        embedding,
-    });
-    random_model(network, vec![2], classes)
-}
-
-pub fn dit(embedding: TimeEmbedding, classes: i64) -> Model {
-    let network = NetworkConfig::Dit(DitConfig {
-        patch: 2,
-        width: 16,
-        depth: 2,
-        heads: 2,
-        mlp_ratio: 2.0,
-        embedding,
-    });
-    random_model(network, vec![3, 4, 6], classes)
-}
-
-pub fn random_model(network: NetworkConfig, shape: Vec<i64>, classes: i64) -> Model {
-    let config = ModelConfig {
-        network,
-        shape,
-        classes,
-        schedule: Schedule::Linear,
-    };
-    let model = Model::new(config, 7, Device::Cpu, Kind::Double).unwrap();
-    randomise(&model);
-    model
-}
-
-/// Normal values for every parameter, scaled by the fan-in so that activations stay of order one.
-pub fn randomise(model: &Model) {
-    for (index, (_, tensor)) in model.parameters().iter().enumerate() {
-        let fan_in = tensor.size().get(1).copied().unwrap_or(4);
-        let values = normal(1000 + index as u64, &tensor.size()) / (fan_in as f64).sqrt();
-        tch::no_grad(|| tensor.shallow_clone().copy_(&values));
-    }
-}
-
-/// Normal values `shape`, f64.
-///
-/// Every test starts here, so this is where libtorch is told that such tensors are too small to share out.
-pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
-    tch::set_num_threads(1);
-    let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-    RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
-    Tensor::from_slice(&values)
-        .reshape(shape)
-        .to_kind(Kind::Double)
-}
+use crate::normal;
 
 /// A batch of `rows` samples of which the share `jumps` has `r < t`.
 pub fn batch(model: &Model, rows: usize, jumps: f64, drop: &[usize]) -> Batch {
@@ -103,6 +34,7 @@ pub fn batch(model: &Model, rows: usize, jumps: f64, drop: &[usize]) -> Batch {
     }
 }
 
+/// The loss on the linear path, with the constants of the published ImageNet models but a power of ½.
 pub fn objective(guidance: Guidance) -> Objective {
     Objective {
         schedule: Schedule::Linear,

@@ -1,9 +1,7 @@
 //! Other ways to compute the same network: products in bfloat16, and blocks that are computed again.
 
-mod common;
-
-use common::{batch, dit, gradients, mlp, normal, objective};
 use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_testing::{batch, dit_model, gradients, mlp_model, networks, normal, objective};
 use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
@@ -23,25 +21,18 @@ const CHECKPOINTED: Compute = Compute {
 
 fn unet() -> Model {
     let network = NetworkConfig::Unet(UnetConfig {
-        channels: 8,
-        multipliers: vec![1, 2],
-        blocks: 1,
-        attention: vec![4],
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
-        embedding: TimeEmbedding::TH,
-        augment: 0,
         dropout: 0.2,
+        ..networks::unet(8, &[1, 2], 1, &[4])
     });
-    common::random_model(network, vec![3, 8, 8], 4)
+    meanflow_testing::random_model(network, &[3, 8, 8], 4)
 }
 
 /// Every network twice, with the same parameters in f64: plainly, and in another way.
 fn pairs(compute: Compute) -> [(&'static str, [Model; 2]); 3] {
     let twice = |model: fn() -> Model| [model(), model().computed(compute)];
     [
-        ("mlp", twice(|| mlp(TimeEmbedding::TH, 3))),
-        ("dit", twice(|| dit(TimeEmbedding::TH, 10))),
+        ("mlp", twice(|| mlp_model(TimeEmbedding::TH, 3))),
+        ("dit", twice(|| dit_model(TimeEmbedding::TH, 10))),
         ("unet", twice(unet)),
     ]
 }
@@ -120,14 +111,11 @@ fn products_in_bfloat16_differ_by_their_rounding() {
 
 #[test]
 fn rounded_parameters_follow_the_optimiser() {
-    let model = dit(TimeEmbedding::TH, 10).computed(BF16);
+    let model = dit_model(TimeEmbedding::TH, 10).computed(BF16);
     let batch = batch(&model, 8, 0.5, &[]);
     let constants = AdamConfig {
-        beta1: 0.9,
         beta2: 0.999,
-        epsilon: 1e-8,
-        weight_decay: 0.0,
-        decoupled: true,
+        ..AdamConfig::PUBLISHED
     };
     let mut optimizer = Adam::new(model.parameters(), constants);
     let before = prediction(&model, 4);
@@ -163,8 +151,8 @@ fn what_is_computed_again_may_be_in_bfloat16_and_in_parts() {
         ..BF16
     };
     let (plain, again) = (
-        dit(TimeEmbedding::TH, 10).computed(BF16),
-        dit(TimeEmbedding::TH, 10).computed(both),
+        dit_model(TimeEmbedding::TH, 10).computed(BF16),
+        dit_model(TimeEmbedding::TH, 10).computed(both),
     );
     let batch = batch(&plain, 8, 0.5, &[1]);
     let all = |model: &Model| {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use meanflow_core::Schedule;
+use meanflow_testing::{config, networks};
 use meanflow_torch::convert::{Layout, below, export, import};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor, weights};
+use meanflow_torch::networks::{NetworkConfig, UnetConfig};
+use meanflow_torch::{Device, Kind, Model, Tensor, weights};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -16,39 +16,21 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn model(network: NetworkConfig, shape: [i64; 3], classes: i64) -> Model {
-    let config = ModelConfig {
-        network,
-        shape: shape.to_vec(),
-        classes,
-        schedule: Schedule::Linear,
-    };
+    let config = config(network, &shape, classes);
     Model::new(config, 1, Device::Cpu, Kind::Float).unwrap()
 }
 
 fn dit() -> (Model, BTreeMap<String, Tensor>) {
-    let network = NetworkConfig::Dit(DitConfig {
-        patch: 2,
-        width: 32,
-        depth: 2,
-        heads: 2,
-        mlp_ratio: 4.0,
-        embedding: TimeEmbedding::TH,
-    });
+    let network = networks::dit([2, 32, 2, 2], 4.0, TimeEmbedding::TH);
     let file = weights::read(&golden("dit_official_a.safetensors")).unwrap();
     (model(network, [4, 8, 8], 10), below(&file, "params/"))
 }
 
 fn unet() -> (Model, BTreeMap<String, Tensor>) {
     let network = NetworkConfig::Unet(UnetConfig {
-        channels: 16,
-        multipliers: vec![2, 2],
-        blocks: 1,
-        attention: vec![8],
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
-        embedding: TimeEmbedding::TH,
         augment: 6,
         dropout: 0.2,
+        ..networks::unet(16, &[2, 2], 1, &[8])
     });
     let file = weights::read(&golden("songunet_official_a.safetensors")).unwrap();
     (model(network, [3, 16, 16], 0), below(&file, "params/"))

@@ -1,8 +1,6 @@
 //! Four routes to `du/dt` agree, and a tangent changes nothing but itself.
 
-mod common;
-
-use common::{models, normal, relative};
+use meanflow_testing::{models, normal, relative};
 use meanflow_torch::engine::{JvpInputs, JvpMethod, Tangent};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Conditioning, Dual, Model, Tensor};

@@ -1,11 +1,9 @@
 //! Variations and completions: their ends, their laws in closed form, and that each depends on itself alone.
 
-mod common;
-
-use common::gaussian::normal_model;
-use common::{dit, mlp, normal, randomise};
 use meanflow_core::solver::HEUN;
 use meanflow_core::{FixedPoint, Norm};
+use meanflow_testing::gaussian::normal_model;
+use meanflow_testing::{dit_model, mlp_model, normal, randomise};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{
     Edit, Inpainting, Ode, Request, Solver, edit, edit_noise, from_noise, inpaint, invert, noise,
@@ -14,7 +12,7 @@ use meanflow_torch::sampler::{
 use meanflow_torch::{Device, Kind, Model, Rows, Tensor};
 
 fn float_model() -> Model {
-    let config = dit(TimeEmbedding::TH, 10).config().clone();
+    let config = dit_model(TimeEmbedding::TH, 10).config().clone();
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     randomise(&model);
     model
@@ -267,7 +265,7 @@ fn known_pixels_stay_to_the_bit_and_a_mask_of_all_gives_samples() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let grid = uniform_grid(1);
     let x = normal(1, &[2, 2]);
     let ask = |strength, seeds: &[u64], grid: &[f64]| {

@@ -1,8 +1,6 @@
 //! `jvp` is `torch.func.jvp`: any closure, several inputs and outputs, the primal still differentiable.
 
-mod common;
-
-use common::{normal, relative};
+use meanflow_testing::{normal, relative};
 use meanflow_torch::{Kind, LibtorchError, Tensor, TorchError, jvp};
 
 #[test]

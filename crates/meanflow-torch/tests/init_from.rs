@@ -1,11 +1,9 @@
 //! A model begins with the weights of another: every tensor that fits is the same, and every other one is named.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use common::{dit, random_model};
+use meanflow_testing::{dit_model, networks, random_model};
 use meanflow_torch::init_from::{InitFrom, InitOutcome, init_from};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
@@ -42,7 +40,7 @@ fn values(model: &Model, name: &str) -> Tensor {
 
 #[test]
 fn the_same_network_on_samples_of_another_size_gets_every_number() {
-    let from = dit(TimeEmbedding::TH, 10);
+    let from = dit_model(TimeEmbedding::TH, 10);
     let (_folder, path) = saved(&from);
     let config = ModelConfig {
         shape: vec![3, 8, 8],
@@ -62,18 +60,11 @@ fn the_same_network_on_samples_of_another_size_gets_every_number() {
 fn the_levels_of_a_unet_keep_their_order_whatever_the_side() {
     let unet = |attention| {
         NetworkConfig::Unet(UnetConfig {
-            channels: 4,
-            multipliers: vec![1, 2],
-            blocks: 1,
-            attention: vec![attention],
             filter: vec![1.0, 1.0],
-            noise_ratio: 2,
-            embedding: TimeEmbedding::TH,
-            augment: 0,
-            dropout: 0.0,
+            ..networks::unet(4, &[1, 2], 1, &[attention])
         })
     };
-    let from = random_model(unet(4), vec![2, 8, 8], 0);
+    let from = random_model(unet(4), &[2, 8, 8], 0);
     let (_folder, path) = saved(&from);
     let to = drawn(&ModelConfig {
         network: unet(8),
@@ -90,7 +81,7 @@ fn the_levels_of_a_unet_keep_their_order_whatever_the_side() {
 
 #[test]
 fn classes_are_the_same_by_name_and_new_ones_begin_as_no_class() {
-    let from = dit(TimeEmbedding::TH, 3);
+    let from = dit_model(TimeEmbedding::TH, 3);
     let (_folder, path) = saved(&from);
     let to = drawn(&ModelConfig {
         classes: 2,
@@ -122,7 +113,7 @@ fn classes_are_the_same_by_name_and_new_ones_begin_as_no_class() {
 
 #[test]
 fn what_does_not_fit_is_named_and_changes_nothing_unless_that_is_allowed() {
-    let from = dit(TimeEmbedding::TH, 0);
+    let from = dit_model(TimeEmbedding::TH, 0);
     let (_folder, path) = saved(&from);
     let config = ModelConfig {
         shape: vec![1, 4, 6],
@@ -163,7 +154,7 @@ fn what_does_not_fit_is_named_and_changes_nothing_unless_that_is_allowed() {
 
 #[test]
 fn tensors_that_the_network_has_not_are_named() {
-    let from = dit(TimeEmbedding::TH, 4);
+    let from = dit_model(TimeEmbedding::TH, 4);
     let (_folder, path) = saved(&from);
     let to = drawn(&ModelConfig {
         classes: 0,
@@ -182,9 +173,9 @@ fn tensors_that_the_network_has_not_are_named() {
 
 #[test]
 fn weights_of_nothing_in_common_and_of_other_programs_are_refused() {
-    let from = common::mlp(TimeEmbedding::TH, 0);
+    let from = meanflow_testing::mlp_model(TimeEmbedding::TH, 0);
     let (folder, path) = saved(&from);
-    let to = drawn(dit(TimeEmbedding::TRH, 0).config());
+    let to = drawn(dit_model(TimeEmbedding::TRH, 0).config());
     let error = init_from(&to, &plain(&path, true));
     // The embedders of t and h are of both, of other widths.
     assert!(

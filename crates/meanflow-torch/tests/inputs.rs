@@ -1,10 +1,8 @@
 //! StepInputs of a step: all that goes over, and they can be filled anew.
 
-mod common;
-
-use common::{batch, dit, gradients, normal, objective};
 use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_core::{MaskOrder, MeanFlowRatio, Purpose, RngStream, TimeDistribution, TimeSampler};
+use meanflow_testing::{batch, dit_model, gradients, normal, objective};
 use meanflow_torch::engine::Tangent;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Batch, Model, Objective, StepInputs, Tensor, host};
@@ -41,7 +39,7 @@ fn loss_of(objective: &Objective, model: &Model, inputs: &StepInputs) -> (Tensor
 
 #[test]
 fn what_is_filled_is_computed() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     for guidance in GUIDANCE {
         let objective = guided(guidance);
         for (rows, jumps) in [(8, 0.5), (3, 1.0 / 3.0), (5, 0.0)] {
@@ -65,7 +63,7 @@ fn what_is_filled_is_computed() {
 /// more rows, 2⁻²⁴ each.
 #[test]
 fn padded_batches_are_the_same_work_and_the_same_loss() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     for guidance in GUIDANCE {
         let objective = guided(guidance);
         let mut fixed = None;
@@ -106,7 +104,7 @@ fn padded_batches_are_the_same_work_and_the_same_loss() {
 
 #[test]
 fn once_they_are_there_nothing_goes_over() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     for guidance in GUIDANCE {
         let objective = guided(guidance);
         let batch = batch(&model, 8, 0.5, &[1]);
@@ -119,7 +117,7 @@ fn once_they_are_there_nothing_goes_over() {
 
 #[test]
 fn other_work_is_refused() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let objective = guided((1.0, 0.5));
     let inputs = |batch: &Batch| StepInputs::new(&objective, &model, batch).unwrap();
     let mut fixed = inputs(&batch(&model, 8, 0.5, &[1]));

@@ -1,11 +1,9 @@
 //! Likelihoods against closed forms: of normal data, of the change of variables, and of what a density sums up to.
 
-mod common;
-
-use common::gaussian::normal_model;
-use common::{dit, mlp, normal, random_model, randomise};
 use meanflow_core::solver::{EULER, HEUN, RK4, Tableau};
 use meanflow_core::{Schedule, Tolerance};
+use meanflow_testing::gaussian::normal_model;
+use meanflow_testing::{dit_model, mlp_model, normal, random_model, randomise};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{
     BYTE, Likelihood, Ode, TraceMethod, bits_per_dimension, dequantised, log_likelihood,
@@ -114,11 +112,11 @@ fn a_density_sums_up_to_one() {
         beta_min: 0.1,
         beta_max: 20.0,
     };
-    let network = mlp(TimeEmbedding::TH, 0).config().network.clone();
+    let network = mlp_model(TimeEmbedding::TH, 0).config().network.clone();
     for schedule in [Schedule::Linear, vp] {
         let config = ModelConfig {
             schedule,
-            ..random_model(network.clone(), vec![1], 0).config().clone()
+            ..random_model(network.clone(), &[1], 0).config().clone()
         };
         let model = Model::new(config, 3, Device::Cpu, Kind::Double).unwrap();
         randomise(&model);
@@ -138,7 +136,7 @@ fn a_density_sums_up_to_one() {
 
 #[test]
 fn a_value_depends_on_its_own_sample_alone() {
-    let config = dit(TimeEmbedding::TH, 10).config().clone();
+    let config = dit_model(TimeEmbedding::TH, 10).config().clone();
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     randomise(&model);
     let x = normal(1, &[5, 3, 4, 6]).to_kind(Kind::Float);
@@ -202,7 +200,7 @@ fn dequantised_pictures_stay_within_their_bytes() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let grid = uniform_grid(1);
     let ask = |x: &Tensor, seeds: &[u64], trace| {
         let request = request(seeds, &grid, Ode::Fixed(&EULER), trace);

@@ -1,10 +1,8 @@
 //! The loss: fewer operations, the same number and the same gradients.
 
-mod common;
-
-use common::{batch, dit, gradients, mlp, normal, objective, relative};
 use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_core::{AdaptiveWeight, Reduction};
+use meanflow_testing::{batch, dit_model, gradients, mlp_model, normal, objective, relative};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Batch, Conditioning, JvpMethod, Kind, Model, Objective, Tensor, jvp};
 use tch::no_grad;
@@ -90,9 +88,9 @@ fn guidances() -> Vec<Guidance> {
 #[test]
 fn sparse_step_is_the_dense_step() {
     for model in [
-        dit(TimeEmbedding::TH, 10),
-        mlp(TimeEmbedding::TR, 3),
-        dit(TimeEmbedding::TRH, 0),
+        dit_model(TimeEmbedding::TH, 10),
+        mlp_model(TimeEmbedding::TR, 3),
+        dit_model(TimeEmbedding::TRH, 0),
     ] {
         for guidance in guidances() {
             for (rows, jumps, drop) in [
@@ -131,7 +129,7 @@ fn sparse_step_is_the_dense_step() {
 
 #[test]
 fn every_engine_gives_the_same_loss() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let batch = batch(&model, 8, 0.5, &[2]);
     let loss = |engine| {
         let objective = Objective {
@@ -149,7 +147,7 @@ fn every_engine_gives_the_same_loss() {
 
 #[test]
 fn without_mean_flow_rows_it_is_flow_matching() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let batch = batch(&model, 6, 0.0, &[3]);
     let objective = objective(Guidance::NONE);
     let (one, other) = (
@@ -162,7 +160,7 @@ fn without_mean_flow_rows_it_is_flow_matching() {
 
 #[test]
 fn weighted_loss_follows_its_formula() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let batch = batch(&model, 4, 0.0, &[]);
     for (power, reduction, dims) in [
         (0.0, Reduction::Sum, 1.0),
@@ -192,7 +190,7 @@ fn weighted_loss_follows_its_formula() {
 
 #[test]
 fn a_batch_of_unequal_parts_is_refused() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let objective = objective(Guidance::NONE);
     let whole = || batch(&model, 4, 0.5, &[]);
     let broken = [

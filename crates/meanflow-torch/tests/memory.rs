@@ -1,31 +1,13 @@
 //! The tangent leaves nothing on the tape.
 
-mod common;
-
-use common::{batch, objective};
 use meanflow_cfg::Guidance;
-use meanflow_core::Schedule;
+use meanflow_testing::{batch, config, networks, objective};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, NetworkConfig};
-use meanflow_torch::{
-    Batch, Compute, Device, JvpMethod, Kind, Model, ModelConfig, Objective, Tensor, memory,
-};
+use meanflow_torch::{Batch, Compute, Device, JvpMethod, Kind, Model, Objective, Tensor, memory};
 
 fn model() -> Model {
-    let network = NetworkConfig::Dit(DitConfig {
-        patch: 2,
-        width: 128,
-        depth: 6,
-        heads: 4,
-        mlp_ratio: 4.0,
-        embedding: TimeEmbedding::TH,
-    });
-    let config = ModelConfig {
-        network,
-        shape: vec![4, 16, 16],
-        classes: 10,
-        schedule: Schedule::Linear,
-    };
+    let network = networks::dit([2, 128, 6, 4], 4.0, TimeEmbedding::TH);
+    let config = config(network, &[4, 16, 16], 10);
     Model::new(config, 0, Device::Cpu, Kind::Float).unwrap()
 }
 

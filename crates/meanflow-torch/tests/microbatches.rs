@@ -1,15 +1,13 @@
 //! The gradients of a batch's parts add up to the gradient of the batch.
 
-mod common;
-
-use common::{batch, dit, gradients, objective, relative};
 use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_testing::{batch, dit_model, gradients, objective, relative};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{Kind, Tensor};
 
 #[test]
 fn parts_add_up() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let objective = objective(Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap());
     for (rows, jumps, parts) in [
         (8, 0.25, 4),

@@ -1,15 +1,13 @@
 //! A step does what the derivation says, counted as it is done.
 
-mod common;
-
-use common::{batch, dit, objective};
 use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_testing::{batch, dit_model, objective};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{ForwardCounts, JvpMethod};
 
 /// The units of a MeanFlow step of 8 rows of which 2 jump, with these rows' labels dropped.
 fn units(guidance: Guidance, engine: JvpMethod, drop: &[usize]) -> f64 {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let mut objective = objective(guidance);
     objective.engine = engine;
     let batch = batch(&model, 8, 0.25, drop);
@@ -36,7 +34,7 @@ fn guidance_costs_a_null_forward_and_a_class_forward_of_the_mean_flow_rows() {
 
 #[test]
 fn flow_matching_costs_three_units_and_a_sample_one() {
-    let model = dit(TimeEmbedding::TH, 10);
+    let model = dit_model(TimeEmbedding::TH, 10);
     let rows = batch(&model, 8, 0.25, &[]);
     objective(Guidance::NONE)
         .flow_matching_loss(&model, &rows)

@@ -1,8 +1,6 @@
 //! Every rule of a dual number against libtorch's forward mode of the plain operation.
 
-mod common;
-
-use common::{agrees, normal};
+use meanflow_testing::{agrees, normal};
 use meanflow_torch::Dual;
 use proptest::prelude::*;
 

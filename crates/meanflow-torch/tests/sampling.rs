@@ -1,17 +1,16 @@
 //! A sample depends on its seed, its class, the grid and the weights, and on nothing else.
 
-mod common;
-
-use common::{dit, mlp, normal, random_model, randomise, relative};
 use meanflow_core::solver::{EULER, integrate};
 use meanflow_core::{Schedule, State};
+use meanflow_testing::networks::dit;
+use meanflow_testing::{dit_model, mlp_model, normal, random_model, randomise, relative};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, NetworkConfig};
+
 use meanflow_torch::sampler::{Request, noise, sample, uniform_grid};
 use meanflow_torch::{Device, Kind, Model, ModelConfig, Rows, Tensor};
 
 fn float_model() -> Model {
-    let config = dit(TimeEmbedding::TH, 10).config().clone();
+    let config = dit_model(TimeEmbedding::TH, 10).config().clone();
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     randomise(&model);
     model
@@ -66,14 +65,7 @@ fn neither_number_nor_order_of_seeds_changes_a_bit() {
 fn the_number_of_threads_changes_no_bit() {
     // Wide enough for libtorch and oneDNN to share out an operation.
     let config = ModelConfig {
-        network: NetworkConfig::Dit(DitConfig {
-            patch: 2,
-            width: 192,
-            depth: 2,
-            heads: 4,
-            mlp_ratio: 4.0,
-            embedding: TimeEmbedding::TH,
-        }),
+        network: dit([2, 192, 2, 4], 4.0, TimeEmbedding::TH),
         shape: vec![3, 8, 8],
         ..float_model().config().clone()
     };
@@ -113,7 +105,7 @@ fn noise_is_a_function_of_the_seed() {
 
 #[test]
 fn one_step_is_the_jump_from_noise() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let seeds = [1, 2, 3];
     let drawn = sample(
         &model,
@@ -141,7 +133,7 @@ fn the_prior_is_scaled_by_the_schedule() {
     };
     let config = ModelConfig {
         schedule,
-        ..mlp(TimeEmbedding::TH, 0).config().clone()
+        ..mlp_model(TimeEmbedding::TH, 0).config().clone()
     };
     let model = Model::new(config, 0, Device::Cpu, Kind::Double).unwrap();
     let last = model.parameters().get("last.weight").unwrap();
@@ -176,7 +168,7 @@ fn refused(model: &Model, seeds: &[u64], labels: Option<&[i64]>, grid: &[f64], m
 
 #[test]
 fn a_grid_that_does_not_decrease_from_1_to_0_is_refused() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     for grid in [
         vec![],
         vec![1.0],
@@ -191,7 +183,10 @@ fn a_grid_that_does_not_decrease_from_1_to_0_is_refused() {
 
 #[test]
 fn labels_that_the_model_does_not_know_are_refused() {
-    let (conditional, unconditional) = (dit(TimeEmbedding::TH, 10), mlp(TimeEmbedding::TH, 0));
+    let (conditional, unconditional) = (
+        dit_model(TimeEmbedding::TH, 10),
+        mlp_model(TimeEmbedding::TH, 0),
+    );
     let grid = uniform_grid(1);
     refused(&unconditional, &[], None, &grid, "at least one seed");
     refused(&unconditional, &[1], Some(&[0]), &grid, "unconditional");
@@ -230,8 +225,8 @@ fn batches_of_tensors_are_a_state() {
 #[test]
 fn the_same_seed_gives_the_same_model() {
     let config = random_model(
-        dit(TimeEmbedding::TH, 0).config().network.clone(),
-        vec![3, 4, 6],
+        dit_model(TimeEmbedding::TH, 0).config().network.clone(),
+        &[3, 4, 6],
         0,
     )
     .config()

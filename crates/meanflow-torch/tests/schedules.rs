@@ -3,15 +3,13 @@
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::solver::HEUN;
-use meanflow_core::{
-    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
-};
+use meanflow_core::{MaskOrder, MeanFlowRatio, Schedule, TimeDistribution, TimeSampler};
+use meanflow_testing::networks::mlp;
+use meanflow_testing::{config, objective};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{MlpConfig, NetworkConfig};
 use meanflow_torch::sampler::{Ode, Request, Solver, cosine_grid, sample_by, uniform_grid};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Device, Gradients, JvpMethod, Kind, Model, ModelConfig, Objective,
-    Tensor, ema,
+    Adam, AdamConfig, Batch, Device, Gradients, Kind, Model, ModelConfig, Objective, Tensor, ema,
 };
 
 /// Mean and standard deviation of the two coordinates of the data.
@@ -75,36 +73,16 @@ fn the_samples_have_the_law_of_the_data(schedule: Schedule) {
 
 /// The average of the weights of a perceptron trained on the path.
 fn trained(schedule: Schedule) -> Model {
-    let network = NetworkConfig::Mlp(MlpConfig {
-        width: 32,
-        depth: 2,
-        embedding: TimeEmbedding::TH,
-    });
     let config = ModelConfig {
-        network,
-        shape: vec![2],
-        classes: 0,
         schedule,
+        ..config(mlp([32, 2], TimeEmbedding::TH), &[2], 0)
     };
     let model = Model::new(config, 1, Device::Cpu, Kind::Float).unwrap();
     let objective = Objective {
         schedule,
-        weight: AdaptiveWeight {
-            norm_p: 0.5,
-            norm_eps: 0.01,
-            reduction: Reduction::Sum,
-        },
-        guidance: Guidance::NONE,
-        engine: JvpMethod::Dual,
+        ..objective(Guidance::NONE)
     };
-    let settings = AdamConfig {
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.0,
-        decoupled: true,
-    };
-    let mut adam = Adam::new(model.parameters(), settings);
+    let mut adam = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
     let average = model.twin();
     let weight = Tensor::from(1.0_f32 - 0.98);
     for step in 0..STEPS {

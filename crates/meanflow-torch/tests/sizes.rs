@@ -1,18 +1,12 @@
 //! The published networks have as many parameters as published.
 
-use meanflow_core::Schedule;
-use meanflow_torch::ModelConfig;
+use meanflow_testing::config;
+use meanflow_testing::networks::{dit, unet};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, NetworkConfig, UnetConfig};
+use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 
 fn millions(network: NetworkConfig, shape: [i64; 3], classes: i64) -> f64 {
-    let config = ModelConfig {
-        network,
-        shape: shape.to_vec(),
-        classes,
-        schedule: Schedule::Linear,
-    };
-    config.parameter_count().unwrap() as f64 / 1e6
+    config(network, &shape, classes).parameter_count().unwrap() as f64 / 1e6
 }
 
 #[test]
@@ -25,14 +19,7 @@ fn transformers_of_imagenet_latents() {
         (2, 1024, 24, 16, 459.1, 0.1),
         (2, 1152, 28, 16, 676.4, 0.1),
     ] {
-        let network = NetworkConfig::Dit(DitConfig {
-            patch,
-            width,
-            depth,
-            heads,
-            mlp_ratio: 4.0,
-            embedding: TimeEmbedding::TH,
-        });
+        let network = dit([patch, width, depth, heads], 4.0, TimeEmbedding::TH);
         let count = millions(network, [4, 32, 32], 1000);
         assert!(
             (count - published).abs() <= digit / 2.0,
@@ -44,15 +31,9 @@ fn transformers_of_imagenet_latents() {
 #[test]
 fn u_net_of_cifar() {
     let network = NetworkConfig::Unet(UnetConfig {
-        channels: 128,
-        multipliers: vec![2, 2, 2],
-        blocks: 4,
-        attention: vec![16],
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
-        embedding: TimeEmbedding::TH,
         augment: 6,
         dropout: 0.2,
+        ..unet(128, &[2, 2, 2], 4, &[16])
     });
     let count = millions(network, [3, 32, 32], 0);
     assert!((count - 55.93).abs() <= 0.005, "{count}");

@@ -1,10 +1,8 @@
 //! The ways between noise and data through a network: orders, tolerances, round trips and the samples in between.
 
-mod common;
-
-use common::{dit, mlp, normal, randomise, relative};
 use meanflow_core::solver::{EULER, HEUN, RK4};
 use meanflow_core::{FixedPoint, Norm, Schedule, Tolerance};
+use meanflow_testing::{dit_model, mlp_model, normal, randomise, relative};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{
     Interpolation, Ode, Request, Solver, cosine_grid, from_noise, from_noise_by, interpolate,
@@ -27,7 +25,7 @@ const fn adaptive(tolerance: f64) -> Solver {
 fn perceptron(schedule: Schedule, classes: i64, kind: Kind) -> Model {
     let config = ModelConfig {
         schedule,
-        ..mlp(TimeEmbedding::TH, classes).config().clone()
+        ..mlp_model(TimeEmbedding::TH, classes).config().clone()
     };
     let model = Model::new(config, 3, Device::Cpu, kind).unwrap();
     randomise(&model);
@@ -127,7 +125,7 @@ fn the_ode_of_a_network_blind_to_r_is_its_jump_with_euler() {
 
 #[test]
 fn no_solver_lets_samples_depend_on_each_other() {
-    let config = dit(TimeEmbedding::TH, 10).config().clone();
+    let config = dit_model(TimeEmbedding::TH, 10).config().clone();
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     randomise(&model);
     let seeds: Vec<u64> = (0..7).map(|index| index * 31).collect();
@@ -305,7 +303,7 @@ fn noise_on_the_way_is_as_normal_as_at_the_ends() {
     // With u = 0 a sample is its noise.
     let config = ModelConfig {
         shape: vec![40_000],
-        ..mlp(TimeEmbedding::TH, 0).config().clone()
+        ..mlp_model(TimeEmbedding::TH, 0).config().clone()
     };
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     let last = model.parameters().get("last.weight").unwrap();

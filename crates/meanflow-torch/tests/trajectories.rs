@@ -1,11 +1,9 @@
 //! The states between noise and data: their ends are noise and sample, and jumps and ODE go the same way where they should.
 
-mod common;
-
-use common::{dit, mlp, normal, randomise, relative};
 use meanflow_core::Norm;
 use meanflow_core::Schedule;
 use meanflow_core::solver::HEUN;
+use meanflow_testing::{dit_model, mlp_model, normal, randomise, relative};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{
     Ode, Request, Solver, cosine_grid, noise, sample_by, trajectory, trajectory_from_noise,
@@ -27,7 +25,7 @@ const WAYS: [Solver; 3] = [
 fn model(schedule: Schedule) -> Model {
     let config = ModelConfig {
         schedule,
-        ..dit(TimeEmbedding::TH, 10).config().clone()
+        ..dit_model(TimeEmbedding::TH, 10).config().clone()
     };
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     randomise(&model);
@@ -66,7 +64,7 @@ fn a_trajectory_goes_from_the_noise_to_the_sample_bit_for_bit() {
 
 #[test]
 fn a_trajectory_of_jumps_goes_on_from_any_of_its_states() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let e = normal(1, &[5, 2]);
     let grid = [1.0, 0.7, 0.4, 0.0];
     let way = trajectory_from_noise(&model, &e, None, &grid, Solver::Jump).unwrap();
@@ -82,7 +80,7 @@ fn a_trajectory_of_jumps_goes_on_from_any_of_its_states() {
 
 #[test]
 fn a_finer_grid_of_the_ode_passes_the_states_of_a_coarser_one() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let e = normal(1, &[5, 2]);
     let way = |steps| {
         let heun = Solver::Ode(Ode::Fixed(&HEUN));
@@ -102,7 +100,7 @@ fn a_finer_grid_of_the_ode_passes_the_states_of_a_coarser_one() {
 
 #[test]
 fn what_is_no_grid_is_refused() {
-    let model = mlp(TimeEmbedding::TH, 0);
+    let model = mlp_model(TimeEmbedding::TH, 0);
     let e = normal(1, &[1, 2]);
     let refused = trajectory_from_noise(&model, &e, None, &[1.0, 0.5], Solver::Jump);
     assert!(matches!(refused, Err(TorchError::Argument { what, .. }) if what == "grid"));

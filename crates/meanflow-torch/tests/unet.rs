@@ -1,9 +1,9 @@
 //! The U-Net: its derivative by four routes, its rules, its dropout, its size.
 
-mod common;
-
-use common::{agrees, batch, gradients, normal, objective, random_model, relative};
 use meanflow_cfg::{Guidance, GuidanceInterval};
+use meanflow_testing::{
+    agrees, batch, gradients, networks, normal, objective, random_model, relative,
+};
 use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
@@ -19,20 +19,14 @@ const ENGINES: [JvpMethod; 4] = [
 
 fn config(dropout: f64) -> UnetConfig {
     UnetConfig {
-        channels: 4,
-        multipliers: vec![1, 2],
-        blocks: 1,
-        attention: vec![4],
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
-        embedding: TimeEmbedding::TH,
         augment: 3,
         dropout,
+        ..networks::unet(4, &[1, 2], 1, &[4])
     }
 }
 
 fn unet(config: UnetConfig, classes: i64) -> Model {
-    random_model(NetworkConfig::Unet(config), vec![2, 8, 8], classes)
+    random_model(NetworkConfig::Unet(config), &[2, 8, 8], classes)
 }
 
 /// Networks of different depths, filters, times and attention.
@@ -299,12 +293,8 @@ fn sizes_that_are_no_network_are_refused() {
 
 #[test]
 fn a_file_and_a_twin_hold_the_same_network() {
-    let config = meanflow_torch::ModelConfig {
-        network: NetworkConfig::Unet(config(0.2)),
-        shape: vec![2, 8, 8],
-        classes: 3,
-        schedule: meanflow_core::Schedule::Linear,
-    };
+    let network = NetworkConfig::Unet(config(0.2));
+    let config = meanflow_testing::config(network, &[2, 8, 8], 3);
     let model = Model::new(config, 3, Device::Cpu, Kind::Float).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("unet.safetensors");
@@ -322,12 +312,7 @@ fn a_file_and_a_twin_hold_the_same_network() {
 #[test]
 fn a_fresh_network_answers_almost_zero() {
     let network = NetworkConfig::Unet(config(0.0));
-    let config = meanflow_torch::ModelConfig {
-        network,
-        shape: vec![2, 8, 8],
-        classes: 0,
-        schedule: meanflow_core::Schedule::Linear,
-    };
+    let config = meanflow_testing::config(network, &[2, 8, 8], 0);
     let model = Model::new(config, 0, Device::Cpu, Kind::Double).unwrap();
     let size = forward_alone(&model, 2, None).abs().max().double_value(&[]);
     // The last convolution starts at 1e-5 of the usual size.

@@ -1,12 +1,10 @@
 //! The VAE: its size, its files, its derivative. meanflow-goldens holds its numbers against diffusers'.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{normal, relative};
+use meanflow_testing::{normal, relative};
 use meanflow_torch::networks::{Vae, VaeConfig, VaeFiles};
 use meanflow_torch::{Device, Dual, Kind, Tensor, TorchError, jvp, weights};
 

@@ -1,16 +1,14 @@
 //! A weights file fits exactly or is refused as a whole, and a failed save loses nothing.
 
-mod common;
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
 
-use common::{dit, normal};
 use meanflow_files::layer::{Effect, Layer, Operation, under};
 use meanflow_files::sha256_of_file;
+use meanflow_testing::{dit_model, normal};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{
     Adam, AdamConfig, Device, Gradients, Kind, Model, ModelConfig, Tensor, weights,
@@ -365,10 +363,10 @@ proptest! {
 fn a_model_file_is_enough_to_rebuild_the_model() {
     let (_folder, path) = file();
     let config = ModelConfig {
-        ..dit(TimeEmbedding::TRH, 10).config().clone()
+        ..dit_model(TimeEmbedding::TRH, 10).config().clone()
     };
     let model = Model::new(config, 3, Device::Cpu, Kind::Float).unwrap();
-    common::randomise(&model);
+    meanflow_testing::randomise(&model);
     model
         .save(&path, BTreeMap::from([("step".to_owned(), "9".to_owned())]))
         .unwrap();
@@ -389,15 +387,12 @@ fn a_model_file_is_enough_to_rebuild_the_model() {
 fn an_optimiser_goes_on_from_its_state_as_if_it_had_never_stopped() {
     let (_folder, path) = file();
     let adam = AdamConfig {
-        beta1: 0.9,
-        beta2: 0.95,
-        epsilon: 1e-8,
         weight_decay: 0.01,
-        decoupled: true,
+        ..AdamConfig::PUBLISHED
     };
     let model = || {
         Model::new(
-            dit(TimeEmbedding::TH, 0).config().clone(),
+            dit_model(TimeEmbedding::TH, 0).config().clone(),
             3,
             Device::Cpu,
             Kind::Float,

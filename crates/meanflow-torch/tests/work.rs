@@ -1,43 +1,13 @@
 //! What a network is said to cost against published figures, and against the counter of PyTorch.
 
-use meanflow_core::Schedule;
+use meanflow_testing::config;
+use meanflow_testing::networks::{dit, mlp, unet};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{Flops, JvpMethod, ModelConfig};
+use meanflow_torch::networks::{NetworkConfig, UnetConfig};
+use meanflow_torch::{Flops, JvpMethod};
 
 fn flops(network: NetworkConfig, shape: &[i64], classes: i64) -> Flops {
-    let config = ModelConfig {
-        network,
-        shape: shape.to_vec(),
-        classes,
-        schedule: Schedule::Linear,
-    };
-    config.flops().unwrap()
-}
-
-fn dit([patch, width, depth, heads]: [i64; 4], embedding: TimeEmbedding) -> NetworkConfig {
-    NetworkConfig::Dit(DitConfig {
-        patch,
-        width,
-        depth,
-        heads,
-        mlp_ratio: 4.0,
-        embedding,
-    })
-}
-
-fn unet(channels: i64, multipliers: &[i64], blocks: i64, attention: &[i64]) -> UnetConfig {
-    UnetConfig {
-        channels,
-        multipliers: multipliers.to_vec(),
-        blocks,
-        attention: attention.to_vec(),
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
-        embedding: TimeEmbedding::TH,
-        augment: 0,
-        dropout: 0.2,
-    }
+    config(network, shape, classes).flops().unwrap()
 }
 
 #[test]
@@ -51,7 +21,7 @@ fn transformers_cost_what_is_published() {
         ([2, 1024, 24, 16], 80.71),
         ([2, 1152, 28, 16], 118.64),
     ] {
-        let work = flops(dit(size, TimeEmbedding::H), &[4, 32, 32], 1000);
+        let work = flops(dit(size, 4.0, TimeEmbedding::H), &[4, 32, 32], 1000);
         let billions = work.forward() / 2e9;
         // The last digit is rounded, and what is counted there besides products is not said: a thousandth is left for it.
         let room = 0.005 + 1e-3 * published;
@@ -69,9 +39,9 @@ fn pytorch_counts_the_same() {
     );
     let [cifar, small] = [cifar, small].map(NetworkConfig::Unet);
     for (network, shape, classes, [forward, backward]) in [
-        (dit([2, 96, 4, 4], th), vec![1, 8, 8], 10, DIGITS),
-        (dit([4, 384, 12, 6], th), vec![4, 32, 32], 1000, S4),
-        (dit([2, 768, 12, 12], th), vec![4, 32, 32], 1000, B2),
+        (dit([2, 96, 4, 4], 4.0, th), vec![1, 8, 8], 10, DIGITS),
+        (dit([4, 384, 12, 6], 4.0, th), vec![4, 32, 32], 1000, S4),
+        (dit([2, 768, 12, 12], 4.0, th), vec![4, 32, 32], 1000, B2),
         (cifar, vec![3, 32, 32], 10, CIFAR),
         (small, vec![3, 16, 16], 10, SMALL),
     ] {
@@ -101,12 +71,7 @@ fn an_augmentation_costs_its_product() {
 /// A perceptron is small enough to count by hand.
 #[test]
 fn a_perceptron_costs_the_sum_of_its_matrices() {
-    let embedding = TimeEmbedding::H;
-    let network = NetworkConfig::Mlp(MlpConfig {
-        width: 10,
-        depth: 3,
-        embedding,
-    });
+    let network = mlp([10, 3], TimeEmbedding::H);
     let work = flops(network, &[2], 0);
     let matrices = 18 * 10 + (256 * 10 + 10 * 10) + 3 * 3 * 100 + 10 * 2;
     assert_eq!((work.maps, work.attention), (matrices, 0));

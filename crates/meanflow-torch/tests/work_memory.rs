@@ -1,22 +1,14 @@
 //! What a step keeps in memory against what is measured.
 
-mod common;
-
-use common::{batch, objective};
 use meanflow_cfg::Guidance;
-use meanflow_core::Schedule;
+use meanflow_testing::{batch, config, networks, objective};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{Batch, Device, Kind, Model, ModelConfig, Tensor, memory};
+use meanflow_torch::networks::{NetworkConfig, UnetConfig};
+use meanflow_torch::{Batch, Device, Kind, Model, Tensor, memory};
 
 /// The peak of a step over the kept numbers of [`meanflow_torch::Flops`], after a step that has allocated gradients.
 fn ratio(network: NetworkConfig, shape: &[i64], classes: i64, rows: usize) -> f64 {
-    let config = ModelConfig {
-        network,
-        shape: shape.to_vec(),
-        classes,
-        schedule: Schedule::Linear,
-    };
+    let config = config(network, shape, classes);
     let kept = config.flops().unwrap().kept;
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     let whole = batch(&model, rows, 0.25, &[]);
@@ -45,39 +37,19 @@ fn ratio(network: NetworkConfig, shape: &[i64], classes: i64, rows: usize) -> f6
     peak as f64 / estimate as f64
 }
 
-fn dit([patch, width, depth, heads]: [i64; 4]) -> NetworkConfig {
-    NetworkConfig::Dit(DitConfig {
-        patch,
-        width,
-        depth,
-        heads,
-        mlp_ratio: 4.0,
-        embedding: TimeEmbedding::TH,
-    })
-}
-
 fn unet() -> NetworkConfig {
     NetworkConfig::Unet(UnetConfig {
-        channels: 32,
-        multipliers: vec![1, 2],
-        blocks: 2,
-        attention: vec![16],
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
-        embedding: TimeEmbedding::TH,
         augment: 6,
         dropout: 0.2,
+        ..networks::unet(32, &[1, 2], 2, &[16])
     })
 }
 
 #[test]
 fn a_step_needs_little_more_than_what_it_keeps() {
     memory::count_live_memory_only();
-    let mlp = NetworkConfig::Mlp(MlpConfig {
-        width: 256,
-        depth: 6,
-        embedding: TimeEmbedding::TH,
-    });
+    let dit = |size| networks::dit(size, 4.0, TimeEmbedding::TH);
+    let mlp = networks::mlp([256, 6], TimeEmbedding::TH);
     for (network, shape, classes, rows) in [
         (dit([4, 96, 4, 4]), vec![1, 8, 8], 10, 256),
         (dit([4, 384, 12, 6]), vec![4, 32, 32], 1000, 4),

@@ -11,16 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
-use meanflow_core::Schedule;
-use meanflow_core::random::{Purpose, RngStream};
 use meanflow_goldens::{Setting, check};
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, recover};
+use meanflow_testing::{config, networks, normal, randomise};
 use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
+use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::sampler::{Request, sample, uniform_grid};
-use meanflow_torch::{Conditioning, Device, Kind, Model, ModelConfig, Tensor};
+use meanflow_torch::{Conditioning, Device, Kind, Model, Tensor};
 use meanflow_train::{TrainConfig, Trainer};
 
 type Test = (&'static str, fn(Device));
@@ -108,62 +107,22 @@ fn goldens(device: Device) {
     assert!(count >= 6, "{count} goldens in {}", folder.display());
 }
 
-/// Normal values in f64, the same on every machine.
-fn normal(seed: u64, shape: &[i64]) -> Tensor {
-    let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];
-    RngStream::new(seed, Purpose::Noise, 0).fill_normal(&mut values);
-    Tensor::from_slice(&values)
-        .reshape(shape)
-        .to_kind(Kind::Double)
-}
-
 /// Every network, small, with every parameter random: the published initialisation zeroes whole branches.
-fn networks(device: Device, kind: Kind) -> Vec<Model> {
+fn models(device: Device, kind: Kind) -> Vec<Model> {
     let embedding = TimeEmbedding::TRH;
-    let mlp = NetworkConfig::Mlp(MlpConfig {
-        width: 12,
-        depth: 2,
-        embedding,
-    });
-    let dit = NetworkConfig::Dit(DitConfig {
-        patch: 2,
-        width: 16,
-        depth: 2,
-        heads: 2,
-        mlp_ratio: 2.0,
-        embedding,
-    });
     let unet = NetworkConfig::Unet(UnetConfig {
-        channels: 4,
-        multipliers: vec![1, 2],
-        blocks: 1,
-        attention: vec![4],
-        filter: vec![1.0, 3.0, 3.0, 1.0],
-        noise_ratio: 2,
         embedding,
-        augment: 0,
-        dropout: 0.0,
+        ..networks::unet(4, &[1, 2], 1, &[4])
     });
     [
-        (mlp, vec![2], 3),
-        (dit, vec![3, 4, 6], 10),
-        (unet, vec![2, 8, 8], 0),
+        (networks::mlp([12, 2], embedding), &[2][..], 3),
+        (networks::dit([2, 16, 2, 2], 2.0, embedding), &[3, 4, 6], 10),
+        (unet, &[2, 8, 8], 0),
     ]
     .into_iter()
     .map(|(network, shape, classes)| {
-        let schedule = Schedule::Linear;
-        let config = ModelConfig {
-            network,
-            shape,
-            classes,
-            schedule,
-        };
-        let model = Model::new(config, 7, device, kind).unwrap();
-        for (index, (_, tensor)) in model.parameters().iter().enumerate() {
-            let fan_in = tensor.size().get(1).copied().unwrap_or(4) as f64;
-            let values = normal(1000 + index as u64, &tensor.size()) / fan_in.sqrt();
-            tch::no_grad(|| tensor.shallow_clone().copy_(&values));
-        }
+        let model = Model::new(config(network, shape, classes), 7, device, kind).unwrap();
+        randomise(&model);
         model
     })
     .collect()
@@ -193,13 +152,13 @@ fn relative(one: &Tensor, other: &Tensor) -> f64 {
 }
 
 fn derivatives(device: Device) {
-    let exact: Vec<_> = networks(Device::Cpu, Kind::Double)
+    let exact: Vec<_> = models(Device::Cpu, Kind::Double)
         .iter()
         .map(|model| JvpMethod::Dual.evaluate(model, &point(model)).unwrap())
         .collect();
     // Rounding through a few dozen operations, and f32's is 2⁻²⁴.
     for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-4)] {
-        for (model, (u, du)) in networks(device, kind).iter().zip(&exact) {
+        for (model, (u, du)) in models(device, kind).iter().zip(&exact) {
             for engine in [
                 JvpMethod::Dual,
                 JvpMethod::ForwardAd,
@@ -494,9 +453,9 @@ fn samples(device: Device) {
         grid: &uniform_grid(2),
         micro_batch: 4,
     };
-    for (there, here) in networks(device, Kind::Float)
+    for (there, here) in models(device, Kind::Float)
         .iter()
-        .zip(&networks(Device::Cpu, Kind::Float))
+        .zip(&models(Device::Cpu, Kind::Float))
     {
         let (there, here) = (
             sample(there, &request).unwrap(),

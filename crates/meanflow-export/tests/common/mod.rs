@@ -3,13 +3,18 @@
 
 use meanflow_core::Schedule;
 use meanflow_core::random::{Purpose, RngStream};
+use meanflow_testing::config;
+use meanflow_testing::networks::{self, dit, mlp};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig, Vae, VaeConfig};
+use meanflow_torch::networks::{NetworkConfig, UnetConfig, Vae, VaeConfig};
 use meanflow_torch::sampler::{Decoder, Request, noise, sample, uniform_grid};
 use meanflow_torch::{Device, Kind, Model, ModelConfig, Parameters, Tensor};
 
 /// Rows that are drawn of every model.
 pub const ROWS: usize = 5;
+
+/// Patch, width, depth and heads of the transformers.
+const DIT: [i64; 4] = [2, 16, 2, 2];
 
 /// Every kind of network, with and without classes, with every embedding, filter and schedule that changes what is computed.
 pub fn models() -> Vec<(&'static str, Model)> {
@@ -20,16 +25,24 @@ pub fn models() -> Vec<(&'static str, Model)> {
     vec![
         (
             "mlp",
-            model(mlp(TimeEmbedding::TH), &[2], 0, Schedule::Linear),
+            model(mlp([12, 2], TimeEmbedding::TH), &[2], 0, Schedule::Linear),
         ),
         (
             "mlp-classes",
-            model(mlp(TimeEmbedding::TRH), &[3], 4, Schedule::Linear),
+            model(mlp([12, 2], TimeEmbedding::TRH), &[3], 4, Schedule::Linear),
         ),
-        ("dit", model(dit(TimeEmbedding::TH), &[3, 4, 6], 0, vp)),
+        (
+            "dit",
+            model(dit(DIT, 2.5, TimeEmbedding::TH), &[3, 4, 6], 0, vp),
+        ),
         (
             "dit-classes",
-            model(dit(TimeEmbedding::H), &[1, 8, 8], 10, Schedule::Linear),
+            model(
+                dit(DIT, 2.5, TimeEmbedding::H),
+                &[1, 8, 8],
+                10,
+                Schedule::Linear,
+            ),
         ),
         (
             "unet",
@@ -54,7 +67,12 @@ pub fn models() -> Vec<(&'static str, Model)> {
 
 /// A model of latents.
 pub fn latents() -> Model {
-    model(dit(TimeEmbedding::TH), &[2, 4, 6], 3, Schedule::Linear)
+    model(
+        dit(DIT, 2.5, TimeEmbedding::TH),
+        &[2, 4, 6],
+        3,
+        Schedule::Linear,
+    )
 }
 
 /// A VAE of such latents, with everything that the published ones have.
@@ -88,36 +106,13 @@ pub fn decoded(vae: &Vae, samples: &Tensor) -> Tensor {
     vae.decode(&(samples / 0.5 + 0.25)).unwrap()
 }
 
-fn mlp(embedding: TimeEmbedding) -> NetworkConfig {
-    NetworkConfig::Mlp(MlpConfig {
-        width: 12,
-        depth: 2,
-        embedding,
-    })
-}
-
-fn dit(embedding: TimeEmbedding) -> NetworkConfig {
-    NetworkConfig::Dit(DitConfig {
-        patch: 2,
-        width: 16,
-        depth: 2,
-        heads: 2,
-        mlp_ratio: 2.5,
-        embedding,
-    })
-}
-
 fn unet(embedding: TimeEmbedding, filter: &[f64], augment: i64) -> NetworkConfig {
     NetworkConfig::Unet(UnetConfig {
-        channels: 8,
-        multipliers: vec![1, 2],
-        blocks: 1,
-        attention: vec![4],
         filter: filter.to_vec(),
-        noise_ratio: 2,
         embedding,
         augment,
         dropout: 0.1,
+        ..networks::unet(8, &[1, 2], 1, &[4])
     })
 }
 
@@ -125,10 +120,8 @@ fn unet(embedding: TimeEmbedding, filter: &[f64], augment: i64) -> NetworkConfig
 pub fn model(network: NetworkConfig, shape: &[i64], classes: i64, schedule: Schedule) -> Model {
     tch::set_num_threads(1);
     let config = ModelConfig {
-        network,
-        shape: shape.to_vec(),
-        classes,
         schedule,
+        ..config(network, shape, classes)
     };
     let model = Model::new(config, 7, Device::Cpu, Kind::Float).unwrap();
     redraw(model.parameters());

@@ -122,7 +122,7 @@ fn trajectory(
     };
     let model = subject.model(device, Kind::Float)?.computed(compute);
     let average = model.twin();
-    let mut optimizer = Adam::new(model.parameters(), CONSTANTS);
+    let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
     optimizer.set_rate(1e-3);
     let objective = objective();
     // Both have the same rows with r < t and without a class: they are the same work.
@@ -153,14 +153,6 @@ fn trajectory(
     results.extend(kept("", optimizer.state()));
     Ok(results)
 }
-
-const CONSTANTS: AdamConfig = AdamConfig {
-    beta1: 0.9,
-    beta2: 0.95,
-    epsilon: 1e-8,
-    weight_decay: 0.0,
-    decoupled: true,
-};
 
 #[cfg(test)]
 mod tests {

@@ -93,7 +93,7 @@ fn left_out(device: Device) -> Result<Vec<Comparison>, TorchError> {
     let [_, dit, _] = subject::all();
     let model = dit.model(device, Kind::Float)?;
     let average = model.twin();
-    let mut optimizer = Adam::new(model.parameters(), CONSTANTS);
+    let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
     optimizer.set_rate(1e-3);
     let weight = Tensor::full([], 0.1, (Kind::Float, device));
     let mut advance = |spoilt: bool| -> Result<Vec<(String, Tensor)>, TorchError> {
@@ -129,19 +129,11 @@ fn left_out(device: Device) -> Result<Vec<Comparison>, TorchError> {
     Ok(comparisons)
 }
 
-const CONSTANTS: AdamConfig = AdamConfig {
-    beta1: 0.9,
-    beta2: 0.95,
-    epsilon: 1e-8,
-    weight_decay: 0.0,
-    decoupled: true,
-};
-
 /// Weights and the state of the optimiser go to a file, to the CPU, to a file and back to the device.
 fn checkpoint(device: Device) -> Result<Vec<Comparison>, TorchError> {
     let [_, dit, _] = subject::all();
     let model = dit.model(device, Kind::Float)?;
-    let mut optimizer = Adam::new(model.parameters(), CONSTANTS);
+    let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
     optimizer.set_rate(1e-3);
     let _ = step(&model, &dit.batch(8, 5, device, Kind::Float))?;
     let gradients = Gradients::take(model.parameters())?;
@@ -174,7 +166,7 @@ fn through_files(
     model.save(&network, BTreeMap::new())?;
     weights::save(&state, &optimizer.state(), BTreeMap::new())?;
     let (model, _) = Model::load(&network, place)?;
-    let optimizer = Adam::new(model.parameters(), CONSTANTS);
+    let optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
     weights::load_strict(&state, &optimizer.state())?;
     Ok((model, optimizer))
 }

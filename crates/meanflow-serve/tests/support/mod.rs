@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use meanflow_core::Schedule;
 use meanflow_serve::{Limits, Options, Server};
+use meanflow_testing::networks;
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::sampler::noise;
-use meanflow_torch::{Device, Kind, Model, ModelConfig};
+use meanflow_torch::{Device, Kind, Model};
 use meanflow_train::CLASS_NAMES_KEY;
 use serde_json::Value;
 use tch::no_grad;
@@ -80,20 +79,8 @@ impl Drop for Running {
 
 /// Pictures of 6 × 6 in three classes, by a network all of whose parameters are random: as published it starts at zero.
 fn model(path: &Path) {
-    let network = NetworkConfig::Dit(DitConfig {
-        patch: 2,
-        width: 16,
-        depth: 1,
-        heads: 2,
-        mlp_ratio: 2.0,
-        embedding: TimeEmbedding::TH,
-    });
-    let config = ModelConfig {
-        network,
-        shape: vec![1, 6, 6],
-        classes: 3,
-        schedule: Schedule::Linear,
-    };
+    let network = networks::dit([2, 16, 1, 2], 2.0, TimeEmbedding::TH);
+    let config = networks::config(network, &[1, 6, 6], 3);
     let model = Model::new(config, 0, Device::Cpu, Kind::Float).unwrap();
     for (place, tensor) in model.parameters().tensors().into_iter().enumerate() {
         // Small enough for the jumps to be inverted, large enough for classes and steps to differ.

@@ -62,37 +62,30 @@ pub struct Drawn {
 
 /// The noise `e` of every seed, `[seeds, …]` in f32 on the CPU: a function of the seed and the shape alone.
 pub fn noise(seeds: &[u64], shape: &[i64]) -> Tensor {
+    rows_of(seeds, shape, |seed, row| {
+        RngStream::new(seed, Purpose::Latent, 0).fill_normal(row);
+    })
+}
+
+/// A row of random numbers for every seed, `[seeds, …shape]`, by as many threads as are worth it: every row is a stream of its own.
+fn rows_of(seeds: &[u64], shape: &[i64], fill: impl Fn(u64, &mut [f32]) + Sync) -> Tensor {
     let size = shape.iter().product::<i64>() as usize;
     let mut values = vec![0.0_f32; seeds.len() * size];
-    // The rows of one thread: every row is a stream of its own, so nothing depends on how many there are.
+    // The rows of one thread; this one takes the first.
     let share = seeds.len().div_ceil(threads(values.len())).max(1);
-    let fill = |seeds: &[u64], values: &mut [f32]| {
+    let fill = |(seeds, values): (&[u64], &mut [f32])| {
         for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
-            RngStream::new(*seed, Purpose::Latent, 0).fill_normal(row);
+            fill(*seed, row);
         }
     };
     thread::scope(|scope| {
         let mut shares = seeds.chunks(share).zip(values.chunks_mut(share * size));
         let own = shares.next();
-        for (seeds, values) in shares {
-            scope.spawn(move || fill(seeds, values));
+        for part in shares {
+            scope.spawn(move || fill(part));
         }
-        if let Some((seeds, values)) = own {
-            fill(seeds, values);
-        }
+        own.map(fill);
     });
-    let mut full = vec![seeds.len() as i64];
-    full.extend(shape);
-    Tensor::from_slice(&values).reshape(full)
-}
-
-/// A row of random numbers for every seed, `[seeds, …shape]`.
-fn rows_of(seeds: &[u64], shape: &[i64], fill: impl Fn(u64, &mut [f32])) -> Tensor {
-    let size = shape.iter().product::<i64>() as usize;
-    let mut values = vec![0.0_f32; seeds.len() * size];
-    for (seed, row) in seeds.iter().zip(values.chunks_mut(size)) {
-        fill(*seed, row);
-    }
     let mut full = vec![seeds.len() as i64];
     full.extend(shape);
     Tensor::from_slice(&values).reshape(full)

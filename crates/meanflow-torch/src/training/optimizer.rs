@@ -24,6 +24,17 @@ pub struct AdamConfig {
     pub decoupled: bool,
 }
 
+impl AdamConfig {
+    /// Those of the published models of ImageNet (Geng et al. 2025, appendix A), as AdamW: decay is 0.
+    pub const PUBLISHED: Self = Self {
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: true,
+    };
+}
+
 /// One Adam or AdamW over all parameters, in one pass over memory.
 #[derive(Debug)]
 pub struct Adam {
