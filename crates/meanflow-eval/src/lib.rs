@@ -57,8 +57,8 @@ pub use kernel::{KernelSubsets, kernel_distance, kernel_distance_of};
 pub use manifold::{PrecisionRecall, precision_recall};
 pub use memorisation::Memorisation;
 pub use metric::{
-    ClassAccuracy, ClassCount, FrechetMetric, KernelMetric, Metric, MetricFamily, MetricId,
-    MetricInput, MetricOutput, PrecisionRecallMetric, ScoreMetric,
+    ClassAccuracy, ClassCount, FrechetMetric, Metric, MetricFamily, MetricId, MetricInput,
+    MetricOutput, PairwiseMetric, ScoreMetric,
 };
 pub use moments::Moments;
 pub use nearest::{Neighbours, nearest};

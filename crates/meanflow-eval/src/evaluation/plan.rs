@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{EvalConfig, FeatureDims};
 use crate::{
-    ClassAccuracy, EvalError, FeatureSet, FrechetMetric, KernelMetric, KernelSubsets, Metric,
-    MetricFamily, MetricId, PrecisionRecallMetric, ScoreMetric,
+    ClassAccuracy, EvalError, FeatureSet, FrechetMetric, KernelSubsets, Metric, MetricFamily,
+    MetricId, PairwiseMetric, ScoreMetric,
 };
 
 /// What is known of a reference before its features are made.
@@ -70,8 +70,8 @@ impl Planned {
             Self::SpatialFrechet => {
                 Box::new(FrechetMetric::spatial(wide(dims.spatial), config.samples))
             }
-            Self::Kernel(subsets) => Box::new(KernelMetric::new(subsets)),
-            Self::PrecisionRecall => Box::new(PrecisionRecallMetric::new(config.neighbours)),
+            Self::Kernel(subsets) => Box::new(PairwiseMetric::kernel(subsets)),
+            Self::PrecisionRecall => Box::new(PairwiseMetric::precision_recall(config.neighbours)),
             Self::Score => {
                 let classes = wide(dims.logits);
                 Box::new(ScoreMetric::new(config.samples, config.splits, classes)?)

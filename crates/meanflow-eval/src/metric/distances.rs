@@ -90,22 +90,38 @@ impl Metric for FrechetMetric {
     }
 }
 
-/// The kernel distance, which keeps all features.
+/// A metric of features in pairs, for which all of them are kept.
 #[derive(Debug)]
-pub struct KernelMetric {
+pub struct PairwiseMetric {
     rows: FeatureRows,
-    subsets: KernelSubsets,
+    formula: PairwiseFormula,
 }
 
-impl KernelMetric {
-    /// Averaged over these subsets.
-    pub fn new(subsets: KernelSubsets) -> Self {
+#[derive(Debug)]
+enum PairwiseFormula {
+    Kernel(KernelSubsets),
+    /// With the number of neighbours.
+    PrecisionRecall(u64),
+}
+
+impl PairwiseMetric {
+    /// The kernel distance, averaged over these subsets.
+    pub fn kernel(subsets: KernelSubsets) -> Self {
+        Self::new(PairwiseFormula::Kernel(subsets))
+    }
+
+    /// Precision and recall with manifolds that reach to so many nearest neighbours.
+    pub fn precision_recall(neighbours: u64) -> Self {
+        Self::new(PairwiseFormula::PrecisionRecall(neighbours))
+    }
+
+    fn new(formula: PairwiseFormula) -> Self {
         let rows = FeatureRows::default();
-        Self { rows, subsets }
+        Self { rows, formula }
     }
 }
 
-impl Metric for KernelMetric {
+impl Metric for PairwiseMetric {
     fn update(&mut self, input: &MetricInput<'_>) -> Result<(), EvalError> {
         self.rows.push(&input.features.pooled)
     }
@@ -119,48 +135,23 @@ impl Metric for KernelMetric {
     }
 
     fn compute(&self, reference: &ReferenceFeatures) -> Result<MetricOutput, EvalError> {
-        let distance = kernel_distance(&self.rows.all()?, reference.rows()?, &self.subsets)?;
-        Ok(value(MetricId::KernelDistance, distance.mean))
-    }
-}
-
-/// Precision and recall, which keep all features.
-#[derive(Debug)]
-pub struct PrecisionRecallMetric {
-    rows: FeatureRows,
-    neighbours: u64,
-}
-
-impl PrecisionRecallMetric {
-    /// With manifolds that reach to so many nearest neighbours.
-    pub fn new(neighbours: u64) -> Self {
-        let rows = FeatureRows::default();
-        Self { rows, neighbours }
-    }
-}
-
-impl Metric for PrecisionRecallMetric {
-    fn update(&mut self, input: &MetricInput<'_>) -> Result<(), EvalError> {
-        self.rows.push(&input.features.pooled)
-    }
-
-    fn state(&self, name: &str) -> Named {
-        self.rows.state(name)
-    }
-
-    fn merge(&mut self, file: &mut PartFile, name: &str) -> Result<(), EvalError> {
-        self.rows.merge(file, name)
-    }
-
-    fn compute(&self, reference: &ReferenceFeatures) -> Result<MetricOutput, EvalError> {
-        let found = precision_recall(&self.rows.all()?, reference.rows()?, self.neighbours)?;
-        Ok(MetricOutput {
-            values: vec![
-                (MetricId::Precision, found.precision),
-                (MetricId::Recall, found.recall),
-            ],
-            classes: None,
-        })
+        let (samples, data) = (self.rows.all()?, reference.rows()?);
+        match &self.formula {
+            PairwiseFormula::Kernel(subsets) => {
+                let distance = kernel_distance(&samples, data, subsets)?;
+                Ok(value(MetricId::KernelDistance, distance.mean))
+            }
+            PairwiseFormula::PrecisionRecall(neighbours) => {
+                let found = precision_recall(&samples, data, *neighbours)?;
+                Ok(MetricOutput {
+                    values: vec![
+                        (MetricId::Precision, found.precision),
+                        (MetricId::Recall, found.recall),
+                    ],
+                    classes: None,
+                })
+            }
+        }
     }
 }
 

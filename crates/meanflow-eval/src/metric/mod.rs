@@ -13,7 +13,7 @@ use crate::part::{Named, PartFile};
 use crate::{EvalError, Features, ReferenceFeatures, matrix};
 
 pub use class_accuracy::{ClassAccuracy, ClassCount};
-pub use distances::{FrechetMetric, KernelMetric, PrecisionRecallMetric};
+pub use distances::{FrechetMetric, PairwiseMetric};
 pub use id::{MetricFamily, MetricId};
 pub use score::ScoreMetric;
 
