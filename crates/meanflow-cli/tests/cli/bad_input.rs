@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{RECIPE, Scene};
+use crate::support::{RECIPE, Scene, words};
 use meanflow_torch::{Tensor, weights};
 
 #[test]
@@ -125,7 +125,7 @@ fn weights_that_do_not_fit_are_refused_tensor_by_tensor() {
         .position(|one| one.name.contains("bias"))
         .unwrap();
     let name = header.tensors[bias].name.as_str();
-    let refused = |change: &dyn Fn(&mut Tensors), words: [&str; 2]| {
+    let refused = |change: &dyn Fn(&mut Tensors), said: [&str; 2]| {
         let tensors = header.tensors.iter();
         let mut tensors = tensors
             .map(|one| (one.name.clone(), zeros(&one.shape)))
@@ -137,18 +137,8 @@ fn weights_that_do_not_fit_are_refused_tensor_by_tensor() {
             header.metadata.clone(),
         )
         .unwrap();
-        let error = scene.fails(
-            5,
-            &[
-                "sample",
-                "x.safetensors",
-                "--seeds",
-                "0-3",
-                "--out",
-                "x.png",
-            ],
-        );
-        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        let error = scene.fails(5, &words("sample x.safetensors --seeds 0-3 --out x.png"));
+        assert!(said.iter().all(|word| error.contains(word)), "{error}");
         assert!(!scene.path("x.png").exists());
     };
     refused(&|all| drop(all.remove(bias)), ["missing", name]);

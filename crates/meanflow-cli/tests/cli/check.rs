@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,15 +38,8 @@ fn a_device_is_checked_and_a_golden_with_another_number_fails() {
     let scene = Scene::new();
     let file = copied(&scene, "adamw_ema_a");
     let folder = scene.path("").display().to_string();
-    let arguments = [
-        "check",
-        "device",
-        "--device",
-        "cpu",
-        "--json",
-        "--goldens",
-        &folder,
-    ];
+    let line = format!("check device --device cpu --json --goldens {folder}");
+    let arguments = words(&line);
     let lines = scene.succeeds(&arguments);
     let verdict = |line: &str| -> (String, String) {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -160,14 +153,8 @@ fn weights_of_another_network_are_not_converted() {
     let (digits, short) = short_digits(&scene);
     let export = ["convert", "export", "run", "--layout", "flax", "--out"];
     scene.succeeds(&[&export[..], &["official.safetensors"]].concat());
-    let wider = [
-        &digits,
-        "--set",
-        "network.width=64",
-        "--out",
-        "x.safetensors",
-    ];
-    let error = scene.fails(5, &[&IMPORT[..], &wider, &short].concat());
+    let wider = words("--set network.width=64 --out x.safetensors");
+    let error = scene.fails(5, &[&IMPORT[..], &[&digits], &wider, &short].concat());
     assert!(error.contains("expected shape"), "{error}");
     assert!(!scene.path("x.safetensors").exists());
 }

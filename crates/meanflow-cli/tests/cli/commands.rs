@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::pictures::write_pictures;
-use crate::support::Scene;
+use crate::support::{ENDLESS, Scene, words};
 
 const DIGITS: [&str; 10] = [
     "--set",
@@ -49,21 +49,11 @@ fn a_run_leaves_what_the_help_says() {
         .find(|name| name.starts_with("events.out.tfevents."))
         .cloned();
     assert!(there.remove(&events.unwrap()));
-    let expected = [
-        ".lock",
-        "checkpoints",
-        "config.toml",
-        "data.json",
-        "data.png",
-        "log.txt",
-        "loss.svg",
-        "metrics.jsonl",
-        "model.safetensors",
-        "recipe.toml",
-        "run.json",
-        "samples",
-    ];
-    assert_eq!(there, expected.map(str::to_owned).into());
+    let expected = words(
+        ".lock checkpoints config.toml data.json data.png log.txt loss.svg metrics.jsonl \
+             model.safetensors recipe.toml run.json samples",
+    );
+    assert_eq!(there, expected.into_iter().map(str::to_owned).collect());
     assert_eq!(
         names(&root.join("samples")),
         ["step-000010.png", "step-000020.png"]
@@ -126,36 +116,14 @@ fn the_numbers_of_a_run_are_a_table() {
 fn an_average_of_any_decay_is_weights_like_others() {
     let scene = Scene::new();
     scene.succeeds(&["train", &scene.recipe()]);
-    let decay = [
-        "ema",
-        "runs/tiny",
-        "--decay",
-        "0.8",
-        "--out",
-        "ema.safetensors",
-    ];
+    let decay = words("ema runs/tiny --decay 0.8 --out ema.safetensors");
     let said = scene.succeeds(&decay);
     assert!(said.contains("average        0.8 after step 20"), "{said}");
-    let half_life = [
-        "ema",
-        "runs/tiny",
-        "--half-life",
-        "100",
-        "--out",
-        "ema.safetensors",
-        "--json",
-    ];
+    let half_life = words("ema runs/tiny --half-life 100 --out ema.safetensors --json");
     let report: serde_json::Value = serde_json::from_str(&scene.succeeds(&half_life)).unwrap();
     assert_eq!(report["ema"]["name"], "half-life-100");
     assert!(report["ema"]["profile_error"].as_f64().unwrap() < 1.0);
-    scene.succeeds(&[
-        "sample",
-        "ema.safetensors",
-        "--seeds",
-        "0-3",
-        "--out",
-        "grid.png",
-    ]);
+    scene.succeeds(&words("sample ema.safetensors --seeds 0-3 --out grid.png"));
     for wrong in [
         &["--decay", "1.0"][..],
         &["--ramp", "0.1"],
@@ -201,16 +169,9 @@ fn archives_hold_the_classes_asked_for() {
         ("7", "[7, 7, 7, 7]"),
         ("none", "[10, 10, 10, 10]"),
     ] {
-        scene.succeeds(&[
-            "sample",
-            "digits",
-            "--seeds",
-            "0-3",
-            "--class",
-            class,
-            "--out",
-            "batch.npz",
-        ]);
+        scene.succeeds(&words(&format!(
+            "sample digits --seeds 0-3 --class {class} --out batch.npz"
+        )));
         let mut archive = meanflow_data::npz::Npz::open(&scene.path("batch.npz"), 1 << 20).unwrap();
         let images = archive.read("arr_0").unwrap();
         assert_eq!(images.shape, [4, 8, 8, 1]);
@@ -231,16 +192,9 @@ fn points_of_the_plane_are_drawn_and_stored() {
     let scene = Scene::new();
     scene.trained("run");
     scene.succeeds(&["sample", "run", "--seeds", "0-99", "--out", "density.png"]);
-    scene.succeeds(&[
-        "sample",
-        "run/model.safetensors",
-        "--seeds",
-        "0-99",
-        "--out",
-        "points.npz",
-        "--steps",
-        "3",
-    ]);
+    scene.succeeds(&words(
+        "sample run/model.safetensors --seeds 0-99 --out points.npz --steps 3",
+    ));
     let mut archive = meanflow_data::npz::Npz::open(&scene.path("points.npz"), 1 << 20).unwrap();
     assert_eq!(archive.read("arr_0").unwrap().shape, [100, 2]);
 }
@@ -277,17 +231,9 @@ fn validate_says_what_every_recipe_in_the_repository_costs() {
                 .as_f64()
                 .unwrap_or_else(|| panic!("{recipe}: {key}"))
         };
-        let parts = [
-            "weights",
-            "gradients",
-            "optimizer",
-            "averages",
-            "activations",
-        ];
-        let sum: f64 = parts
-            .map(|part| number(&format!("{part}_mib")))
-            .iter()
-            .sum();
+        let parts = words("weights gradients optimizer averages activations");
+        let parts = parts.iter().map(|part| number(&format!("{part}_mib")));
+        let sum: f64 = parts.sum();
         // Every part is rounded to five digits.
         assert!(
             (sum / number("memory_mib") - 1.0).abs() < 1e-3,
@@ -351,18 +297,8 @@ pub(crate) fn kill(signal: &str, process: u32) {
 fn a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it() {
     let scene = Scene::new();
     let recipe = scene.recipe();
-    let long = [
-        "--set",
-        "training.steps=1000000",
-        "--set",
-        "training.checkpoint_every=1000000",
-        "--set",
-        "training.sample_every=1000000",
-        "--set",
-        "lr={ schedule = \"constant\", peak = 1e-3, warmup_steps = 0 }",
-    ];
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("USR1", 138)] {
-        let arguments = [&["train", &recipe, "--out", signal][..], &long].concat();
+        let arguments = [&["train", &recipe, "--out", signal][..], &ENDLESS].concat();
         let mut child = scene
             .command(&arguments)
             .stderr(Stdio::piped())

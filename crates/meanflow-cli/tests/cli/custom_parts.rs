@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom_parts.toml");
 
@@ -47,16 +47,7 @@ fn they_are_trained_sampled_evaluated_and_checked() {
     assert!(scene.path("s.png").exists());
     let table = succeeds(
         &scene,
-        &[
-            "eval",
-            "run",
-            "--samples",
-            "64",
-            "--repeats",
-            "2",
-            "--steps",
-            "1",
-        ],
+        &words("eval run --samples 64 --repeats 2 --steps 1"),
     );
     assert!(table.contains("fd_pixels"), "{table}");
     let info = succeeds(&scene, &["info", "run"]);

@@ -7,7 +7,7 @@ use meanflow_torch::weights;
 use meanflow_train::class_names_of;
 use serde_json::Value;
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 /// A recipe for pictures of 4×4 pixels that takes a fraction of a second.
 fn recipe(scene: &Scene, data: &str) -> String {
@@ -276,16 +276,8 @@ fn data_are_shown_as_a_network_sees_them() {
     write_pictures(&scene);
     let name = recipe(&scene, DATA);
     for path in [&name, "pictures", "digits"] {
-        let show = [
-            "data",
-            "show",
-            path,
-            "--count",
-            "5",
-            "--columns",
-            "3",
-            "--json",
-        ];
+        let line = format!("data show {path} --count 5 --columns 3 --json");
+        let show = words(&line);
         let said = json(&scene.succeeds(&[&show[..], &["--out", "grid.png"]].concat()));
         assert_eq!(said["shown"], 5, "{path}");
         assert!(scene.path("grid.png").is_file());

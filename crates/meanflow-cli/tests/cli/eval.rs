@@ -8,7 +8,7 @@ use meanflow_torch::Model;
 use serde_json::Value;
 use tch::{Device, no_grad};
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/digits.toml");
 
@@ -134,16 +134,7 @@ fn weights_and_samples_that_are_no_numbers_are_not_scored() {
 fn a_page_has_all_parts_and_fetches_nothing() {
     let scene = Scene::new();
     train_digits(&scene);
-    scene.succeeds(&[
-        "eval",
-        "run",
-        "--samples",
-        "70",
-        "--repeats",
-        "1",
-        "--steps",
-        "1,2",
-    ]);
+    scene.succeeds(&words("eval run --samples 70 --repeats 1 --steps 1,2"));
     let page = fs::read_to_string(scene.path("run/report.html")).unwrap();
     for part in [
         "Metrics",
@@ -260,16 +251,7 @@ fn ranks_draw_parts_of_one_report() {
 fn parts_that_do_not_belong_together_are_refused() {
     let scene = Scene::new();
     train_digits(&scene);
-    let arguments = [
-        "eval",
-        "run",
-        "--samples",
-        "30",
-        "--steps",
-        "1",
-        "--metrics",
-        "fid",
-    ];
+    let arguments = words("eval run --samples 30 --steps 1 --metrics fid");
     let merge = [&arguments[..], &["--merge"]].concat();
     let none = scene.fails(2, &merge);
     assert!(none.contains("expected the parts of all ranks"), "{none}");
@@ -367,18 +349,7 @@ fn transparent_pictures_have_a_background() {
         let white = image::RgbImage::from_pixel(8, 8, image::Rgb([255; 3]));
         white.save(scene.path(&format!("white/{name}"))).unwrap();
     }
-    let arguments = [
-        "eval",
-        "white",
-        "--ref",
-        "clear",
-        "--features",
-        "pixels",
-        "--metrics",
-        "fid",
-        "--out",
-        "r",
-    ];
+    let arguments = words("eval white --ref clear --features pixels --metrics fid --out r");
     let error = scene.fails(4, &arguments);
     assert!(
         error.contains("--background") && error.contains("2 of 2"),
@@ -395,16 +366,7 @@ fn classes_of_a_reference_are_those_of_the_model() {
     let scene = Scene::new();
     train_digits(&scene);
     squares(&scene, &[("ref/a/0.png", 8), ("ref/b/0.png", 8)]);
-    let arguments = [
-        "eval",
-        "run",
-        "--ref",
-        "ref",
-        "--metrics",
-        "fid",
-        "--steps",
-        "1",
-    ];
+    let arguments = words("eval run --ref ref --metrics fid --steps 1");
     let error = scene.fails(2, &arguments);
     assert!(
         error.contains("the model has 10 classes, the reference has 2"),
@@ -417,16 +379,7 @@ fn classes_of_a_reference_are_those_of_the_model() {
 fn a_metric_that_cannot_be_computed_is_refused_or_said() {
     let scene = Scene::new();
     squares(&scene, &[("set/a.png", 8), ("set/b.png", 8)]);
-    let arguments = [
-        "eval",
-        "set",
-        "--ref",
-        "set",
-        "--features",
-        "pixels",
-        "--out",
-        "r",
-    ];
+    let arguments = words("eval set --ref set --features pixels --out r");
     let table = scene.succeeds(&arguments);
     for text in [
         "not computed: precision: needs at least 4 samples, got 2",

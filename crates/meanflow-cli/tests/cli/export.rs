@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -15,17 +15,9 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 fn an_exported_folder_is_a_model_like_the_run() {
     let scene = Scene::new();
     scene.trained("run");
-    let said = scene.succeeds(&[
-        "export",
-        "hf",
-        "run",
-        "--out",
-        "shared",
-        "--license",
-        "mit",
-        "--dataset",
-        "me/boards",
-    ]);
+    let said = scene.succeeds(&words(
+        "export hf run --out shared --license mit --dataset me/boards",
+    ));
     for name in [
         "README.md",
         "config.json",
@@ -57,17 +49,9 @@ fn an_exported_folder_is_a_model_like_the_run() {
 fn a_card_names_no_path_of_the_machine_and_a_folder_is_filled_once() {
     let scene = Scene::new();
     scene.trained("run");
-    scene.succeeds(&[
-        "export",
-        "hf",
-        "run",
-        "--out",
-        "shared",
-        "--license",
-        "mit",
-        "--dataset",
-        "me/boards",
-    ]);
+    scene.succeeds(&words(
+        "export hf run --out shared --license mit --dataset me/boards",
+    ));
     let card = fs::read_to_string(scene.path("shared/README.md")).unwrap();
     for line in [
         "license: mit",
@@ -147,15 +131,7 @@ fn values_of_a_report_stand_in_the_card_if_they_are_about_these_weights() {
     assert!(!card.contains("fd_pixels"), "{card}");
     let error = scene.fails(
         2,
-        &[
-            "export",
-            "hf",
-            "run",
-            "--out",
-            "asked",
-            "--report",
-            "run/report.json",
-        ],
+        &words("export hf run --out asked --report run/report.json"),
     );
     assert!(error.contains("other weights"), "{error}");
 }

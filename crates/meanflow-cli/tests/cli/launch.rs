@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::commands::kill;
 use crate::latents;
-use crate::support::{RECIPE, Scene};
+use crate::support::{RECIPE, Scene, words};
 
 /// Four microbatches, which 1, 2 and 4 processes can share.
 fn recipe(scene: &Scene, steps: u32) -> String {
@@ -177,12 +177,7 @@ fn a_killed_process_ends_all_and_a_restart_goes_on() {
 fn processes_go_back_and_end_as_one_does() {
     let scene = Scene::new();
     let recipe = recipe(&scene, 60);
-    let diverge = [
-        "--set",
-        "lr.peak=1e300",
-        "--allow-changes",
-        "lr.peak,training.steps",
-    ];
+    let diverge = words("--set lr.peak=1e300 --allow-changes lr.peak,training.steps");
     let bundles = [("one", None), ("two", Some("2"))].map(|(run, processes)| {
         let train = ["train", &recipe, "--out", run];
         scene.succeeds(&[&train[..], &["--set", "training.steps=20"]].concat());
@@ -190,7 +185,7 @@ fn processes_go_back_and_end_as_one_does() {
         if let Some(processes) = processes {
             command.args(["launch", "--processes", processes, "--"]);
         }
-        let output = command.args(train).args(diverge).output().unwrap();
+        let output = command.args(train).args(&diverge).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(7), "{said}");
         [1, 2, 3, 4]
@@ -286,15 +281,8 @@ fn pictures_encoded_by_several_processes_are_the_files_of_one() {
 fn a_stopped_process_is_named_and_ends_all_in_time() {
     let scene = Scene::new();
     let recipe = recipe(&scene, 100_000);
-    let arguments = [
-        "--",
-        "train",
-        &recipe,
-        "--out",
-        "run",
-        "--peer-timeout",
-        "2s",
-    ];
+    let line = format!("-- train {recipe} --out run --peer-timeout 2s");
+    let arguments = words(&line);
     let mut launcher = launched(&scene, "2", &arguments);
     let processes = children(&launcher, 2);
     wait_for_checkpoint(&scene, "run");

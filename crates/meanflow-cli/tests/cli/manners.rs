@@ -27,19 +27,23 @@ fn commands(scene: &Scene, above: &[&str]) -> Vec<Vec<String>> {
     all
 }
 
+/// Every command, the program itself last, and its help.
+fn helps(scene: &Scene) -> Vec<(Vec<String>, String)> {
+    let all = commands(scene, &[]).into_iter().chain([Vec::new()]);
+    all.map(|words| {
+        let line = words.iter().map(String::as_str).chain(["--help"]);
+        let help = scene.succeeds(&line.collect::<Vec<_>>());
+        (words, help)
+    })
+    .collect()
+}
+
 #[test]
 fn the_help_of_every_command_fits_into_eighty_columns() {
     let scene = Scene::new();
-    let mut all = commands(&scene, &[]);
-    assert!(all.len() >= 20, "{all:?}");
-    all.push(Vec::new());
-    for command in all {
-        let words: Vec<&str> = command
-            .iter()
-            .map(String::as_str)
-            .chain(["--help"])
-            .collect();
-        let help = scene.succeeds(&words);
+    let all = helps(&scene);
+    assert!(all.len() > 20, "{all:?}");
+    for (words, help) in all {
         assert!(
             help.lines().all(|line| line.chars().count() <= 80),
             "{words:?}: {help}"
@@ -148,17 +152,10 @@ fn a_picture_goes_to_standard_output() {
 fn the_reference_of_commands_is_the_help() {
     let scene = Scene::new();
     let page = include_str!("../../../../docs/src/cli.md");
-    let mut all = commands(&scene, &[]);
-    all.push(Vec::new());
+    let all = helps(&scene);
     let sections = page.matches("\n```text\n").count();
     assert_eq!(sections, all.len(), "run `cargo xtask docs`");
-    for command in all {
-        let words: Vec<&str> = command
-            .iter()
-            .map(String::as_str)
-            .chain(["--help"])
-            .collect();
-        let help = scene.succeeds(&words);
+    for (words, help) in all {
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
         let block = format!("```text\n{}\n```", lines.join("\n").trim_end());
         assert!(

@@ -9,7 +9,7 @@ use meanflow_data::npy::NpyData;
 use meanflow_data::npz::Npz;
 use serde_json::Value;
 
-use crate::support::Scene;
+use crate::support::{Scene, words};
 
 /// A running server, which ends when this is dropped.
 struct Serving {
@@ -144,14 +144,9 @@ fn what_cannot_be_served_is_refused() {
     let short = scene.file("token", "short\n");
     let error = scene.fails(
         2,
-        &[
-            "serve",
-            weights,
-            "--bind",
-            "0.0.0.0:0",
-            "--token-file",
-            &short,
-        ],
+        &words(&format!(
+            "serve {weights} --bind 0.0.0.0:0 --token-file {short}"
+        )),
     );
     assert!(error.contains("16") && !error.contains("short"), "{error}");
     let other = scene.file("other.safetensors", "not weights");
