@@ -52,10 +52,10 @@ enum Task {
     /// Put libtorch where every cargo command of the workspace finds it.
     Libtorch(libtorch::Libtorch),
     /// Run the commands of the pages as a reader types them.
-    Pages(pages::Args),
+    Pages(pages::Pages),
     /// Kill, damage and double runs of the real program, which must end with the bytes of an undisturbed one; and long tests of
     /// the libraries.
-    Soak(soak::Args),
+    Soak(soak::Soak),
     /// Check everything: format, lints, tests, doctests, house rules.
     Test,
     /// Check the house rules alone.

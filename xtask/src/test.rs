@@ -18,13 +18,13 @@ pub(crate) fn run() -> Result<()> {
     step("tests", tests)?;
     step("doctests", || cargo("test --doc --workspace --release"))?;
     step("soak", || {
-        soak::run(&soak::Args {
+        soak::run(&soak::Soak {
             small: true,
             only: Vec::new(),
             seed: 1,
         })
     })?;
-    step("pages", || pages::run(&pages::Args { only: Vec::new() }))?;
+    step("pages", || pages::run(&pages::Pages { only: Vec::new() }))?;
     step("dependencies", supply::run)?;
     step("tidy", tidy::run)?;
     println!("all is well ({:.1} s)", started.elapsed().as_secs_f64());

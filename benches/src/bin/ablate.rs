@@ -16,7 +16,7 @@ const STEPS: [usize; 2] = [1, 2];
 
 /// Trains a variant of a recipe and draws samples.
 #[derive(Parser)]
-struct Args {
+struct AblationOptions {
     /// The recipe that is varied.
     recipe: PathBuf,
     /// A change to it: KEY=VALUE; may be given several times.
@@ -31,7 +31,7 @@ struct Args {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let args = AblationOptions::parse();
     let config = TrainConfig::read(&args.recipe, &args.overrides)?;
     let direction = match args.wrong_direction.as_deref() {
         Some(&[dr, dt]) => Tangent::wrong(dr, dt),

@@ -9,7 +9,7 @@ use meanflow_figures::{LineChart, Scale, Series};
 
 /// Prints tables in Markdown, and writes `gpus-*.svg` into a folder.
 #[derive(Parser)]
-struct Args {
+struct GpusOptions {
     /// The folder.
     #[arg(long)]
     out: PathBuf,
@@ -172,7 +172,7 @@ impl Network {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let args = GpusOptions::parse();
     for network in NETWORKS {
         print(&network);
         let file = args.out.join(format!("gpus-{}.svg", network.file));

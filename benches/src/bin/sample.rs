@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 const PROVED: u64 = 8;
 
 #[derive(Parser)]
-struct Args {
+struct SampleOptions {
     #[command(flatten)]
     options: Options,
     /// With `--export`, the same weights as a file that `meanflow sample` reads.
@@ -24,7 +24,7 @@ struct Args {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let args = SampleOptions::parse();
     memory::keep()?;
     let device = args.options.device()?;
     let model = Model::new(args.options.size()?.model(), 0, device, Kind::Float)?;

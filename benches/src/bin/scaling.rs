@@ -15,7 +15,7 @@ use meanflow_torch::{Compute, Device, memory};
 
 /// Measures on the CPU, and writes `scaling-*.svg` into a folder.
 #[derive(Parser)]
-struct Args {
+struct ScalingOptions {
     /// Intra-op threads [default: as libtorch likes].
     #[arg(long)]
     threads: Option<i32>,
@@ -71,7 +71,7 @@ struct Point {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args = Args::parse();
+    let args = ScalingOptions::parse();
     memory::keep()?;
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);

@@ -164,7 +164,7 @@ impl Drop for Supervisor {
 }
 
 /// What is written into the store: what was done, the step, and how often that was written.
-type Entry = [u64; 3];
+type PostedStep = [u64; 3];
 
 /// Writes what this process has done into the store, and reads what the others have.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ enum Answer {
     #[default]
     Unasked,
     Asked,
-    Given(Instant, Vec<Entry>),
+    Given(Instant, Vec<PostedStep>),
 }
 
 impl Exchange {
@@ -229,7 +229,7 @@ struct Watch {
     since: Instant,
     looked: Instant,
     /// What all had done when they were first looked at since then.
-    before: Option<Vec<Entry>>,
+    before: Option<Vec<PostedStep>>,
     /// Whether it was found that the store is gone.
     misses_store: bool,
 }
@@ -269,7 +269,7 @@ impl Watch {
             return None;
         }
         let all = self.ask();
-        let moved = |(now, before): (&Entry, &Entry)| now[0] != before[0];
+        let moved = |(now, before): (&PostedStep, &PostedStep)| now[0] != before[0];
         let before = self.before.iter().flatten();
         if all.iter().flatten().zip(before).any(moved) {
             self.begin_anew();
@@ -289,7 +289,7 @@ impl Watch {
     }
 
     /// What all have written lately; none where the store does not answer, which it does not while whoever serves it is stopped.
-    fn ask(&self) -> Option<Vec<Entry>> {
+    fn ask(&self) -> Option<Vec<PostedStep>> {
         let mut answer = self.exchange.answer();
         match &*answer {
             Answer::Unasked => *answer = Answer::Asked,
@@ -304,11 +304,11 @@ impl Watch {
         4 * self.exchange.period + Duration::from_secs(1)
     }
 
-    fn stalled(&self, all: Option<Vec<Entry>>) -> Stalled {
+    fn stalled(&self, all: Option<Vec<PostedStep>>) -> Stalled {
         let before = self.before.as_deref().unwrap_or_default();
         let answers =
             |rank: usize, written| before.get(rank).is_none_or(|before| before[2] != written);
-        let seen = |(rank, [_, step, written]): (usize, Entry)| Seen {
+        let seen = |(rank, [_, step, written]): (usize, PostedStep)| Seen {
             step,
             answers: answers(rank, written),
         };

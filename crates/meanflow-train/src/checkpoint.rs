@@ -26,7 +26,7 @@ const STATE: &str = "state.json";
 /// Everything a run needs besides tensors. All random numbers follow from the seed and the step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct CheckpointState {
     /// Steps done.
     pub step: u64,
     /// Steps skipped in a row until now, because loss or gradient were not finite.
@@ -71,7 +71,7 @@ pub struct Checkpoint {
     /// Its folder.
     pub path: PathBuf,
     /// What it says besides tensors.
-    pub state: State,
+    pub state: CheckpointState,
 }
 
 /// What there is to go on from.
@@ -110,7 +110,7 @@ impl Checkpoints {
     /// Those of `fill` and of the file system; the checkpoints that were there are then untouched.
     pub fn save(
         &self,
-        state: &State,
+        state: &CheckpointState,
         fill: impl FnOnce(&Path) -> Result<Fingerprints, TrainError>,
     ) -> Result<PathBuf, TrainError> {
         let path = self.path(state.step);
@@ -132,7 +132,7 @@ impl Checkpoints {
         &self,
         temporary: &Path,
         path: &Path,
-        state: &State,
+        state: &CheckpointState,
         fill: impl FnOnce(&Path) -> Result<Fingerprints, TrainError>,
     ) -> Result<(), TrainError> {
         remove_folder(temporary)?;
@@ -261,10 +261,11 @@ fn step_of(path: &Path) -> Option<u64> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-fn read(path: &Path) -> Result<State, Flaw> {
+fn read(path: &Path) -> Result<CheckpointState, Flaw> {
     manifest::verify(path)?;
     let text = fs::read_to_string(path.join(STATE)).map_err(|error| format!("{STATE}: {error}"))?;
-    let state: State = serde_json::from_str(&text).map_err(|error| format!("{STATE}: {error}"))?;
+    let state: CheckpointState =
+        serde_json::from_str(&text).map_err(|error| format!("{STATE}: {error}"))?;
     match step_of(path) {
         Some(step) if step != state.step => Err(Flaw::Damaged(format!(
             "{STATE}: expected step {step}, as the folder is called, got {}",
@@ -296,8 +297,8 @@ impl Checkpoint {
 mod tests {
     use super::*;
 
-    fn state(step: u64) -> State {
-        State {
+    fn state(step: u64) -> CheckpointState {
+        CheckpointState {
             step,
             skipped_in_row: 0,
             metrics_bytes: 12,

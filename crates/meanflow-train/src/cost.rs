@@ -117,7 +117,7 @@ impl TrainConfig {
     }
 
     /// The rows of the first batches.
-    fn rows(&self) -> Rows {
+    fn rows(&self) -> RowCounts {
         let batch = self.training.batch_size.get();
         let guidance = self.guidance.unwrap_or(Guidance::NONE);
         let batches = (ROWS / batch as u64).clamp(1, BATCHES);
@@ -134,12 +134,12 @@ impl TrainConfig {
             }
         }
         let [jumps, guidance] = counted.map(|rows| rows as f64 / (batches as f64 * batch as f64));
-        Rows { jumps, guidance }
+        RowCounts { jumps, guidance }
     }
 }
 
 /// Shares of the rows of a batch.
-struct Rows {
+struct RowCounts {
     /// Rows with `r < t`.
     jumps: f64,
     /// Rows of forwards that only guidance needs; more than 1 is possible.

@@ -19,7 +19,7 @@ use meanflow_torch::{Tensor, weights};
 use tempfile::TempDir;
 
 use self::disk::{Choice, Disk};
-use crate::checkpoint::{Checkpoints, State};
+use crate::checkpoint::{CheckpointState, Checkpoints};
 use crate::guard::Guard;
 use crate::run_dir::publish;
 use crate::saver::{Save, Snapshot};
@@ -54,7 +54,7 @@ fn save(root: &Path, step: u64) -> Save {
     }
     Save {
         checkpoints: Checkpoints::new(root.join("checkpoints")),
-        state: State {
+        state: CheckpointState {
             step,
             skipped_in_row: 0,
             metrics_bytes: 0,

@@ -21,6 +21,7 @@ mod changes;
 mod checkpoint;
 mod clock;
 pub mod config;
+mod control;
 mod cost;
 mod crash;
 #[cfg(test)]
@@ -56,8 +57,9 @@ mod trainer;
 
 pub use bins::Bins;
 pub use changes::recipe_changes;
-pub use checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
+pub use checkpoint::{Checkpoint, CheckpointState, Checkpoints, Found, RecipeChange};
 pub use config::{ConfigError, TrainConfig};
+pub use control::Outcome;
 pub use cost::{Cost, Memory};
 pub use crash::{CrashBundle, CrashRow, CrashStart, CrashStep};
 pub use data::DataFacts;
@@ -75,7 +77,7 @@ pub use post_hoc::{Part, PostHocEma, Wanted, post_hoc_ema};
 pub use provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY, class_names_of, recipe_of};
 pub use record::{DataRecord, picture_of};
 pub use replay::{Replay, replay};
-pub use run::{Outcome, train, train_among, train_with};
+pub use run::{train, train_among, train_with};
 pub use run_dir::{RunDir, RunFiles, weights_of, weights_within};
 pub use samples::{Samples, balanced, data_labels};
 pub use step_metrics::StepMetrics;

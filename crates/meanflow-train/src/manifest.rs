@@ -27,12 +27,12 @@ const SEAL: &str = "manifest_sha256";
 #[serde(deny_unknown_fields)]
 struct Manifest {
     format_version: u64,
-    files: BTreeMap<String, Entry>,
+    files: BTreeMap<String, ManifestEntry>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct ManifestEntry {
     bytes: u64,
     sha256: String,
 }
@@ -48,7 +48,7 @@ pub(crate) fn write(folder: &Path, mut known: Fingerprints) -> Result<(), TrainE
             Some(known) => known,
             None => fingerprint(&folder.join(&name))?,
         };
-        files.insert(name, Entry { bytes, sha256 });
+        files.insert(name, ManifestEntry { bytes, sha256 });
     }
     let manifest = Manifest {
         format_version: FORMAT,

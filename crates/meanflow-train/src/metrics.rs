@@ -315,10 +315,13 @@ const PARTS: [(&str, usize, usize); 5] = [
 ];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
-    fn record(step: u64) -> Record {
+    /// A record of a step.
+    pub(crate) fn record(step: u64) -> Record {
         Record {
             step,
             loss: 0.1,
@@ -332,11 +335,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lines_after_the_checkpoint_are_forgotten_on_resume() {
+    /// A log without a record, its path, and the folder that it is in.
+    fn begun() -> (TempDir, PathBuf, MetricsLog) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
+        let (log, _) = MetricsLog::open(&path, 0).unwrap();
+        (folder, path, log)
+    }
+
+    #[test]
+    fn lines_after_the_checkpoint_are_forgotten_on_resume() {
+        let (_folder, path, mut log) = begun();
         log.append(&record(1)).unwrap();
         let bytes = log.sync().unwrap();
         log.append(&record(2)).unwrap();
@@ -350,9 +359,7 @@ mod tests {
 
     #[test]
     fn only_an_unfinished_last_line_is_passed_over_in_silence() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
+        let (_folder, path, mut log) = begun();
         log.append(&record(1)).unwrap();
         log.append(&record(2)).unwrap();
         fs::OpenOptions::new()
@@ -371,9 +378,7 @@ mod tests {
 
     #[test]
     fn damaged_lines_are_counted_and_end_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
+        let (_folder, path, mut log) = begun();
         for step in 1..=4 {
             log.append(&record(step)).unwrap();
         }
@@ -444,9 +449,7 @@ mod tests {
 
     #[test]
     fn a_removed_file_is_made_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let (mut log, _) = MetricsLog::open(&path, 0).unwrap();
+        let (_folder, path, mut log) = begun();
         log.append(&record(1)).unwrap();
         assert!(!log.renew().unwrap());
         fs::remove_file(&path).unwrap();

@@ -9,9 +9,10 @@ use meanflow_data::{DataError, write_bytes};
 use meanflow_files::free_space;
 use meanflow_torch::{Device, Peers, TorchError, recover};
 
-use crate::checkpoint::{Checkpoint, Checkpoints, RecipeChange, State};
+use crate::checkpoint::{Checkpoint, CheckpointState, Checkpoints, RecipeChange};
 use crate::clock::Clock;
 use crate::config::{OnSaveError, TrainConfig};
+use crate::control::Outcome;
 use crate::crash::{CrashBundle, CrashStart, LastSteps};
 use crate::files::create_folder;
 use crate::guard::Guard;
@@ -26,17 +27,6 @@ use crate::start::{Start, accepted_changes, begin, check_data, crash_start, open
 use crate::tensorboard::Board;
 use crate::trainer::Trainer;
 use crate::{StepMetrics, TrainError};
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All steps are done.
-    Finished,
-    /// It was asked to stop, saved a checkpoint after this many steps and left.
-    Stopped(u64),
-    /// Its time was over; it saved a checkpoint after this many steps and left.
-    OutOfTime(u64),
-}
 
 /// Trains in the run directory `root`, going on from its newest checkpoint where there is one.
 ///
@@ -524,7 +514,7 @@ impl Run {
         self.refuse_a_full_disk(AT_SAVE)?;
         self.renew(observer)?;
         let (metrics_bytes, metrics) = self.log.written()?;
-        let state = State {
+        let state = CheckpointState {
             step: self.trainer.steps_done(),
             skipped_in_row: self.trainer.skipped_in_row(),
             metrics_bytes,

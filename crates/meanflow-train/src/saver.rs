@@ -11,7 +11,7 @@ use meanflow_data::write_bytes;
 use meanflow_torch::{Device, Tensor, weights};
 
 use crate::TrainError;
-use crate::checkpoint::{Checkpoints, State};
+use crate::checkpoint::{CheckpointState, Checkpoints};
 use crate::manifest::Fingerprints;
 use crate::run_dir::publish;
 
@@ -65,7 +65,7 @@ impl Snapshot {
 /// All that a checkpoint and what goes with it is made of.
 pub(crate) struct Save {
     pub(crate) checkpoints: Checkpoints,
-    pub(crate) state: State,
+    pub(crate) state: CheckpointState,
     pub(crate) snapshot: Snapshot,
     /// The metrics file, whose lines the checkpoint counts.
     pub(crate) metrics: File,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::changes::differing;
-use crate::checkpoint::{Checkpoint, Checkpoints, Found, RecipeChange, State};
+use crate::checkpoint::{Checkpoint, CheckpointState, Checkpoints, Found, RecipeChange};
 use crate::config::TrainConfig;
 use crate::crash::CrashStart;
 use crate::metrics::MetricsLog;
@@ -133,7 +133,7 @@ pub(crate) fn begin(
 pub(crate) fn check_data(
     record: &DataRecord,
     checkpoint: &Path,
-    state: &State,
+    state: &CheckpointState,
     options: &RunOptions,
 ) -> Result<(), TrainError> {
     if options.allows("data") {
@@ -160,7 +160,7 @@ pub(crate) fn open_metrics(
 pub(crate) fn accepted_changes(
     config: &TrainConfig,
     path: &Path,
-    state: &State,
+    state: &CheckpointState,
     options: &RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Vec<RecipeChange>, TrainError> {
@@ -191,7 +191,7 @@ pub(crate) fn accepted_changes(
 }
 
 /// What the changes do to the learning rate of the next step, in words.
-fn rate_jump(config: &TrainConfig, state: &State) -> Option<String> {
+fn rate_jump(config: &TrainConfig, state: &CheckpointState) -> Option<String> {
     let origin = Path::new("the recipe of the checkpoint");
     let before = TrainConfig::parse(origin, &state.recipe, &[]).ok()?;
     let rate = |config: &TrainConfig| config.lr.at(state.step, config.training.steps.get());

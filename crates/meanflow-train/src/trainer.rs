@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::TrainError;
 use crate::config::TrainConfig;
+use crate::control::{Control, Order, Outcome};
 use crate::crash::CrashRow;
 use crate::data::Batches;
 use crate::graphed_step::GraphedStep;
@@ -23,10 +24,8 @@ use crate::init_from::{self, InitFrom, InitReport};
 use crate::latents::{self, LatentDecoder};
 use crate::manifest::Fingerprints;
 use crate::provenance::{CLASS_NAMES_KEY, LATENTS_KEY, RECIPE_KEY};
-use crate::run::Outcome;
 use crate::samples::{Captions, Samples, balanced, comparison};
 use crate::saver::Snapshot;
-use crate::shared::{Control, Order};
 use crate::step_metrics::{DeviceMetrics, StepMetrics, StepPlan};
 use crate::train_state::TrainState;
 

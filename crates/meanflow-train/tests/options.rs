@@ -1,37 +1,25 @@
 //! Options that change how a step is computed, and not what it computes.
 
-use std::path::Path;
+mod common;
 
+use common::recipe;
 use meanflow_torch::{Device, Tensor, host};
-use meanflow_train::{StepMetrics, TrainConfig, Trainer};
+use meanflow_train::{StepMetrics, Trainer};
 
-const RECIPE: &str = r#"
-seed = 3
-data = { kind = "checkerboard", size = 500 }
-network = { kind = "mlp", width = 16, depth = 2, embedding = "th" }
-path = { kind = "linear" }
-optimizer = { kind = "adam", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }
-lr = { schedule = "constant", peak = 1e-2, warmup_steps = 3 }
-loss = { norm_p = 1.0, norm_eps = 0.01, reduction = "sum" }
-ema = { decays = [0.9] }
-training = { batch_size = 32, steps = 20, checkpoint_every = 20, sample_every = 20 }
-sampling = { grid = [1, 1], nfe = [1] }
-
-[times]
-t = { kind = "logit-normal", mean = -0.4, std = 1.0 }
-mean_flow_ratio = { count = 0.5 }
-order = "after-ordering"
-"#;
+/// Changes to the recipe: Adam at a rate that stays, one average, no limit to the gradient.
+const PLAIN: [&str; 4] = [
+    "optimizer={ kind = \"adam\", beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.0 }",
+    "lr={ schedule = \"constant\", peak = 1e-2, warmup_steps = 3 }",
+    "ema={ decays = [0.9] }",
+    "training={ batch_size = 32, steps = 20, checkpoint_every = 20, sample_every = 20 }",
+];
 
 fn trained(overrides: &[&str]) -> (Trainer, Vec<StepMetrics>) {
     trained_for(8, overrides)
 }
 
 fn trained_for(steps: usize, overrides: &[&str]) -> (Trainer, Vec<StepMetrics>) {
-    // Such a network is not worth a second thread, which would wait for a core beside other tests.
-    tch::set_num_threads(1);
-    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-    let config = TrainConfig::parse(Path::new("test.toml"), RECIPE, &overrides).unwrap();
+    let config = recipe(&[&PLAIN, overrides].concat());
     let data = config.data.load(config.seed).unwrap();
     let mut trainer = Trainer::new(config, data, Device::Cpu).unwrap();
     let reports = (0..steps).map(|_| trainer.step().unwrap()).collect();
@@ -242,12 +230,7 @@ fn averages_follow_their_laws() {
         assert!((one - other).abs().max().double_value(&[]) < 1e-6);
     }
     let (rare, _) = trained(&["ema.every=100"]);
-    let (fresh, config) = (
-        Trainer::new,
-        TrainConfig::parse(Path::new("test.toml"), RECIPE, &[]).unwrap(),
-    );
-    let data = config.data.load(config.seed).unwrap();
-    let fresh = fresh(config, data, Device::Cpu).unwrap();
+    let (fresh, _) = trained_for(0, &[]);
     assert_eq!(
         parameters(&rare),
         fresh.model().parameters().named(),

@@ -16,7 +16,7 @@ use scene::Scene;
 
 /// Which pages.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Pages {
     /// These pages alone, by the names of their files
     #[arg(long, value_name = "PAGE,…", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 const FIRST: &str = "quick-start.md";
 
 /// Runs every block of commands that is not marked, page after page.
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Pages) -> Result<()> {
     let build = "build --release --package meanflow-cli --examples --bins";
     command::succeed(command::cargo().args(build.split(' ')))?;
     let folder = workspace::root().join("target/pages");

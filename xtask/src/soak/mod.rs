@@ -20,7 +20,7 @@ use runs::Runs;
 
 /// How much is done.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Soak {
     /// The counts that every test of the workspace runs, in a few minutes; says how long the others would take
     #[arg(long)]
     pub(crate) small: bool,
@@ -95,7 +95,7 @@ impl Part {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Soak) -> Result<()> {
     let all = Part::value_variants();
     // Every test of the workspace runs these with the small counts already.
     let wanted = |part: &Part| match args.only.as_slice() {

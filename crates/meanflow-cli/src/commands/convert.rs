@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use meanflow_torch::convert::{Entry, Layout, below, export, fits, import};
+use meanflow_torch::convert::{ConvertedTensor, Layout, below, export, fits, import};
 use meanflow_torch::{Device, Kind, Model, weights};
 use meanflow_train::weights_of;
 use serde_json::json;
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn import_file(to: &To) -> anyhow::Result<Vec<Entry>> {
+fn import_file(to: &To) -> anyhow::Result<Vec<ConvertedTensor>> {
     let config = to.recipe.source(&[])?.parse()?;
     let network = model_of(&config)?;
     let tensors = below(&weights::read(&to.file)?, &to.root);

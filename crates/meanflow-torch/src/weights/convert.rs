@@ -65,7 +65,7 @@ impl Layout {
 
 /// What became of one tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct ConvertedTensor {
     /// Its name in the official file.
     pub official: String,
     /// Its shape there.
@@ -76,7 +76,7 @@ pub struct Entry {
     pub shape: Vec<i64>,
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for ConvertedTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             official,
@@ -123,7 +123,7 @@ pub fn import(
     layout: Layout,
     tensors: &BTreeMap<String, Tensor>,
     path: &Path,
-) -> Result<Vec<Entry>, TorchError> {
+) -> Result<Vec<ConvertedTensor>, TorchError> {
     let (entries, values) = matched(model.parameters(), model.config(), layout, tensors, path)?;
     for (parameter, tensor) in values {
         no_grad(|| parameter.shallow_clone().copy_(&tensor));
@@ -133,7 +133,7 @@ pub fn import(
 }
 
 /// What becomes of every tensor, and the values of the parameters.
-type Matched<'a> = (Vec<Entry>, Vec<(&'a Tensor, Tensor)>);
+type Matched<'a> = (Vec<ConvertedTensor>, Vec<(&'a Tensor, Tensor)>);
 
 fn matched<'a>(
     parameters: &'a Parameters,
@@ -151,7 +151,7 @@ fn matched<'a>(
     for (name, parameter) in parameters.iter() {
         match take_parameter(&mut given, name, &parameter.size()) {
             Ok((official, tensor)) => {
-                entries.push(Entry {
+                entries.push(ConvertedTensor {
                     official: official.to_owned(),
                     official_shape: tensors[official].size(),
                     ours: Some(name.to_owned()),
@@ -197,9 +197,13 @@ fn take_parameter<'a>(
     }
 }
 
-fn take_constant(given: &mut Given, name: &str, value: &Tensor) -> Result<Option<Entry>, String> {
+fn take_constant(
+    given: &mut Given,
+    name: &str,
+    value: &Tensor,
+) -> Result<Option<ConvertedTensor>, String> {
     match given.remove(name) {
-        Some((official, tensor)) if is_close(&tensor, value) => Ok(Some(Entry {
+        Some((official, tensor)) if is_close(&tensor, value) => Ok(Some(ConvertedTensor {
             official: official.to_owned(),
             official_shape: tensor.size(),
             ours: None,
@@ -211,11 +215,11 @@ fn take_constant(given: &mut Given, name: &str, value: &Tensor) -> Result<Option
 }
 
 /// The parameters of `model` as the official code stores them, with the constants that it stores, and what they were.
-pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<Entry>) {
+pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<ConvertedTensor>) {
     let (mut tensors, mut entries) = (Vec::new(), Vec::new());
     for (name, parameter) in model.parameters().iter() {
         let (official, tensor) = layout.export(name, &parameter.detach());
-        entries.push(Entry {
+        entries.push(ConvertedTensor {
             official: official.clone(),
             official_shape: tensor.size(),
             ours: Some(name.to_owned()),
@@ -225,7 +229,7 @@ pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<Entr
     }
     let stored = layout == Layout::PyTorch;
     for (official, value) in constants(model.config()).into_iter().filter(|_| stored) {
-        entries.push(Entry {
+        entries.push(ConvertedTensor {
             official: official.clone(),
             official_shape: value.size(),
             ours: None,

@@ -191,7 +191,8 @@ mod tests {
     use meanflow_data::Picture;
 
     use super::*;
-    use crate::{Bins, Silent, TrainConfig};
+    use crate::metrics::tests::record;
+    use crate::{Silent, TrainConfig};
 
     /// The contents of the frames of a file, whose check sums are those that this module writes.
     fn events(path: &Path) -> Vec<Vec<u8>> {
@@ -216,20 +217,6 @@ mod tests {
         let mut files: Vec<PathBuf> = entries.filter(is_ours).collect();
         files.sort();
         files
-    }
-
-    fn record(step: u64) -> Record {
-        Record {
-            step,
-            loss: 0.5,
-            v_loss: 2.0,
-            v_loss_by_tr: Bins::default(),
-            lr: 1e-3,
-            grad_norm: 1.0,
-            samples_per_second: 9.0,
-            seconds: 0.3,
-            wait_share: 0.25,
-        }
     }
 
     fn training() -> TrainingConfig {
