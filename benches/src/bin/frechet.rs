@@ -12,7 +12,7 @@ use meanflow_torch::{memory, weights};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    memory::keep()?;
+    memory::keep();
     let path = std::env::args()
         .nth(1)
         .ok_or("expected a file of features x and y")?;

@@ -25,7 +25,7 @@ struct SampleOptions {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = SampleOptions::parse();
-    memory::keep()?;
+    memory::keep();
     let device = args.options.device()?;
     let model = Model::new(args.options.size()?.model(), 0, device, Kind::Float)?;
     proof::randomise(&model);

@@ -72,7 +72,7 @@ struct Point {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = ScalingOptions::parse();
-    memory::keep()?;
+    memory::keep();
     if let Some(threads) = args.threads {
         tch::set_num_threads(threads);
     }

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{}", json!(peaks(&options)?));
         return Ok(());
     }
-    memory::keep()?;
+    memory::keep();
     let device = options.device()?;
     if let Some(file) = &options.export {
         proof::export(&options.training(device)?, JUMP_SHARE, file)?;

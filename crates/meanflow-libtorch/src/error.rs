@@ -69,7 +69,6 @@ impl LibtorchError {
         let words = [
             "out of memory",
             "can't allocate memory",
-            "cannot allocate",
             "bad_alloc",
             "CUBLAS_STATUS_ALLOC_FAILED",
         ];

@@ -6,7 +6,7 @@
 //!
 //! * [`operations`]: derivatives of norms, masks, fused Adam, averages; [`kernels`]: operations of our own on the CPU.
 //! * [`ForwardLevel`]: libtorch's forward mode. [`checkpoint`]: blocks that the backward pass computes again.
-//! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: the CPU's allocator, peaks.
+//! * [`device`]: which devices there are; [`host`]: numbers to and from them; [`memory`]: what is kept of freed memory, peaks.
 //! * [`profile`]: what libtorch did during a piece of work, and how long each part took.
 //! * [`recover`]: panics with libtorch's words, made errors. [`read_into`]: the bytes of a tensor.
 //! * [`trace`]: the operations of a piece of work, recorded.

@@ -15,21 +15,18 @@ unsafe extern "C" {
     fn mf_device_peak(device: i64, bytes: *mut i64) -> *mut c_char;
 }
 
-/// Makes training faster and the process larger: from now on, in this process, the memory of a freed tensor on the CPU is
-/// kept for the next tensor of its size, where libtorch would give it back to the system and have its pages cleared.
+/// Makes training on a CPU faster: from now on this process keeps all memory that is freed for what it asks for next, where the
+/// C library would give large blocks back to the system and have their pages cleared.
 ///
-/// A block is at most an eighth, or 2 MiB, larger than its tensor; what is kept is given back when it and what is in use
-/// come to twice the most that was ever in use.
-///
-/// # Errors
-/// If libtorch refuses.
-pub fn keep() -> Result<(), LibtorchError> {
-    // SAFETY: no memory is passed; blocks of the allocator before carry their own deleter.
-    check("keep memory", unsafe { mf_keep_memory() })
+/// The process stays as large as it has ever been. Only glibc can be told so; with another C library this does nothing.
+pub fn keep() {
+    // SAFETY: no memory is passed, and live memory is not touched.
+    done(check("keep memory", unsafe { mf_keep_memory() }));
 }
 
 /// Makes [`peak`] exact and everything slower: from now on, in this process, every tensor is mapped on its own and given
-/// back when freed, so that the holes of a fragmented heap do not count. Call it before the first tensor.
+/// back when freed, so that the holes of a fragmented heap do not count. Call it before the first tensor. It ends [`keep`], and,
+/// like that, does nothing without glibc.
 pub fn count_live_memory_only() {
     // SAFETY: no memory is passed, and live memory is not touched.
     done(check("map tensors", unsafe { mf_map_tensors() }));

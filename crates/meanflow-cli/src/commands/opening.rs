@@ -12,7 +12,7 @@ use crate::output;
 
 /// Opens the device, sets the number of threads, and keeps memory from one step for the next.
 pub(crate) fn open_device(compute: &Compute) -> anyhow::Result<Device> {
-    memory::keep()?;
+    memory::keep();
     let device::Opened { device, note } = device::open_explained(&compute.device)?;
     if let Some(note) = note {
         output::note(note);
