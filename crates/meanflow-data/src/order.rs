@@ -61,11 +61,6 @@ impl EpochOrder {
         indices
     }
 
-    /// How many epochs are complete after `steps` steps, as a number with a fraction.
-    pub fn epochs_after(&self, steps: u64) -> f64 {
-        steps as f64 * self.batch.get() as f64 / self.len.get() as f64
-    }
-
     /// The permutation of an epoch.
     fn epoch(&mut self, epoch: u64) -> &[usize] {
         let drawn = self
@@ -140,6 +135,5 @@ mod tests {
         let mut first = order(100, 100, 1);
         assert_ne!(first.batch_at(0), first.batch_at(1));
         assert_ne!(first.batch_at(0), order(100, 100, 2).batch_at(0));
-        assert_eq!(first.epochs_after(3), 3.0);
     }
 }

@@ -2,14 +2,13 @@
 
 use meanflow_core::random::{Purpose, RngStream};
 
-use crate::density::DensityStyle;
 use crate::{DataError, MemoryDataset};
 
 /// Squares along one side of the board.
 const SQUARES: usize = 4;
 
 /// Half the side of the board, √3: a uniform law on [−√3, √3] has variance 1.
-pub const HALF_SIDE: f64 = 1.732_050_807_568_877_2;
+const HALF_SIDE: f64 = 1.732_050_807_568_877_2;
 
 /// Draws `count` points of the checkerboard: uniform on the eight dark squares of a 4×4 board.
 ///
@@ -32,38 +31,6 @@ pub fn checkerboard(count: usize, seed: u64) -> Result<MemoryDataset, DataError>
     MemoryDataset::from_values(points.collect(), vec![2], Vec::new(), 0)
 }
 
-/// Density of [`checkerboard`] at a point of model space: 1/6 on the dark squares, 0 elsewhere.
-///
-/// A square owns its left and lower edge; outside the board (and at NaN) the density is 0.
-pub fn density_of_checkerboard(point: [f64; 2]) -> f64 {
-    let square = |value: f64| {
-        let place = (value + HALF_SIDE) / square_side();
-        (0.0..SQUARES as f64)
-            .contains(&place)
-            .then_some(place as usize)
-    };
-    match point.map(square) {
-        [Some(column), Some(row)] if (column + row).is_multiple_of(2) => {
-            let dark_squares = (SQUARES * SQUARES / 2) as f64;
-            1.0 / (dark_squares * square_side().powi(2))
-        }
-        _ => 0.0,
-    }
-}
-
-/// A picture of the board with half a square of margin: 24 bins a square, so that no bin straddles an edge, and the
-/// density of the dark squares at two thirds of full brightness.
-pub fn checkerboard_style() -> DensityStyle {
-    let half = 1.25 * HALF_SIDE;
-    DensityStyle {
-        low: -half,
-        high: half,
-        bins: 120,
-        scale: 4,
-        ceiling: 0.25,
-    }
-}
-
 /// Side of one square in model space, √3/2.
 fn square_side() -> f64 {
     2.0 * HALF_SIDE / SQUARES as f64
@@ -81,36 +48,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn density_integrates_to_one() {
-        // 400 points a side meet every square 100 times a side, never on an edge.
-        let step = 2.0 * HALF_SIDE / 400.0;
-        let place = |index: usize| (index as f64 + 0.5) * step - HALF_SIDE;
-        let cells = (0..400).flat_map(|i| (0..400).map(move |j| [place(i), place(j)]));
-        let mass: f64 = cells
-            .map(|point| density_of_checkerboard(point) * step * step)
-            .sum();
-        // 160 000 equal terms: rounding stays far below 1e-9.
-        assert!((mass - 1.0).abs() < 1e-9, "{mass}");
-    }
-
-    #[test]
-    fn density_is_zero_off_the_board() {
-        let edge = HALF_SIDE + 1e-9;
-        for point in [
-            [edge, 0.1],
-            [0.1, -edge],
-            [f64::NAN, 0.1],
-            [f64::INFINITY, 0.1],
-            [-edge; 2],
-        ] {
-            assert_eq!(density_of_checkerboard(point), 0.0, "{point:?}");
-        }
-        let corner = 0.1 - HALF_SIDE;
-        assert!((density_of_checkerboard([corner; 2]) - 1.0 / 6.0).abs() < 1e-15);
-        assert_eq!(density_of_checkerboard([corner, -corner]), 0.0);
-    }
-
-    #[test]
     fn points_follow_the_law() {
         const COUNT: usize = 40_000;
         let data = checkerboard(COUNT, 3).unwrap();
@@ -118,15 +55,17 @@ mod tests {
         let (mut sums, mut squares) = ([0.0; 5], [0; 16]);
         for point in points.chunks_exact(2) {
             let [x, y] = [f64::from(point[0]), f64::from(point[1])];
-            assert!(
-                density_of_checkerboard([x, y]) > 0.0,
-                "({x}, {y}) is off the dark squares"
-            );
             for (sum, term) in sums.iter_mut().zip([x, y, x * x, y * y, x * y]) {
                 *sum += term / COUNT as f64;
             }
-            let square = |value: f64| ((value + HALF_SIDE) / square_side()) as usize;
-            squares[square(y) * 4 + square(x)] += 1;
+            let [column, row] = [x, y].map(|value| (value + HALF_SIDE) / square_side());
+            assert!((0.0..4.0).contains(&column) && (0.0..4.0).contains(&row));
+            let (column, row) = (column as usize, row as usize);
+            assert!(
+                (column + row).is_multiple_of(2),
+                "({x}, {y}) is on a light square"
+            );
+            squares[row * 4 + column] += 1;
         }
         // Standard errors: at most 1/√40000 = 0.005 for every moment; five of them.
         for (moment, expected) in sums.into_iter().zip([0.0, 0.0, 1.0, 1.0, 3.0 / 16.0]) {

@@ -315,14 +315,10 @@ const PARTS: [(&str, usize, usize); 5] = [
 ];
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// A record of a step.
-    pub(crate) fn record(step: u64) -> Record {
-        Record {
+impl Record {
+    /// That of a step in which nothing is unusual.
+    pub(crate) fn example(step: u64) -> Self {
+        Self {
             step,
             loss: 0.1,
             v_loss: 2.0,
@@ -333,6 +329,17 @@ pub(crate) mod tests {
             seconds: 0.3,
             wait_share: 0.25,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn record(step: u64) -> Record {
+        Record::example(step)
     }
 
     /// A log without a record, its path, and the folder that it is in.

@@ -191,7 +191,6 @@ mod tests {
     use meanflow_data::Picture;
 
     use super::*;
-    use crate::metrics::tests::record;
     use crate::{Silent, TrainConfig};
 
     /// The contents of the frames of a file, whose check sums are those that this module writes.
@@ -240,7 +239,7 @@ mod tests {
         pixels.write_png(&picture).unwrap();
         let mut board = Board::begin(&mut silent, root, 0, &training(), "seed = 7");
         for step in 1..=5 {
-            board.notice(Event::Stepped(&record(step)));
+            board.notice(Event::Stepped(&Record::example(step)));
             board.notice(Event::DudtNorms(if step == 4 { &[1.0, 2.0] } else { &[] }));
         }
         board.notice(Event::Drawn(&picture));
@@ -265,7 +264,7 @@ mod tests {
         assert_eq!(events(&files(root)[0])[1][9..], [16, 4, 58, 2, 8, 1]);
         let nowhere = root.join("nowhere");
         let mut board = Board::begin(&mut silent, &nowhere, 0, &training(), "");
-        board.notice(Event::Stepped(&record(2)));
+        board.notice(Event::Stepped(&Record::example(2)));
         assert!(board.file.is_none());
     }
 }
