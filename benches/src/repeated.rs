@@ -64,7 +64,7 @@ impl RepeatedStep {
     pub fn new(size: &Size, rows: usize, device: Device) -> Result<Self, TorchError> {
         let model = Model::new(size.model(), 0, device, Kind::Float)?;
         let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
-        optimizer.set_rate(1e-4);
+        optimizer.set_lr(1e-4);
         let (objective, inputs) = work(&model, size, rows, StepKind::Plain)?;
         Ok(Self {
             average: model.twin(),

@@ -116,7 +116,7 @@ impl Training {
                 Variant::Plain => Ok(objective.flow_matching_loss_of(model, inputs)),
                 _ => objective.loss_along(Tangent::TRAJECTORY, model, inputs),
             })?;
-        self.optimizer.set_rate(1e-4);
+        self.optimizer.set_lr(1e-4);
         let is_finite = done.grad_norm.isfinite();
         // Nobody asks how large the weights are.
         let _ = self

@@ -120,7 +120,7 @@ fn rounded_parameters_follow_the_optimiser() {
     let mut optimizer = Adam::new(model.parameters(), constants);
     let before = prediction(&model, 4);
     step(&model, &batch);
-    optimizer.set_rate(1e-2);
+    optimizer.set_lr(1e-2);
     let gradients = Gradients::take(model.parameters()).unwrap();
     let is_finite = gradients.is_finite();
     optimizer.step(&gradients, &is_finite).unwrap();

@@ -92,7 +92,7 @@ fn trained(schedule: Schedule) -> Model {
             .loss
             .backward();
         let left = 1.0 - step as f64 / STEPS as f64;
-        adam.set_rate(1e-2 * left);
+        adam.set_lr(1e-2 * left);
         let gradients = Gradients::take(model.parameters()).unwrap();
         let is_finite = gradients.is_finite();
         adam.step(&gradients, &is_finite).unwrap();

@@ -410,7 +410,7 @@ fn an_optimiser_goes_on_from_its_state_as_if_it_had_never_stopped() {
             let _ = tensor.grad().g_add_scalar_(0.1);
         }
         let gradients = Gradients::take(model.parameters()).unwrap();
-        optimizer.set_rate(1e-2);
+        optimizer.set_lr(1e-2);
         optimizer.step(&gradients, &gradients.is_finite()).unwrap();
     };
     let (straight, stopped) = (model(), model());

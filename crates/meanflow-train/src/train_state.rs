@@ -143,7 +143,7 @@ impl TrainState {
 
     /// Puts the learning rate and the decays of step number `step` on the device.
     pub(crate) fn prepare(&mut self, step: u64, lr: f64) {
-        self.optimizer.set_rate(lr);
+        self.optimizer.set_lr(lr);
         for ema in &mut self.emas {
             ema.set_decay(ema.schedule.decay(step, self.ema_every, self.batch));
         }

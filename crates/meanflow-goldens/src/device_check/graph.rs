@@ -123,7 +123,7 @@ fn trajectory(
     let model = subject.model(device, Kind::Float)?.computed(compute);
     let average = model.twin();
     let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
-    optimizer.set_rate(1e-3);
+    optimizer.set_lr(1e-3);
     let objective = objective();
     // Both have the same rows with r < t and without a class: they are the same work.
     let batches = [5, 6].map(|seed| subject.batch(8, seed, device, Kind::Float));

@@ -94,7 +94,7 @@ fn left_out(device: Device) -> Result<Vec<Comparison>, TorchError> {
     let model = dit.model(device, Kind::Float)?;
     let average = model.twin();
     let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
-    optimizer.set_rate(1e-3);
+    optimizer.set_lr(1e-3);
     let weight = Tensor::full([], 0.1, (Kind::Float, device));
     let mut advance = |spoilt: bool| -> Result<Vec<(String, Tensor)>, TorchError> {
         let mut batch = dit.batch(8, 5, device, Kind::Float);
@@ -134,7 +134,7 @@ fn checkpoint(device: Device) -> Result<Vec<Comparison>, TorchError> {
     let [_, dit, _] = subject::all();
     let model = dit.model(device, Kind::Float)?;
     let mut optimizer = Adam::new(model.parameters(), AdamConfig::PUBLISHED);
-    optimizer.set_rate(1e-3);
+    optimizer.set_lr(1e-3);
     let _ = step(&model, &dit.batch(8, 5, device, Kind::Float))?;
     let gradients = Gradients::take(model.parameters())?;
     optimizer.step(&gradients, &gradients.is_finite())?;

@@ -64,7 +64,7 @@ fn trajectory(
             break;
         }
         set_gradients(file, setting, &parameters, step)?;
-        adam.set_rate(constants.lr);
+        adam.set_lr(constants.lr);
         let gradients = Gradients::take(&parameters)?;
         let is_finite = gradients.is_finite();
         adam.step(&gradients, &is_finite)?;

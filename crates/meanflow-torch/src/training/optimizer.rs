@@ -45,7 +45,7 @@ pub struct Adam {
     second: Vec<Tensor>,
     steps: Tensor,
     /// The learning rate, beside the parameters.
-    rate: Tensor,
+    lr: Tensor,
 }
 
 impl Adam {
@@ -71,14 +71,14 @@ impl Adam {
             first: zeros(),
             second: zeros(),
             steps: Tensor::zeros([], (Kind::Float, device)),
-            rate: Tensor::zeros([], (Kind::Float, device)),
+            lr: Tensor::zeros([], (Kind::Float, device)),
         }
     }
 
     /// The learning rate of the steps to come, as the nearest f32, infinite where that is: a number on the device, which a
     /// step reads there.
-    pub fn set_rate(&mut self, rate: f64) {
-        let _ = self.rate.fill_(f64::from(rate as f32));
+    pub fn set_lr(&mut self, lr: f64) {
+        let _ = self.lr.fill_(f64::from(lr as f32));
     }
 
     /// One step along `gradients` at the rate that was set last, 0 at first. A parameter without a gradient stays.
@@ -105,7 +105,7 @@ impl Adam {
             first: part(&self.first),
             second: part(&self.second),
             steps: self.steps.shallow_clone(),
-            rate: self.rate.shallow_clone(),
+            lr: self.lr.shallow_clone(),
         }
     }
 
@@ -138,7 +138,7 @@ impl Adam {
             first: &pick(&self.first, &moving),
             second: &pick(&self.second, &moving),
             steps: &steps,
-            rate: &self.rate,
+            rate: &self.lr,
             skip: Some(&is_finite.logical_not().to_kind(Kind::Float)),
         };
         no_grad(|| Ok(operations::fused_adam(&tensors, &self.numbers())?))
