@@ -386,16 +386,12 @@ fn an_archive_of_arrays_may_hold_notes_but_no_bomb() {
         &[("x.npy", &[header(zeros), vec![0; zeros]].concat())],
     );
     let error = Npz::open(&path, 1 << 30).unwrap().read("x").unwrap_err();
-    assert!(
-        matches!(
-            error,
-            DataError::Limit {
-                what: "inflated size in bytes",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(is_bomb(&error), "{error}");
+}
+
+/// Whether a file was refused for what it would inflate to.
+fn is_bomb(error: &DataError) -> bool {
+    matches!(error, DataError::Limit { what, .. } if *what == "inflated size in bytes")
 }
 
 /// The same in MNIST's format.
@@ -411,16 +407,7 @@ fn a_gzipped_file_of_mnist_may_be_no_bomb() {
     let images = folder.path().join("train-images-idx3-ubyte.gz");
     fs::write(&images, deflate.finish().unwrap()).unwrap();
     let error = idx::read_pair(&images, &images).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            DataError::Limit {
-                what: "inflated size in bytes",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(is_bomb(&error), "{error}");
 }
 
 #[test]
