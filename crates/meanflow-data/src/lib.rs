@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::num::NonZeroUsize;
-//! use meanflow_data::{EpochOrder, digits, grid};
+//! use meanflow_data::{Dataset, EpochOrder, digits, grid};
 //!
 //! let data = digits::load()?;
 //! assert_eq!((data.len(), data.shape(), data.classes()), (1797, &[1, 8, 8][..], 10));
