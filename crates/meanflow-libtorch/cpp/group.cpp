@@ -12,7 +12,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <string>
 #include <utility>
@@ -44,6 +46,13 @@ struct Group {
 
 namespace {
 
+// libtorch's record of the last operations is one for the whole process, and takes a new group before its lock: groups in several
+// threads crash in it. A user who sets the variable has it.
+void without_flight_recorder() {
+  static std::once_flag once;
+  std::call_once(once, [] { setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/0); });
+}
+
 std::chrono::milliseconds duration(int64_t milliseconds) { return std::chrono::milliseconds(milliseconds); }
 
 void give(Store** out, c10::intrusive_ptr<c10d::Store> store, int64_t milliseconds) {
@@ -70,6 +79,7 @@ Options on_the_current_stream() {
 }
 
 c10::intrusive_ptr<c10d::Backend> join_gloo(const Store* store, int rank, int size, const char* address, int64_t timeout) {
+  without_flight_recorder();
   auto options = c10d::ProcessGroupGloo::Options::create(duration(timeout));
   options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
   // Whoever calls waits for each operation.
