@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use meanflow_goldens::{Report, Setting, check};
 use meanflow_torch::{Device, JvpMethod, Kind, Tensor, weights};
 
-/// A file of the repository. Every test starts here, so this is where libtorch is told that such tensors are too small to
+/// A file of the repository. Every test starts here, so this is where libtorch gets one thread: such tensors are too small to
 /// share out.
 fn golden(name: &str) -> PathBuf {
     tch::set_num_threads(1);

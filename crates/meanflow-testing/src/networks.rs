@@ -92,7 +92,7 @@ pub fn randomise(model: &Model) {
 
 /// Normal values `shape`, f64.
 ///
-/// Every test starts here, so this is where libtorch is told that such tensors are too small to share out.
+/// Every test starts here, so this is where libtorch gets one thread: such tensors are too small to share out.
 pub fn normal(seed: u64, shape: &[i64]) -> Tensor {
     tch::set_num_threads(1);
     let mut values = vec![0.0_f32; shape.iter().product::<i64>() as usize];

@@ -37,7 +37,7 @@ pub(crate) enum Order {
 pub(crate) struct Control {
     /// Whom it is heard by.
     pub(crate) group: ProcessGroup,
-    /// What whoever supervises the processes is told.
+    /// Where those who supervise the processes see what was done.
     pub(crate) progress: Arc<Progress>,
 }
 
