@@ -71,60 +71,48 @@ pub fn train_among(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
+    // A refusal of libtorch inside, such as of memory, is a panic.
     recover("train", || {
-        among_or_panic(config, root, device, options, peers, stop, observer)
+        let end = options.max_time.map(|time| (Instant::now(), time));
+        let data = config.data.load(config.seed)?;
+        let samples = data.len();
+        let remarks = config.data.remarks(&*data).into_iter();
+        for remark in remarks.chain(shared::remark(&config, peers.as_ref())) {
+            observer.notice(Event::Remark(&remark));
+        }
+        let record = DataRecord::of(&*data)?;
+        if shared::follows(peers.as_ref()) {
+            return shared::trainer(&config, data, &record, device, peers)?.follow();
+        }
+        let decoder = options.decoder(&*data, device, observer)?;
+        let picture = record::picture(&*data, config.seed, decoder.as_ref())?;
+        let mut trainer = shared::trainer(&config, data, &record, device, peers)?;
+        trainer.set_decoder(decoder);
+        let mut run = Run::open(config, root, (trainer, record), options, observer)?;
+        if let Some(picture) = picture {
+            picture.write_png(&run.folder.data_picture())?;
+        }
+        let (step, steps) = (run.trainer.steps_done(), run.config.training.steps.get());
+        if let Some(origin) = &options.origin {
+            origin.record(run.folder.root(), step, device)?;
+        }
+        observer.notice(Event::Started {
+            step,
+            steps,
+            parameters: run.trainer.model().parameters().count(),
+            samples,
+            sharing: (device == Device::Cpu).then(|| run.trainer.sharing()),
+        });
+        if step >= steps {
+            observer.notice(Event::AlreadyFinished { step, steps });
+            run.trainer.dismiss(Outcome::Finished)?;
+            return Ok(Outcome::Finished);
+        }
+        run.refuse_a_full_disk(AT_START)?;
+        let outcome = run.watched(options, stop, end, observer)?;
+        run.trainer.dismiss(outcome)?;
+        Ok(outcome)
     })
-}
-
-/// As [`train_among`]; a refusal of libtorch, such as of memory, is a panic.
-fn among_or_panic(
-    config: TrainConfig,
-    root: &Path,
-    device: Device,
-    options: &RunOptions,
-    peers: Option<Peers>,
-    stop: &AtomicBool,
-    observer: &mut dyn Observer,
-) -> Result<Outcome, TrainError> {
-    let end = options.max_time.map(|time| (Instant::now(), time));
-    let data = config.data.load(config.seed)?;
-    let samples = data.len();
-    let remarks = config.data.remarks(&*data).into_iter();
-    for remark in remarks.chain(shared::remark(&config, peers.as_ref())) {
-        observer.notice(Event::Remark(&remark));
-    }
-    let record = DataRecord::of(&*data)?;
-    if shared::follows(peers.as_ref()) {
-        return shared::trainer(&config, data, &record, device, peers)?.follow();
-    }
-    let decoder = options.decoder(&*data, device, observer)?;
-    let picture = record::picture(&*data, config.seed, decoder.as_ref())?;
-    let mut trainer = shared::trainer(&config, data, &record, device, peers)?;
-    trainer.set_decoder(decoder);
-    let mut run = Run::open(config, root, (trainer, record), options, observer)?;
-    if let Some(picture) = picture {
-        picture.write_png(&run.folder.data_picture())?;
-    }
-    let (step, steps) = (run.trainer.steps_done(), run.config.training.steps.get());
-    if let Some(origin) = &options.origin {
-        origin.record(run.folder.root(), step, device)?;
-    }
-    observer.notice(Event::Started {
-        step,
-        steps,
-        parameters: run.trainer.model().parameters().count(),
-        samples,
-        sharing: (device == Device::Cpu).then(|| run.trainer.sharing()),
-    });
-    if step >= steps {
-        observer.notice(Event::AlreadyFinished { step, steps });
-        run.trainer.dismiss(Outcome::Finished)?;
-        return Ok(Outcome::Finished);
-    }
-    run.refuse_a_full_disk(AT_START)?;
-    let outcome = run.watched(options, stop, end, observer)?;
-    run.trainer.dismiss(outcome)?;
-    Ok(outcome)
 }
 
 /// Room that there should be when a run begins, in times what a save writes: one beside the one before, and a tenth for all else.

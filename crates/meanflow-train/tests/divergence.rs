@@ -10,8 +10,11 @@ use meanflow_train::{
 };
 
 mod common;
+#[path = "common/rollbacks.rs"]
+mod rollbacks;
 
-use common::{Rollbacks, StopAt, recipe};
+use common::{StopAt, recipe};
+use rollbacks::Rollbacks;
 
 /// A run that is sound until step 12, then goes on at this rate, and must end by itself: why, and how it went back.
 fn diverged(root: &Path, compute: &str, rate: &str) -> (TrainError, Rollbacks) {

@@ -19,8 +19,11 @@ use meanflow_train::{
 use serde::Deserialize;
 
 mod common;
+#[path = "common/rollbacks.rs"]
+mod rollbacks;
 
-use common::{Rollbacks, StopAt, recipe};
+use common::{StopAt, recipe};
+use rollbacks::Rollbacks;
 
 /// Enough for a busy machine; nothing here waits so long unless it is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -80,15 +80,7 @@ pub fn save(
     tensors: &[(String, Tensor)],
     metadata: BTreeMap<String, String>,
 ) -> Result<(), TorchError> {
-    let io = |source| TorchError::Io {
-        operation: "write",
-        path: path.to_owned(),
-        source,
-    };
-    let layout = Layout::of(path, tensors)?;
-    replace(path, Durability::Synced, io, |file| {
-        layout.write(file, path, metadata).map(drop)
-    })
+    write(path, tensors, metadata).map(drop)
 }
 
 /// As [`save`], and then reads the file back and compares every byte with what was to be written. Returns its length and its
@@ -101,6 +93,16 @@ pub fn save_compared(
     tensors: &[(String, Tensor)],
     metadata: BTreeMap<String, String>,
 ) -> Result<(u64, String), TorchError> {
+    let (layout, header) = write(path, tensors, metadata)?;
+    layout.compare(path, &header)
+}
+
+/// What was written: the tensors in their order behind this header.
+fn write<'a>(
+    path: &Path,
+    tensors: &'a [(String, Tensor)],
+    metadata: BTreeMap<String, String>,
+) -> Result<(Layout<'a>, Vec<u8>), TorchError> {
     let io = |source| TorchError::Io {
         operation: "write",
         path: path.to_owned(),
@@ -112,7 +114,7 @@ pub fn save_compared(
         header = layout.write(file, path, metadata)?;
         Ok(())
     })?;
-    layout.compare(path, &header)
+    Ok((layout, header))
 }
 
 /// The tensors of a file in the order of their numbers.

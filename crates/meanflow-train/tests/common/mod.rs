@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use meanflow_train::{Event, Observer, TrainConfig};
 
 /// The recipe as it is.
-#[allow(dead_code, reason = "not every test program needs it")]
 pub(crate) const RECIPE: &str = r#"
 seed = 3
 data = { kind = "checkerboard", size = 500 }
@@ -46,25 +45,6 @@ impl Observer for StopAt<'_> {
     fn notice(&mut self, event: Event<'_>) {
         if let Event::Stepped(record) = event {
             self.stop.store(record.step >= self.step, Ordering::Relaxed);
-        }
-    }
-}
-
-/// From and to which step a run went back, and how often.
-#[allow(dead_code, reason = "not every test program needs it")]
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Rollbacks(pub(crate) Vec<(u64, u64, u32)>);
-
-impl Observer for Rollbacks {
-    fn notice(&mut self, event: Event<'_>) {
-        if let Event::RolledBack {
-            from,
-            to,
-            rollbacks,
-            ..
-        } = event
-        {
-            self.0.push((from, to, rollbacks));
         }
     }
 }
