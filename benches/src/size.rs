@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use meanflow_core::Schedule;
 use meanflow_torch::networks::NetworkConfig;
-use meanflow_torch::{Device, ModelConfig};
+use meanflow_torch::{Device, ModelConfig, Prediction};
 use serde::Deserialize;
 
 /// A network and its data.
@@ -62,6 +62,7 @@ impl Size {
             shape: self.shape(),
             classes: self.classes,
             schedule: Schedule::Linear,
+            prediction: Prediction::Velocity,
         }
     }
 }

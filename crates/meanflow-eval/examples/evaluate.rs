@@ -14,7 +14,7 @@ use meanflow_eval::{
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
 use meanflow_torch::sampler::{Request, sample, uniform_grid};
-use meanflow_torch::{Device, Kind, Model, ModelConfig};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Prediction};
 
 const SHAPE: [usize; 3] = [1, 8, 8];
 const SAMPLES: u64 = 200;
@@ -67,6 +67,7 @@ fn model() -> Result<Model, Box<dyn Error>> {
         shape: SHAPE.map(|side| side as i64).to_vec(),
         classes: 0,
         schedule: Schedule::Linear,
+        prediction: Prediction::Velocity,
     };
     Ok(Model::new(config, 0, Device::Cpu, Kind::Float)?)
 }

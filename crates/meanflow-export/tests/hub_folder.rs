@@ -228,7 +228,8 @@ fn the_loader_for_pytorch_has_our_tensors_and_draws_our_samples() {
     let wanted: BTreeMap<String, BTreeMap<String, Vec<i64>>> =
         serde_json::from_str(&wanted).unwrap();
     let drawn = weights::read(&fixtures.join("pytorch.safetensors")).unwrap();
-    let models = common::models();
+    let mut models = common::models();
+    models.push(("dit-latents", common::latents()));
     assert_eq!(wanted.len(), models.len());
     for (name, model) in models {
         let parameters = model.parameters().iter();

@@ -6,7 +6,8 @@ use std::sync::Once;
 use meanflow_core::Schedule;
 use meanflow_torch::networks::{self, CustomNetwork, Network, NetworkBuilder};
 use meanflow_torch::{
-    Conditioning, Device, Dual, Flops, Kind, Model, ModelConfig, Tensor, TorchError, VarBuilder,
+    Conditioning, Device, Dual, Flops, Kind, Model, ModelConfig, Prediction, Tensor, TorchError,
+    VarBuilder,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -32,6 +33,7 @@ pub fn normal_model(mean: &[f64], std: &[f64]) -> (Model, NormalData) {
         shape: vec![mean.len() as i64],
         classes: 0,
         schedule: Schedule::Linear,
+        prediction: Prediction::Velocity,
     };
     tch::set_num_threads(1);
     let data = NormalData {

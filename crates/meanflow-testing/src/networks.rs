@@ -4,7 +4,7 @@ use meanflow_core::Schedule;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{Device, Kind, Model, ModelConfig, Tensor};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Prediction, Tensor};
 
 /// A perceptron of this width and depth.
 pub fn mlp([width, depth]: [i64; 2], embedding: TimeEmbedding) -> NetworkConfig {
@@ -50,6 +50,7 @@ pub fn config(network: NetworkConfig, shape: &[i64], classes: i64) -> ModelConfi
         shape: shape.to_vec(),
         classes,
         schedule: Schedule::Linear,
+        prediction: Prediction::Velocity,
     }
 }
 

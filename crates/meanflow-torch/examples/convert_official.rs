@@ -10,7 +10,7 @@ use meanflow_core::Schedule;
 use meanflow_torch::convert::{Layout, below, import};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
-use meanflow_torch::{Device, Kind, Model, ModelConfig, weights};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Prediction, weights};
 
 const OFFICIAL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -35,6 +35,7 @@ pub(crate) fn convert(folder: &Path) -> Result<(), Box<dyn Error>> {
         shape: vec![4, 8, 8],
         classes: 10,
         schedule: Schedule::Linear,
+        prediction: Prediction::Velocity,
     };
     let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
     // The file holds more than the parameters, which are below one name.

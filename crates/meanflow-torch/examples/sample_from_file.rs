@@ -10,7 +10,7 @@ use meanflow_core::Schedule;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{MlpConfig, NetworkConfig};
 use meanflow_torch::sampler::{Request, sample, uniform_grid};
-use meanflow_torch::{Device, Kind, Model, ModelConfig};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Prediction};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = match std::env::args_os().nth(1) {
@@ -62,6 +62,7 @@ pub(crate) fn untrained(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
         shape: vec![2],
         classes: 3,
         schedule: Schedule::Linear,
+        prediction: Prediction::Velocity,
     };
     let path = folder.join("untrained.safetensors");
     Model::new(config, 0, Device::Cpu, Kind::Float)?.save(&path, Default::default())?;

@@ -8,10 +8,10 @@
 //! use meanflow_torch::networks::{MlpConfig, NetworkConfig};
 //! use meanflow_torch::layers::TimeEmbedding;
 //! use meanflow_torch::sampler::{Request, sample, uniform_grid};
-//! use meanflow_torch::{Device, Kind, Model, ModelConfig};
+//! use meanflow_torch::{Device, Kind, Model, ModelConfig, Prediction};
 //!
 //! let network = NetworkConfig::Mlp(MlpConfig { width: 16, depth: 2, embedding: TimeEmbedding::TH });
-//! let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear };
+//! let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear, prediction: Prediction::Velocity };
 //! let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
 //! let request = Request { seeds: &[0, 1, 2], labels: None, grid: &uniform_grid(1), micro_batch: 16 };
 //! assert_eq!(sample(&model, &request)?.size(), [3, 2]);
@@ -41,6 +41,7 @@ pub use model::condition::{Conditioning, Dropout};
 pub use model::flops::Flops;
 pub use model::parameters::{Initializer, Parameters, VarBuilder};
 pub use model::passes::ForwardCounts;
+pub use model::prediction::Prediction;
 pub use model::{MODEL_KEY, Model, ModelConfig};
 pub use tch::{Device, Kind, Tensor};
 pub use tensor::{PerRow, Rows, per_row, squared_norms};

@@ -71,7 +71,7 @@ pub(crate) fn combination(terms: &[(&Tensor, &Tensor)]) -> Tensor {
 }
 
 /// One number a row, `[B]`, shaped to broadcast against `like`: `[B, 1, …]`.
-fn column(values: &Tensor, like: &Tensor) -> Tensor {
+pub(crate) fn column(values: &Tensor, like: &Tensor) -> Tensor {
     let mut shape = vec![1; like.dim()];
     shape[0] = -1;
     values.reshape(shape)

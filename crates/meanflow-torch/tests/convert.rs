@@ -50,7 +50,7 @@ fn there_and_back_is_the_same_file() {
             Layout::PyTorch => "dec.16x16_up.skip.resample_filter [1, 1, 4, 4], a constant",
         };
         assert!(lines.iter().any(|known| known == line), "{lines:?}");
-        let (back, entries) = export(&model, layout);
+        let (back, entries) = export(&model, layout).unwrap();
         assert_eq!(entries.len(), official.len());
         let back: BTreeMap<String, Tensor> = back.into_iter().collect();
         assert!(back.keys().eq(official.keys()));
@@ -64,7 +64,7 @@ fn there_and_back_is_the_same_file() {
 fn transformer_weights_take_the_detour_over_the_other_layout() {
     let (first, official) = dit();
     import(&first, Layout::Flax, &official, Path::new("x")).unwrap();
-    let (torch, _) = export(&first, Layout::PyTorch);
+    let (torch, _) = export(&first, Layout::PyTorch).unwrap();
     assert!(torch.iter().any(|(name, _)| name == "pos_embed"));
     let (second, _) = dit();
     import(
@@ -74,7 +74,7 @@ fn transformer_weights_take_the_detour_over_the_other_layout() {
         Path::new("x"),
     )
     .unwrap();
-    let (back, _) = export(&second, Layout::Flax);
+    let (back, _) = export(&second, Layout::Flax).unwrap();
     for (name, tensor) in back {
         assert_eq!(tensor, official[&name], "{name}");
     }
@@ -85,7 +85,7 @@ fn transformer_weights_take_the_detour_over_the_other_layout() {
 fn weights_cast_to_halves_are_widened() {
     let (model, official) = dit();
     import(&model, Layout::Flax, &official, Path::new("x")).unwrap();
-    let (torch, _) = export(&model, Layout::PyTorch);
+    let (torch, _) = export(&model, Layout::PyTorch).unwrap();
     let path = Path::new("x");
     for half in [Kind::BFloat16, Kind::Half] {
         // As a program does that cuts digits off: a step towards zero at most, of 8 bits or of 11.
@@ -100,7 +100,7 @@ fn weights_cast_to_halves_are_widened() {
             .map(|(name, tensor)| (name.clone(), (tensor * cut).to_kind(half)));
         let mut cast: BTreeMap<String, Tensor> = cast.collect();
         import(&model, Layout::PyTorch, &cast, path).unwrap();
-        let (back, _) = export(&model, Layout::PyTorch);
+        let (back, _) = export(&model, Layout::PyTorch).unwrap();
         for (name, tensor) in back.iter().filter(|(name, _)| name != "pos_embed") {
             assert_eq!(*tensor, cast[name].to_kind(Kind::Float), "{name}");
         }

@@ -1,7 +1,7 @@
 //! Every rule of a dual number against libtorch's forward mode of the plain operation.
 
 use meanflow_testing::{agrees, normal};
-use meanflow_torch::Dual;
+use meanflow_torch::{Dual, Tensor};
 use proptest::prelude::*;
 
 proptest! {
@@ -17,6 +17,7 @@ proptest! {
         // Two normalised numbers are ±1 whatever they were: nothing but rounding would be compared.
         agrees(&[vec![rows, n, d + 1]], k, |x| x[0].layer_norm(1e-6));
         agrees(&x, k, |x| x[0].scale(-1.7));
+        agrees(&x, k, |x| x[0].clamp_min(0.3));
         agrees(&x, k, |x| x[0].add_constant(&normal(52, &[1, n, d])));
         agrees(&x, k, |x| x[0].map_linear(|x| x.transpose(1, 2)));
         agrees(&[vec![rows]], k, |x| x[0].sinusoid(&normal(53, &[d])));
@@ -29,6 +30,8 @@ proptest! {
         agrees(&two, k, |x| x[0].add(&x[1]));
         agrees(&two, k, |x| x[0].sub(&x[1]));
         agrees(&two, k, |x| Dual::cat(&[&x[0], &x[1]], 1));
+        // Far from 0, where a quotient is all rounding.
+        agrees(&[x.clone(), vec![rows]], k, |x| x[0].div_rows(&x[1].clamp_min(0.3)));
         agrees(&[vec![rows, n, 3 * d]], k, |x| {
             let [first, second, third] = x[0].chunk(2);
             first.add(&third.scale(2.0)).sub(&second)
@@ -47,6 +50,8 @@ fn a_state_that_does_not_move_counts_as_zero() {
     let still = Dual::from(normal(3, &[3, 2, 4]));
     assert_eq!(moving.add(&still).tangent(), Some(&dx));
     assert_eq!(still.sub(&moving).tangent(), Some(&dx.neg()));
+    let half = Dual::from(Tensor::from_slice(&[0.5; 3]));
+    assert_eq!(moving.div_rows(&half).tangent(), Some(&(&dx / 0.5)));
     let side_by_side = Dual::cat(&[&still, &moving], 2);
     assert_eq!(
         side_by_side.tangent().unwrap().narrow(2, 0, 4),

@@ -9,7 +9,8 @@ use meanflow_testing::{config, objective};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{Ode, Request, Solver, cosine_grid, sample_by, uniform_grid};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Device, Gradients, Kind, Model, ModelConfig, Objective, Tensor, ema,
+    Adam, AdamConfig, Batch, Device, Gradients, Kind, Model, ModelConfig, Objective, Prediction,
+    Tensor, ema,
 };
 
 /// Mean and standard deviation of the two coordinates of the data.
@@ -19,30 +20,41 @@ const STEPS: u64 = 800;
 
 #[test]
 fn linear() {
-    the_samples_have_the_law_of_the_data(Schedule::Linear);
+    the_samples_have_the_law_of_the_data(Schedule::Linear, Prediction::Velocity);
+}
+
+#[test]
+fn linear_where_the_network_predicts_the_data() {
+    the_samples_have_the_law_of_the_data(Schedule::Linear, Prediction::Data);
 }
 
 #[test]
 fn polynomial() {
-    the_samples_have_the_law_of_the_data(Schedule::Polynomial { degree: 2.0 });
+    the_samples_have_the_law_of_the_data(
+        Schedule::Polynomial { degree: 2.0 },
+        Prediction::Velocity,
+    );
 }
 
 #[test]
 fn cosine() {
-    the_samples_have_the_law_of_the_data(Schedule::Cosine);
+    the_samples_have_the_law_of_the_data(Schedule::Cosine, Prediction::Velocity);
 }
 
 #[test]
 fn variance_preserving() {
-    the_samples_have_the_law_of_the_data(Schedule::VariancePreserving {
-        beta_min: 0.1,
-        beta_max: 20.0,
-    });
+    the_samples_have_the_law_of_the_data(
+        Schedule::VariancePreserving {
+            beta_min: 0.1,
+            beta_max: 20.0,
+        },
+        Prediction::Velocity,
+    );
 }
 
-fn the_samples_have_the_law_of_the_data(schedule: Schedule) {
+fn the_samples_have_the_law_of_the_data(schedule: Schedule, prediction: Prediction) {
     tch::set_num_threads(1);
-    let model = trained(schedule);
+    let model = trained(schedule, prediction);
     for (grid, solver) in [
         (uniform_grid(1), Solver::Jump),
         (uniform_grid(2), Solver::Jump),
@@ -72,9 +84,10 @@ fn the_samples_have_the_law_of_the_data(schedule: Schedule) {
 }
 
 /// The average of the weights of a perceptron trained on the path.
-fn trained(schedule: Schedule) -> Model {
+fn trained(schedule: Schedule, prediction: Prediction) -> Model {
     let config = ModelConfig {
         schedule,
+        prediction,
         ..config(mlp([32, 2], TimeEmbedding::TH), &[2], 0)
     };
     let model = Model::new(config, 1, Device::Cpu, Kind::Float).unwrap();

@@ -274,6 +274,7 @@ impl TrainConfig {
                 0
             },
             schedule: self.path,
+            prediction: self.prediction,
         };
         config.validate()?;
         Ok(config)

@@ -110,6 +110,12 @@ fn notes(
             "the weights were trained on the path {from:?}, and this run trains on {to:?}: velocities mean something else there"
         ));
     }
+    if from.prediction != to.prediction {
+        let [from, to] = [from.prediction, to.prediction].map(|one| json!(one));
+        notes.push(format!(
+            "the weights predict {from}, and this run trains on {to}: the network's output means something else there"
+        ));
+    }
     if from.shape != to.shape {
         let (from, shape) = (&from.shape, &to.shape);
         let positions = match to.network {

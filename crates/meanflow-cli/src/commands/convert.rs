@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
         } => {
             let (model, _) =
                 load_model(&weights_of(&located(model, reading)?), Device::Cpu, reading)?;
-            let (tensors, entries) = export(&model, layout.layout());
+            let (tensors, entries) = export(&model, layout.layout())?;
             weights::save(out, &tensors, BTreeMap::new())?;
             entries
         }

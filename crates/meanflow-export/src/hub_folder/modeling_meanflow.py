@@ -80,8 +80,7 @@ class Mlp(TimeAndLabel):
         width = config["width"]
         super().__init__(config["embedding"], width, classes)
         self.first = nn.Linear(shape[0] * (1 + 2 * len(self.FREQUENCIES)), width)
-        names = ("expand", "contract", "condition")
-        layer = lambda: nn.ModuleDict({name: nn.Linear(width, width) for name in names})
+        layer = lambda: nn.ModuleDict({name: nn.Linear(width, width) for name in ("expand", "contract", "condition")})
         self.layers = nn.ModuleList(layer() for _ in range(config["depth"]))
         self.last = nn.Linear(width, shape[0])
 
@@ -143,8 +142,7 @@ class Dit(TimeAndLabel):
 
     def sincos(self, width):
         """Fixed positions: the first half of the channels tells the column, the second the row."""
-        quarter = width // 4
-        frequencies = 10_000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+        frequencies = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
         row, column = torch.meshgrid(torch.arange(self.rows), torch.arange(self.columns), indexing="ij")
         angles = [place.flatten()[:, None].double() * frequencies for place in (column, row)]
         return torch.cat([wave for angle in angles for wave in (angle.sin(), angle.cos())], 1)
@@ -283,9 +281,10 @@ class MeanFlow(nn.Module):
     def __init__(self, config):
         super().__init__()
         model = config["model"]
-        version, kind = config["format_version"], model["network"]["kind"]
-        if version != FORMAT_VERSION or kind not in NETWORKS:
-            raise ValueError(f"config.json: format_version {version!r} with a network {kind!r} is not known here")
+        version, kind, predicted = config["format_version"], model["network"]["kind"], model.get("prediction", "u")
+        if version != FORMAT_VERSION or kind not in NETWORKS or predicted not in ("u", "x"):
+            raise ValueError(f"config.json: format {version!r}, network {kind!r} or prediction {predicted!r} is not known here")
+        self.predicts_data = predicted == "x"
         self.shape, self.classes = tuple(model["shape"]), model["classes"]
         self.class_names = config.get("class_names")
         self.scale = prior_scale(model["schedule"])
@@ -308,7 +307,8 @@ class MeanFlow(nn.Module):
         """u(z, r, t | labels): z [B, *shape], r and t [B]; without labels every row is one without class."""
         if self.classes > 0 and labels is None:
             labels = torch.full((len(z),), self.classes, device=z.device)
-        return self.network(z, r, t, labels if self.classes > 0 else None)
+        output = self.network(z, r, t, labels if self.classes > 0 else None)
+        return (z - output) / t.clamp(min=0.05).view(-1, *[1] * len(self.shape)) if self.predicts_data else output
 
     @torch.no_grad()
     def sample(self, noise, labels=None, steps=1):

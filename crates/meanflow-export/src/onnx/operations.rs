@@ -48,6 +48,7 @@ pub(super) fn convert(call: &mut Call<'_, '_>) -> Done {
         "aten::mul" => arithmetic(call, "Mul"),
         "aten::div" => arithmetic(call, "Div"),
         "aten::pow" => arithmetic(call, "Pow"),
+        "aten::clamp_min" => arithmetic(call, "Max"),
         "aten::addcmul" => addcmul(call),
         "aten::silu" => silu(call),
         "aten::gelu" => gelu(call),

@@ -8,7 +8,7 @@ use meanflow_testing::networks::{self, dit, mlp};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig, Vae, VaeConfig};
 use meanflow_torch::sampler::{Decoder, Request, noise, sample, uniform_grid};
-use meanflow_torch::{Device, Kind, Model, ModelConfig, Parameters, Tensor};
+use meanflow_torch::{Device, Kind, Model, ModelConfig, Parameters, Prediction, Tensor};
 
 /// Rows that are drawn of every model.
 pub const ROWS: usize = 5;
@@ -43,6 +43,10 @@ pub fn models() -> Vec<(&'static str, Model)> {
                 10,
                 Schedule::Linear,
             ),
+        ),
+        (
+            "dit-data",
+            predicting_data(dit(DIT, 2.5, TimeEmbedding::TH), &[1, 8, 8], 3),
         ),
         (
             "unet",
@@ -118,11 +122,22 @@ fn unet(embedding: TimeEmbedding, filter: &[f64], augment: i64) -> NetworkConfig
 
 /// A model in f32. The published initialisation zeroes whole branches, so all parameters are redrawn, normal over the root of the fan-in.
 pub fn model(network: NetworkConfig, shape: &[i64], classes: i64, schedule: Schedule) -> Model {
-    tch::set_num_threads(1);
-    let config = ModelConfig {
+    redrawn(ModelConfig {
         schedule,
         ..config(network, shape, classes)
-    };
+    })
+}
+
+/// The same of a network that predicts the data.
+fn predicting_data(network: NetworkConfig, shape: &[i64], classes: i64) -> Model {
+    redrawn(ModelConfig {
+        prediction: Prediction::Data,
+        ..config(network, shape, classes)
+    })
+}
+
+fn redrawn(config: ModelConfig) -> Model {
+    tch::set_num_threads(1);
     let model = Model::new(config, 7, Device::Cpu, Kind::Float).unwrap();
     redraw(model.parameters());
     model

@@ -50,6 +50,7 @@ impl Call<'_> {
             "Mul" => x * self.operand(1),
             "Div" => x / self.operand(1),
             "Pow" => x.pow(self.operand(1)),
+            "Max" => x.maximum(self.operand(1)),
             "Neg" => x.neg(),
             "Sin" => x.sin(),
             "Cos" => x.cos(),

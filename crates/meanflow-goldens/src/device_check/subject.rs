@@ -10,7 +10,9 @@ use meanflow_core::{
 use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
-use meanflow_torch::{Batch, Conditioning, JvpMethod, Model, ModelConfig, Objective, TorchError};
+use meanflow_torch::{
+    Batch, Conditioning, JvpMethod, Model, ModelConfig, Objective, Prediction, TorchError,
+};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{Comparison, Tolerance};
@@ -83,6 +85,7 @@ pub(super) fn all() -> [Subject; 3] {
             shape,
             classes,
             schedule: Schedule::Linear,
+            prediction: Prediction::Velocity,
         },
         tolerances,
     })

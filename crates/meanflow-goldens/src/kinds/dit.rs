@@ -5,7 +5,7 @@ use meanflow_torch::convert::Layout;
 use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
-use meanflow_torch::{Conditioning, Dual, Model, ModelConfig, TorchError};
+use meanflow_torch::{Conditioning, Dual, Model, ModelConfig, Prediction, TorchError};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -40,6 +40,7 @@ impl OfficialDit {
             shape: vec![self.in_channels, self.input_size, self.input_size],
             classes: self.num_classes,
             schedule: Schedule::Linear,
+            prediction: Prediction::Velocity,
         };
         let model = Model::new(config, 0, setting.device, setting.kind)?;
         file.fill(&model, Layout::Flax)?;

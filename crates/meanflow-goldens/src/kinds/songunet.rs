@@ -7,7 +7,7 @@ use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::{
-    Batch, Conditioning, Dual, Model, ModelConfig, Objective, Rows, TorchError, sampler,
+    Batch, Conditioning, Dual, Model, ModelConfig, Objective, Prediction, Rows, TorchError, sampler,
 };
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
@@ -63,6 +63,7 @@ impl OfficialUnet {
             shape: vec![self.in_channels, self.img_resolution, self.img_resolution],
             classes: 0,
             schedule: Schedule::Linear,
+            prediction: Prediction::Velocity,
         };
         let model = Model::new(config, 0, setting.device, setting.kind)?;
         file.fill(&model, Layout::PyTorch)?;

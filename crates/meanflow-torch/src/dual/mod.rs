@@ -21,6 +21,7 @@ use meanflow_libtorch::{done, operations};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::TorchError;
+use crate::tensor::column;
 
 /// A primal `[B, …]` on the tape and its tangent `[k, …]` off it.
 ///
@@ -171,6 +172,26 @@ impl Dual {
     /// `c x`.
     pub fn scale(&self, c: f64) -> Self {
         self.map_linear(|x| x * c)
+    }
+
+    /// `max(x, bound)`; it does not move at the bound and below.
+    pub fn clamp_min(&self, bound: f64) -> Self {
+        self.with_rule(self.primal.clamp_min(bound), |dx, x| dx * x.gt(bound))
+    }
+
+    /// `x / d` row by row; `x [B, …]`, `d [B]`.
+    pub fn div_rows(&self, divisor: &Self) -> Self {
+        let rows = |x: &Tensor| column(x, &self.primal);
+        let primal = &self.primal / rows(&divisor.primal);
+        let moving = [self, divisor].map(|x| x.tangent.as_ref());
+        let tangent = moving.into_iter().flatten().next().map(|dx| {
+            no_grad(|| {
+                let [x, d] = [&primal, &divisor.primal].map(|x| head(x, dx));
+                let [dx, dd] = [self, divisor].map(|x| x.tangent_or_zero(dx.size()[0]));
+                (dx - x * rows(&dd)) / rows(&d)
+            })
+        });
+        Self { primal, tangent }
     }
 
     /// `x + constant`, broadcast over the rows.

@@ -5,6 +5,7 @@ pub(crate) mod condition;
 pub(crate) mod flops;
 pub(crate) mod parameters;
 pub(crate) mod passes;
+pub(crate) mod prediction;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::model::compute::Compute;
 use crate::model::condition::Conditioning;
 use crate::model::parameters::{Declaration, Parameters};
 use crate::model::passes::{Counter, ForwardCounts};
+use crate::model::prediction::Prediction;
 use crate::networks::{Network, NetworkConfig};
 use crate::tensor::per_row;
 use crate::weights::{self, Verify, WeightsHeader};
@@ -38,6 +40,9 @@ pub struct ModelConfig {
     pub classes: i64,
     /// The path from data to noise.
     pub schedule: Schedule,
+    /// What the network's output stands for.
+    #[serde(default, skip_serializing_if = "Prediction::is_velocity")]
+    pub prediction: Prediction,
 }
 
 /// More values in a sample, or more classes, are a slip of the pen: a limit that is looked at before anything is built.
@@ -74,6 +79,7 @@ impl ModelConfig {
                 got,
             });
         }
+        self.prediction.validate(&self.schedule)?;
         self.network.validate(&self.shape, self.classes)
     }
 }
@@ -127,9 +133,9 @@ impl ModelConfig {
 /// # use meanflow_core::Schedule;
 /// # use meanflow_torch::layers::TimeEmbedding;
 /// # use meanflow_torch::networks::{MlpConfig, NetworkConfig};
-/// # use meanflow_torch::ModelConfig;
+/// # use meanflow_torch::{ModelConfig, Prediction};
 /// # let network = NetworkConfig::Mlp(MlpConfig { width: 8, depth: 1, embedding: TimeEmbedding::TH });
-/// # let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear };
+/// # let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear, prediction: Prediction::Velocity };
 ///
 /// let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
 /// # let folder = tempfile::tempdir()?;
@@ -328,11 +334,11 @@ impl Model {
         no_grad(|| self.average_velocity(z, r, t, labels))
     }
 
-    /// The network over dual numbers; the condition has labels where the model has classes.
+    /// `u(z, r, t)` over dual numbers; the condition has labels where the model has classes.
     pub fn forward(&self, z: &Dual, r: &Dual, t: &Dual, condition: &Conditioning) -> Dual {
-        let u = self.network.forward(z, r, t, condition);
-        self.passes.forward(&u);
-        u
+        let output = self.network.forward(z, r, t, condition);
+        self.passes.forward(&output);
+        self.config.prediction.average_velocity(output, z, t)
     }
 
     /// The rows that have gone through the network until now.

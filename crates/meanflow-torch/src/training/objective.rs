@@ -34,9 +34,9 @@ use crate::{Batch, Model, TorchError};
 /// # use meanflow_core::Schedule;
 /// # use meanflow_torch::layers::TimeEmbedding;
 /// # use meanflow_torch::networks::{MlpConfig, NetworkConfig};
-/// # use meanflow_torch::ModelConfig;
+/// # use meanflow_torch::{ModelConfig, Prediction};
 /// # let network = NetworkConfig::Mlp(MlpConfig { width: 8, depth: 1, embedding: TimeEmbedding::TH });
-/// # let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear };
+/// # let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear, prediction: Prediction::Velocity };
 /// # let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
 ///
 /// let objective = Objective {

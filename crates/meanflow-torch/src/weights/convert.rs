@@ -142,6 +142,7 @@ fn matched<'a>(
     tensors: &BTreeMap<String, Tensor>,
     path: &Path,
 ) -> Result<Matched<'a>, TorchError> {
+    predicts_velocity(config)?;
     let mut given: Given = BTreeMap::new();
     for (official, tensor) in tensors {
         let (name, tensor) = layout.import(official, tensor);
@@ -214,8 +215,15 @@ fn take_constant(
     }
 }
 
+/// Tensors by their official names, and what each was.
+pub type Exported = (Vec<(String, Tensor)>, Vec<ConvertedTensor>);
+
 /// The parameters of `model` as the official code stores them, with the constants that it stores, and what they were.
-pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<ConvertedTensor>) {
+///
+/// # Errors
+/// For a network that predicts anything but the velocity.
+pub fn export(model: &Model, layout: Layout) -> Result<Exported, TorchError> {
+    predicts_velocity(model.config())?;
     let (mut tensors, mut entries) = (Vec::new(), Vec::new());
     for (name, parameter) in model.parameters().iter() {
         let (official, tensor) = layout.export(name, &parameter.detach());
@@ -237,7 +245,19 @@ pub fn export(model: &Model, layout: Layout) -> (Vec<(String, Tensor)>, Vec<Conv
         });
         tensors.push((official, value.to_kind(Kind::Float)));
     }
-    (tensors, entries)
+    Ok((tensors, entries))
+}
+
+/// Refuses a model whose output the official programs would take for something else.
+fn predicts_velocity(config: &ModelConfig) -> Result<(), TorchError> {
+    if config.prediction.is_velocity() {
+        return Ok(());
+    }
+    Err(TorchError::Config {
+        key: "prediction",
+        expected: "\"u\", which official weights predict".into(),
+        got: "\"x\"".into(),
+    })
 }
 
 /// What the official PyTorch modules store beside their parameters.

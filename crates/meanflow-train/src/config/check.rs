@@ -45,6 +45,9 @@ impl TrainConfig {
         if let Err(error) = self.times.validate() {
             return fault("times", &error);
         }
+        if let Err(error) = self.prediction.validate(&self.path) {
+            return fault("prediction", &error);
+        }
         self.loss
             .validate()
             .err()

@@ -27,6 +27,7 @@ use meanflow_cfg::{ClassDropout, Guidance};
 use meanflow_core::schedule::Schedule;
 use meanflow_core::times::TimeSampler;
 use meanflow_core::weighting::AdaptiveWeight;
+use meanflow_torch::Prediction;
 use meanflow_torch::networks::NetworkConfig;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,9 @@ pub struct TrainConfig {
     pub data: DataConfig,
     /// The network of `u(z, r, t)`.
     pub network: NetworkConfig,
+    /// What the network's output stands for: `"u"`, the average velocity, also without the key, or `"x"`, a sample of which the velocity is made.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prediction: Prediction,
     /// The path between data and noise (M1).
     pub path: Schedule,
     /// The law of `(r, t)`.
