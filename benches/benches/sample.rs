@@ -20,7 +20,7 @@ fn draw(criterion: &mut Criterion) {
                 seeds: &seeds,
                 labels: None,
                 grid: &sampler::uniform_grid(1),
-                micro_batch: count,
+                batch_size: count,
             };
             bencher.iter(|| sampler::sample(&model, &request).expect("a sample"));
         });

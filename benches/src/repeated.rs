@@ -5,10 +5,9 @@ use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
-use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
     Adam, AdamConfig, Batch, Compute, CudaGraph, Device, ForwardCounts, Gradients, JvpMethod, Kind,
-    Model, Objective, StepInputs, Tensor, TorchError, ema,
+    Model, Objective, StepInputs, Tangent, Tensor, TorchError, ema,
 };
 use serde::Serialize;
 
@@ -153,7 +152,7 @@ fn work(
             reduction: Reduction::Sum,
         },
         guidance: kind.guidance(),
-        engine: JvpMethod::Dual,
+        jvp: JvpMethod::Dual,
     };
     let law = TimeSampler {
         t: TimeDistribution::LogitNormal {

@@ -5,10 +5,9 @@ use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
-use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
     Adam, AdamConfig, Average, Batch, Compute, DataParallel, Device, JvpMethod, Kind, Model,
-    Objective, Sharing, StepInputs, StepLoss, Tensor, TorchError,
+    Objective, Sharing, StepInputs, StepLoss, Tangent, Tensor, TorchError,
 };
 
 use crate::Size;
@@ -146,7 +145,7 @@ impl Training {
                 reduction: Reduction::Sum,
             },
             guidance: self.guidance,
-            engine: if variant == Variant::ForwardAd {
+            jvp: if variant == Variant::ForwardAd {
                 JvpMethod::ForwardAd
             } else {
                 JvpMethod::Dual

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use meanflow_data::npz;
-use meanflow_torch::engine::Tangent;
-use meanflow_torch::{Device, Model};
+use meanflow_torch::{Device, Model, Tangent};
 use meanflow_train::{Samples, TrainConfig, TrainError, Trainer};
 use serde_json::{Value, json};
 

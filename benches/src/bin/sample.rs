@@ -84,7 +84,7 @@ fn draw(model: &Model, seeds: &[u64]) -> Result<Tensor, TorchError> {
         seeds,
         labels: Some(&labels(model, seeds)),
         grid: &sampler::uniform_grid(1),
-        micro_batch: seeds.len(),
+        batch_size: seeds.len(),
     };
     sampler::sample(model, &request)
 }

@@ -17,12 +17,12 @@ pub(crate) struct Effort {
 
 impl Effort {
     /// From the evaluations of every sample.
-    pub(crate) fn new(evaluations: &[usize], seconds: f64) -> Self {
+    pub(crate) fn new(nfe: &[usize], seconds: f64) -> Self {
         Self {
-            samples: evaluations.len(),
-            least: evaluations.iter().copied().min().unwrap_or_default(),
-            most: evaluations.iter().copied().max().unwrap_or_default(),
-            mean: evaluations.iter().sum::<usize>() as f64 / evaluations.len() as f64,
+            samples: nfe.len(),
+            least: nfe.iter().copied().min().unwrap_or_default(),
+            most: nfe.iter().copied().max().unwrap_or_default(),
+            mean: nfe.iter().sum::<usize>() as f64 / nfe.len() as f64,
             seconds,
         }
     }

@@ -116,10 +116,15 @@ fn described(sharing: Sharing) -> String {
         workers,
         threads_per_operation: threads,
     } = sharing;
-    let digits = if threads == 1 {
-        "no digit depends on the number of threads"
-    } else {
-        "the last digits depend on the number of threads (with more training.microbatches they do not)"
+    let microbatches = match workers {
+        1 => "one microbatch".to_owned(),
+        _ => format!("{workers} microbatches"),
     };
-    format!("CPU: {workers} microbatches at a time, threads an operation: {threads}; {digits}")
+    let how = match threads {
+        1 => "one thread each; no digit depends on threads".to_owned(),
+        _ => format!(
+            "{threads} threads an operation; the last digits depend on them (with more training.microbatches they do not)"
+        ),
+    };
+    format!("CPU: {microbatches} at a time, {how}")
 }

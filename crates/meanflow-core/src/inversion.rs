@@ -9,7 +9,7 @@ pub struct FixedPoint {
     /// Root mean square, over the dimensions of a sample, of the distance by which the jump may miss its lower end.
     pub tolerance: f64,
     /// Evaluations of `u` at most.
-    pub max_evaluations: usize,
+    pub max_nfe: usize,
 }
 
 /// The upper end of a jump, as far as it was found.
@@ -20,7 +20,7 @@ pub struct Inverse<S> {
     /// Root mean square of `z_t − (t−r) u(z_t, r, t) − z_r` in every sample, `[B]`: what the jump misses `z_r` by.
     pub residuals: Vec<f64>,
     /// Evaluations of `u` until the sample met the tolerance, or the last one, `[B]`.
-    pub evaluations: Vec<usize>,
+    pub nfe: Vec<usize>,
 }
 
 /// The `z_t` from which a jump of `length = t − r` lands on `end = z_r`, where `u(z)` is `u(z, r, t)`.
@@ -41,7 +41,7 @@ pub struct Inverse<S> {
 ///
 /// let data = Gaussian::new(3.0, 0.5)?;
 /// let u = |z: &f64| data.average_velocity(&Schedule::Linear, *z, 0.0, 1.0);
-/// let settings = FixedPoint { tolerance: 1e-9, max_evaluations: 100 };
+/// let settings = FixedPoint { tolerance: 1e-9, max_nfe: 100 };
 /// // A data point one deviation above the mean comes from noise one deviation above its mean.
 /// let noise = invert_jump(u, &3.5, 1.0, settings);
 /// assert!((noise.state - 1.0).abs() < 1e-8 && noise.residuals[0] <= 1e-9);
@@ -54,20 +54,20 @@ pub fn invert_jump<S: Norm>(
     settings: FixedPoint,
 ) -> Inverse<S> {
     let mut search = Search::new(u, end, length);
-    for evaluation in 2..=settings.max_evaluations {
+    for evaluation in 2..=settings.max_nfe {
         let moving = search.beyond(settings.tolerance);
         if !moving.contains(&true) {
             break;
         }
         search.step(&moving);
         for row in (0..moving.len()).filter(|row| moving[*row]) {
-            search.evaluations[row] = evaluation;
+            search.nfe[row] = evaluation;
         }
     }
     Inverse {
         state: search.state,
         residuals: search.residuals,
-        evaluations: search.evaluations,
+        nfe: search.nfe,
     }
 }
 
@@ -82,7 +82,7 @@ struct Search<'a, S, U> {
     residuals: Vec<f64>,
     /// `θ` of every sample.
     damping: Vec<f64>,
-    evaluations: Vec<usize>,
+    nfe: Vec<usize>,
 }
 
 impl<'a, S: Norm, U: FnMut(&S) -> S> Search<'a, S, U> {
@@ -96,7 +96,7 @@ impl<'a, S: Norm, U: FnMut(&S) -> S> Search<'a, S, U> {
             missed: end.clone(),
             residuals: Vec::new(),
             damping: vec![1.0; rows],
-            evaluations: vec![1; rows],
+            nfe: vec![1; rows],
         };
         (search.missed, search.residuals) = search.miss(end);
         search

@@ -35,7 +35,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
             seeds: &seeds,
             labels: None,
             grid: &uniform_grid(1),
-            micro_batch: 64,
+            batch_size: 64,
         };
         let samples = Vec::<f32>::try_from(sample(&model, &request)?.flatten(0, -1)).expect("f32");
         Ok::<_, EvalError>(SampleBatch {

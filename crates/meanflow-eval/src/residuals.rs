@@ -3,8 +3,7 @@
 //! A network that is right fulfils M10 and M11 of docs/src/derivation.md between any two times. How far it is from that
 //! shows where in (r, t) it was not trained enough.
 
-use meanflow_torch::engine::JvpInputs;
-use meanflow_torch::{Conditioning, JvpMethod, Model, Rows, Tensor};
+use meanflow_torch::{Conditioning, JvpInputs, JvpMethod, Model, Rows, Tensor};
 use serde::Serialize;
 use tch::{Kind, no_grad};
 

@@ -11,7 +11,7 @@
 //! use meanflow_goldens::{Setting, check};
 //! use meanflow_torch::{Device, JvpMethod, Kind};
 //!
-//! let setting = Setting { device: Device::Cpu, kind: Kind::Double, engine: JvpMethod::Dual };
+//! let setting = Setting { device: Device::Cpu, kind: Kind::Double, jvp: JvpMethod::Dual };
 //! let report = check(Path::new("files/sampling_a.safetensors"), &setting)?;
 //! assert!(report.passes(), "{report}");
 //! # Ok::<(), meanflow_torch::TorchError>(())
@@ -38,7 +38,7 @@ pub struct Setting {
     /// The dtype of the computation: [`Kind::Float`] or [`Kind::Double`].
     pub kind: Kind,
     /// The method by which `du/dt` is computed.
-    pub engine: JvpMethod,
+    pub jvp: JvpMethod,
 }
 
 /// Computes everything that the golden `path` (`….safetensors`) holds results of, and compares.

@@ -13,7 +13,7 @@ fn check(path: &Path) -> Result<Report, TorchError> {
     let setting = Setting {
         device: Device::Cpu,
         kind: Kind::Float,
-        engine: JvpMethod::Dual,
+        jvp: JvpMethod::Dual,
     };
     meanflow_goldens::check(path, &setting)
 }

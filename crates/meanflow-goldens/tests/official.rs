@@ -19,15 +19,15 @@ fn golden(name: &str) -> PathBuf {
         .join(format!("{name}.safetensors"))
 }
 
-fn run(name: &str, kind: Kind, engine: JvpMethod) -> Report {
+fn run(name: &str, kind: Kind, jvp: JvpMethod) -> Report {
     let setting = Setting {
         device: Device::Cpu,
         kind,
-        engine,
+        jvp,
     };
     let report = check(&golden(name), &setting).unwrap();
-    println!("{kind:?} {engine:?}\n{report}");
-    assert!(report.passes(), "{kind:?} {engine:?}\n{report}");
+    println!("{kind:?} {jvp:?}\n{report}");
+    assert!(report.passes(), "{kind:?} {jvp:?}\n{report}");
     assert_eq!(
         report.unchecked,
         Vec::<String>::new(),
@@ -48,7 +48,7 @@ fn within(report: &Report, relative: f64) {
     }
 }
 
-const ENGINES: [JvpMethod; 3] = [
+const JVP_METHODS: [JvpMethod; 3] = [
     JvpMethod::Dual,
     JvpMethod::ForwardAd,
     JvpMethod::DoubleBackward,
@@ -60,8 +60,8 @@ const OFFICIAL_ROUNDING: f64 = 1e-6;
 #[test]
 fn transformer() {
     for kind in [Kind::Float, Kind::Double] {
-        for engine in ENGINES {
-            within(&run("dit_official_a", kind, engine), OFFICIAL_ROUNDING);
+        for jvp in JVP_METHODS {
+            within(&run("dit_official_a", kind, jvp), OFFICIAL_ROUNDING);
         }
     }
 }
@@ -69,8 +69,8 @@ fn transformer() {
 #[test]
 fn training_step() {
     for kind in [Kind::Float, Kind::Double] {
-        for engine in ENGINES {
-            within(&run("step_official_a", kind, engine), OFFICIAL_ROUNDING);
+        for jvp in JVP_METHODS {
+            within(&run("step_official_a", kind, jvp), OFFICIAL_ROUNDING);
         }
     }
 }
@@ -81,17 +81,17 @@ const UNET_ROUNDING: f64 = 5e-6;
 #[test]
 fn u_net() {
     for kind in [Kind::Float, Kind::Double] {
-        for engine in ENGINES {
-            within(&run("songunet_official_a", kind, engine), UNET_ROUNDING);
+        for jvp in JVP_METHODS {
+            within(&run("songunet_official_a", kind, jvp), UNET_ROUNDING);
         }
     }
 }
 
 #[test]
 fn difference_quotients_come_close() {
-    let engine = JvpMethod::FiniteDifference { step: 1e-4 };
+    let jvp = JvpMethod::FiniteDifference { step: 1e-4 };
     for name in ["dit_official_a", "step_official_a"] {
-        run(name, Kind::Double, engine);
+        run(name, Kind::Double, jvp);
     }
 }
 
@@ -120,7 +120,7 @@ fn altered(name: &str, from: &str, to: &str) -> Report {
     let setting = Setting {
         device: Device::Cpu,
         kind: Kind::Double,
-        engine: JvpMethod::Dual,
+        jvp: JvpMethod::Dual,
     };
     check(&path, &setting).unwrap()
 }
@@ -155,7 +155,7 @@ fn other_settings_are_not_the_official_numbers() {
 
 #[test]
 fn any_draws_are_computed_by_any_engine() {
-    let engines = [
+    let methods = [
         JvpMethod::Dual,
         JvpMethod::ForwardAd,
         JvpMethod::DoubleBackward,
@@ -180,15 +180,15 @@ fn any_draws_are_computed_by_any_engine() {
         weights::save(&path, &tensors, BTreeMap::new()).unwrap();
         let json = golden("step_official_a").with_extension("json");
         fs::copy(json, path.with_extension("json")).unwrap();
-        let reports = engines.map(|engine| {
+        let reports = methods.map(|jvp| {
             let setting = Setting {
                 device: Device::Cpu,
                 kind: Kind::Double,
-                engine,
+                jvp,
             };
             check(&path, &setting).unwrap()
         });
-        // The official results are of other draws; the engines still have to agree on how far off they are.
+        // The official results are of other draws; the methods still have to agree on how far off they are.
         for report in &reports {
             for (one, other) in report.comparisons.iter().zip(&reports[0].comparisons) {
                 assert!(
@@ -216,7 +216,7 @@ fn what_is_no_golden_says_why() {
     let setting = Setting {
         device: Device::Cpu,
         kind: Kind::Float,
-        engine: JvpMethod::Dual,
+        jvp: JvpMethod::Dual,
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");

@@ -5,7 +5,7 @@ import { complain, content } from "/main.js";
 import { scatter } from "/charts.js";
 
 const COUNTS = [1, 4, 16, 36, 64];
-const WAYS = [
+const SAMPLERS = [
   { id: "1", key: "1", name: "1", steps: 1, method: "jump" },
   { id: "2", key: "2", name: "2", steps: 2, method: "jump" },
   { id: "4", key: "4", name: "4", steps: 4, method: "jump" },
@@ -49,16 +49,16 @@ export class Studio {
   constructor(catalogue) {
     this.catalogue = catalogue;
     this.view = "grid";
-    this.way = WAYS[0];
-    this.parts = Object.fromEntries(["model", "class-list", "classes", "seed", "dice", "count", "count-shown", "ways", "views", "timing", "view", "facts", "detail", "detail-content"].map((id) => [id, document.getElementById(id)]));
-    const { model, seed, dice, count, ways } = this.parts;
+    this.sampler = SAMPLERS[0];
+    this.parts = Object.fromEntries(["model", "class-list", "classes", "seed", "dice", "count", "count-shown", "samplers", "views", "timing", "view", "facts", "detail", "detail-content"].map((id) => [id, document.getElementById(id)]));
+    const { model, seed, dice, count, samplers } = this.parts;
     model.append(...catalogue.models.map(({ id }) => element("option", { value: id }, id)));
     model.addEventListener("change", () => this.useModel());
     seed.addEventListener("input", () => this.draw());
     dice.addEventListener("click", () => this.otherSeeds());
     count.addEventListener("input", () => { this.showCount(); this.draw(); });
     document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
-    radios(ways, "way", WAYS, this.way.id, (id) => { this.way = WAYS.find((way) => way.id === id); this.draw(); });
+    radios(samplers, "sampler", SAMPLERS, this.sampler.id, (id) => { this.sampler = SAMPLERS.find((sampler) => sampler.id === id); this.draw(); });
     this.showCount();
     this.useModel(false);
   }
@@ -124,8 +124,8 @@ export class Studio {
   }
 
   key(key, target) {
-    const way = WAYS.find((way) => way.key === key);
-    if (way) choose(this.parts.ways, way.id);
+    const sampler = SAMPLERS.find((sampler) => sampler.key === key);
+    if (sampler) choose(this.parts.samplers, sampler.id);
     else if (key === "r" || (key === " " && !target.matches?.("button, input, a, summary"))) this.otherSeeds();
     else if (key === "n" || key === "p") this.nextClass(key === "n" ? 1 : -1);
     else if (key === "v") {
@@ -143,7 +143,7 @@ export class Studio {
 
   asked(more = {}) {
     const named = this.class === "none" ? null : this.class === "balanced" ? "balanced" : Number(this.class);
-    return { model: this.model.id, class: named, steps: this.way.steps, method: this.way.method, ...more };
+    return { model: this.model.id, class: named, steps: this.sampler.steps, method: this.sampler.method, ...more };
   }
 
   // One class for views that follow one sample.
@@ -163,11 +163,11 @@ export class Studio {
   }
 
   tell(answer, samples = answer.samples.length) {
-    const { evaluations, milliseconds: time, shared_by: shared, waited_milliseconds: waited, roundTrip } = answer;
+    const { nfe, milliseconds: time, shared_by: shared, waited_milliseconds: waited, roundTrip } = answer;
     const each = samples > 1 && !this.isPoints ? `, ${milliseconds(time / shared)} each` : "";
     const others = shared > samples ? ` together with ${shared - samples} of others` : "";
     this.parts.timing.replaceChildren(
-      element("b", {}, `${evaluations} evaluation${evaluations === 1 ? "" : "s"} a ${this.isPoints ? "point" : "picture"}`),
+      element("b", {}, `${nfe} evaluation${nfe === 1 ? "" : "s"} a ${this.isPoints ? "point" : "picture"}`),
       ` · ${milliseconds(time)} for ${samples}${others}${each} · round trip ${milliseconds(roundTrip)}${waited > 5 ? `, of which ${milliseconds(waited)} in the queue` : ""}`,
     );
   }
@@ -216,14 +216,14 @@ export class Studio {
   async drawComparison() {
     const rows = this.isPoints ? POINTS : Math.min(this.count, 8);
     const seeds = [...Array(rows).keys()].map((place) => this.seed + place);
-    const ask = (way) => post("/api/sample", this.asked({ seeds, steps: way.steps, method: way.method }), `compare-${way.id}`);
+    const ask = (sampler) => post("/api/sample", this.asked({ seeds, steps: sampler.steps, method: sampler.method }), `compare-${sampler.id}`);
     // One after the other: the times are then those of each alone.
     const answers = [];
-    for (const way of WAYS) answers.push(await ask(way));
+    for (const sampler of SAMPLERS) answers.push(await ask(sampler));
     this.parts.timing.textContent = `The same ${rows} ${this.isPoints ? "noises" : "seeds"} by each way`;
-    const head = WAYS.map((way, place) => {
-      const { evaluations, milliseconds: time } = answers[place];
-      return element("th", { scope: "col" }, way.id === "ode" ? "ODE" : `${evaluations} step${evaluations === 1 ? "" : "s"}`, element("small", {}, `${evaluations} evaluation${evaluations === 1 ? "" : "s"}`), element("small", {}, milliseconds(time)));
+    const head = SAMPLERS.map((sampler, place) => {
+      const { nfe, milliseconds: time } = answers[place];
+      return element("th", { scope: "col" }, sampler.id === "ode" ? "ODE" : `${nfe} step${nfe === 1 ? "" : "s"}`, element("small", {}, `${nfe} evaluation${nfe === 1 ? "" : "s"}`), element("small", {}, milliseconds(time)));
     });
     const table = element("table", { className: "compare" }, element("thead", {}, element("tr", {}, element("td"), ...head)));
     const body = element("tbody");
@@ -263,7 +263,7 @@ export class Studio {
 
   async drawPath() {
     const answer = await post("/api/trajectory", { model: this.model.id, seed: this.seed, class: this.oneClass(), times: 9 }, "view");
-    this.parts.timing.replaceChildren(element("b", {}, `${answer.evaluations} evaluations along the ODE, one along the jump`), ` · ${milliseconds(answer.milliseconds)} for all of them`);
+    this.parts.timing.replaceChildren(element("b", {}, `${answer.nfe} evaluations along the ODE, one along the jump`), ` · ${milliseconds(answer.milliseconds)} for all of them`);
     const row = (title, samples) => {
       const line = element("div", { className: "row" }, ...samples.map((sample) => element("figure", {}, this.image(sample, false), element("figcaption", {}, `t = ${sample.t.toFixed(2)}`))));
       line.style.setProperty("--columns", samples.length);
@@ -406,7 +406,7 @@ export class Studio {
     const near = element("div", { className: "stage" });
     const actions = element("div", { className: "actions" }, element("a", { className: "button", href: source(sample), download: file }, "Download PNG"));
     if (this.model.has_data && sample.seed !== undefined) actions.append(element("button", { type: "button", onclick: () => this.showNearest(sample, near) }, "Nearest training pictures"));
-    const facts = [sample.seed !== undefined && `seed ${sample.seed}`, name !== undefined && `class ${name}`, `${answer.evaluations} evaluation${answer.evaluations === 1 ? "" : "s"}`].filter(Boolean).join(" · ");
+    const facts = [sample.seed !== undefined && `seed ${sample.seed}`, name !== undefined && `class ${name}`, `${answer.nfe} evaluation${answer.nfe === 1 ? "" : "s"}`].filter(Boolean).join(" · ");
     this.parts["detail-content"].replaceChildren(element("div", { className: "detail" }, element("div", { className: "large" }, this.image(sample, false)), element("p", { className: "timing" }, facts), actions, near));
     this.parts.detail.showModal();
   }

@@ -14,7 +14,7 @@ pub struct Limits {
     /// Pixels of all samples of one request.
     pub pixels: usize,
     /// Evaluations of the network for one sample.
-    pub evaluations: usize,
+    pub nfe: usize,
     /// Jobs that wait for the thread with the models; the next one is answered 503.
     pub queue: usize,
     /// Requests that are worked on at the same time; the next one is answered 503.
@@ -40,7 +40,7 @@ impl Default for Limits {
             picture: 1 << 20,
             samples: 64,
             pixels: 16 << 20,
-            evaluations: 64,
+            nfe: 64,
             queue: 64,
             requests: 256,
             connections: 700,

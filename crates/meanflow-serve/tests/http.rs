@@ -21,7 +21,7 @@ fn a_sample_depends_on_its_seed_alone() {
     let many = seeds(&server, &[5, 6, 7, 8], 1);
     let one = seeds(&server, &[7], 1);
     assert_eq!(one["samples"][0], many["samples"][2]);
-    assert_eq!(one["evaluations"], 1);
+    assert_eq!(one["nfe"], 1);
     let two = seeds(&server, &[7], 2);
     assert_ne!(two["samples"][0]["png"], one["samples"][0]["png"]);
 }

@@ -44,7 +44,7 @@ pub fn objective(guidance: Guidance) -> Objective {
             reduction: Reduction::Sum,
         },
         guidance,
-        engine: JvpMethod::Dual,
+        jvp: JvpMethod::Dual,
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn draw(path: &Path) -> Result<(), Box<dyn Error>> {
         seeds: &seeds,
         labels: (classes > 0).then_some(&labels[..]),
         grid: &uniform_grid(1),
-        micro_batch: 8,
+        batch_size: 8,
     };
     let samples = sample(&model, &request)?;
     println!(

@@ -13,7 +13,7 @@
 //! let network = NetworkConfig::Mlp(MlpConfig { width: 16, depth: 2, embedding: TimeEmbedding::TH });
 //! let config = ModelConfig { network, shape: vec![2], classes: 0, schedule: Schedule::Linear, prediction: Prediction::Velocity };
 //! let model = Model::new(config, 0, Device::Cpu, Kind::Float)?;
-//! let request = Request { seeds: &[0, 1, 2], labels: None, grid: &uniform_grid(1), micro_batch: 16 };
+//! let request = Request { seeds: &[0, 1, 2], labels: None, grid: &uniform_grid(1), batch_size: 16 };
 //! assert_eq!(sample(&model, &request)?.size(), [3, 2]);
 //! # Ok::<(), meanflow_torch::TorchError>(())
 //! ```
@@ -28,9 +28,9 @@ mod tensor;
 mod training;
 pub mod weights;
 
-pub use dual::engine::JvpMethod;
 pub use dual::jvp::jvp;
-pub use dual::{Dual, engine, kernels};
+pub use dual::jvp_method::{JvpInputs, JvpMethod, Tangent};
+pub use dual::{Dual, kernels};
 pub use error::TorchError;
 pub use meanflow_libtorch::{
     CudaGraph, Finding, LibtorchError, Peers, ProcessGroup, Progress, Seen, Shard, Stalled, Store,

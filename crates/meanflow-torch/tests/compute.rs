@@ -2,12 +2,11 @@
 
 use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_testing::{batch, dit_model, gradients, mlp_model, networks, normal, objective};
-use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Compute, Conditioning, Device, Dtype, Gradients, JvpMethod, Kind,
-    Model, Tensor,
+    Adam, AdamConfig, Batch, Compute, Conditioning, Device, Dtype, Gradients, JvpInputs, JvpMethod,
+    Kind, Model, Tensor,
 };
 
 const BF16: Compute = Compute {

@@ -1,9 +1,8 @@
 //! Four routes to `du/dt` agree, and a tangent changes nothing but itself.
 
 use meanflow_testing::{models, normal, relative};
-use meanflow_torch::engine::{JvpInputs, JvpMethod, Tangent};
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Conditioning, Dual, Model, Tensor};
+use meanflow_torch::{Conditioning, Dual, JvpInputs, JvpMethod, Model, Tangent, Tensor};
 
 const EMBEDDINGS: [TimeEmbedding; 4] = [
     TimeEmbedding::TH,
@@ -48,16 +47,16 @@ fn routes_agree() {
                     "a derivative to compare"
                 );
                 // Rounding of f64 through a few dozen operations; the difference quotient has 1e-5² and 1e-16/1e-5.
-                for (engine, tolerance) in [
+                for (jvp, tolerance) in [
                     (JvpMethod::ForwardAd, 1e-10),
                     (JvpMethod::DoubleBackward, 1e-10),
                     (JvpMethod::FiniteDifference { step: 1e-5 }, 1e-7),
                 ] {
-                    let (_, other) = engine.evaluate(&model, &point).unwrap();
+                    let (_, other) = jvp.evaluate(&model, &point).unwrap();
                     let error = relative(&other, &dual);
                     assert!(
                         error < tolerance,
-                        "{engine:?} {:?} {rows} {k}: {error:e}",
+                        "{jvp:?} {:?} {rows} {k}: {error:e}",
                         model.config()
                     );
                 }
@@ -68,15 +67,15 @@ fn routes_agree() {
 
 #[test]
 fn derivative_is_linear_in_the_direction_along_every_route() {
-    let engines = [
+    let methods = [
         JvpMethod::Dual,
         JvpMethod::ForwardAd,
         JvpMethod::DoubleBackward,
     ];
     for model in models(TimeEmbedding::TRH) {
         let point = point(&model, 5, 3);
-        for engine in engines {
-            let along = |direction| engine.evaluate_along(direction, &model, &point).unwrap().1;
+        for jvp in methods {
+            let along = |direction| jvp.evaluate_along(direction, &model, &point).unwrap().1;
             let (right, still) = (along(Tangent::TRAJECTORY), along(Tangent::wrong(0.0, 0.0)));
             let (early, both) = (
                 along(Tangent::wrong(1.0, 0.0)),
@@ -86,15 +85,15 @@ fn derivative_is_linear_in_the_direction_along_every_route() {
                 .evaluate_along(Tangent::wrong(1.0, 1.0), &model, &point)
                 .unwrap();
             // Rounding of f64 through a few dozen operations, in three terms.
-            assert!(relative(&both, &dual) < 1e-10, "{engine:?}");
+            assert!(relative(&both, &dual) < 1e-10, "{jvp:?}");
             assert!(
                 relative(&(&right + &early - &still), &both) < 1e-10,
-                "{engine:?}"
+                "{jvp:?}"
             );
             for other in [still, early, both] {
                 assert!(
                     relative(&other, &right) > 1e-3,
-                    "{engine:?}: a wrong direction shows"
+                    "{jvp:?}: a wrong direction shows"
                 );
             }
         }

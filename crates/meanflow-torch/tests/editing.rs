@@ -31,7 +31,7 @@ fn request<'a>(strength: f64, grid: &'a [f64]) -> Edit<'a> {
         seeds: &SEEDS,
         labels: Some(&LABELS),
         grid,
-        micro_batch: 4,
+        batch_size: 4,
     }
 }
 
@@ -49,10 +49,7 @@ fn an_edit_goes_from_the_sample_to_a_sample_of_its_seed() {
         (uniform_grid(2), Solver::Ode(Ode::Fixed(&HEUN))),
     ] {
         let none = edit(&model, &x, &request(0.0, &grid), solver).unwrap();
-        assert_eq!(
-            (none.samples, none.evaluations),
-            (x.shallow_clone(), vec![0; 5])
-        );
+        assert_eq!((none.samples, none.nfe), (x.shallow_clone(), vec![0; 5]));
         let all = edit(&model, &x, &request(1.0, &grid), solver).unwrap();
         let drawn = meanflow_torch::sampler::sample_by(
             &model,
@@ -60,13 +57,13 @@ fn an_edit_goes_from_the_sample_to_a_sample_of_its_seed() {
                 seeds: &SEEDS,
                 labels: Some(&LABELS),
                 grid: &grid,
-                micro_batch: 4,
+                batch_size: 4,
             },
             solver,
         )
         .unwrap();
         assert_eq!(all.samples, drawn.samples, "{solver:?}");
-        assert_eq!(all.evaluations, drawn.evaluations);
+        assert_eq!(all.nfe, drawn.nfe);
         // Turned noise: the two ends are the samples of the two noises; cos ½π is not 0 but 6·10⁻¹⁷.
         let e = noise(&[11, 12, 13, 14, 15], &[3, 4, 6]);
         let kept = edit_noise(&model, &e, &request(0.0, &grid), solver).unwrap();
@@ -96,7 +93,7 @@ fn an_edit_depends_on_its_own_row_alone() {
             seeds: &seeds,
             labels: Some(&labels),
             grid: &grid,
-            micro_batch: 4,
+            batch_size: 4,
         };
         [
             edit(&model, &x, &request, Solver::Jump).unwrap().samples,
@@ -118,7 +115,7 @@ fn an_edit_depends_on_its_own_row_alone() {
 fn inverted(model: &Model, x: &Tensor) -> Tensor {
     let settings = FixedPoint {
         tolerance: 1e-9,
-        max_evaluations: 1000,
+        max_nfe: 1000,
     };
     invert(model, x, None, &uniform_grid(1), settings)
         .unwrap()
@@ -139,7 +136,7 @@ fn a_variation_of_normal_data_has_the_law_of_the_data() {
             seeds: &seeds,
             labels: None,
             grid: &uniform_grid(1),
-            micro_batch: 512,
+            batch_size: 512,
         };
         let ways = [
             edit(&model, &x, &request, Solver::Jump).unwrap(),
@@ -206,7 +203,7 @@ fn completions_of_normal_data_come_near_to_the_law_given_what_is_known() {
             seeds: &seeds,
             labels: None,
             grid: &uniform_grid(steps),
-            micro_batch: 500,
+            batch_size: 500,
         };
         let drawn = inpaint(&model, &x, &mask, &request).unwrap().samples;
         let centred = drawn.to_kind(Kind::Double) - data.mean();
@@ -238,11 +235,11 @@ fn known_pixels_stay_to_the_bit_and_a_mask_of_all_gives_samples() {
             seeds: &SEEDS,
             labels: Some(&LABELS),
             grid: &grid,
-            micro_batch: 4,
+            batch_size: 4,
         };
         let columns = Tensor::from_slice(&[true, false, false, true, false, false]);
         let drawn = inpaint(&model, &x, &columns, &completion).unwrap();
-        assert_eq!(drawn.evaluations, vec![steps; 5]);
+        assert_eq!(drawn.nfe, vec![steps; 5]);
         let same = drawn.samples.eq_tensor(&x);
         assert_eq!(same, columns.logical_not().expand_as(&same));
         // Nothing is drawn: nothing changes.
@@ -256,7 +253,7 @@ fn known_pixels_stay_to_the_bit_and_a_mask_of_all_gives_samples() {
                 seeds: &SEEDS,
                 labels: Some(&LABELS),
                 grid: &grid,
-                micro_batch: 4,
+                batch_size: 4,
             };
             assert_eq!(drawn, sample(&model, &request).unwrap());
         }
@@ -274,7 +271,7 @@ fn what_does_not_fit_is_refused() {
             seeds,
             labels: None,
             grid,
-            micro_batch: 4,
+            batch_size: 4,
         };
         edit(&model, &x, &request, Solver::Jump)
             .unwrap_err()
@@ -289,7 +286,7 @@ fn what_does_not_fit_is_refused() {
         seeds: &[1, 2],
         labels: None,
         grid: &grid,
-        micro_batch: 4,
+        batch_size: 4,
     };
     for mask in [
         Tensor::ones([3], (Kind::Bool, Device::Cpu)),

@@ -3,9 +3,8 @@
 use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_core::{MaskOrder, MeanFlowRatio, Purpose, RngStream, TimeDistribution, TimeSampler};
 use meanflow_testing::{batch, dit_model, gradients, normal, objective};
-use meanflow_torch::engine::Tangent;
 use meanflow_torch::layers::TimeEmbedding;
-use meanflow_torch::{Batch, Model, Objective, StepInputs, Tensor, host};
+use meanflow_torch::{Batch, Model, Objective, StepInputs, Tangent, Tensor, host};
 
 /// Guidance that weighs all three velocities, and each way to need fewer.
 const GUIDANCE: [(f64, f64); 4] = [(0.7, 0.6), (0.5, 0.5), (2.0, 0.0), (1.0, 0.0)];

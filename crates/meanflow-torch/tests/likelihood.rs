@@ -23,7 +23,7 @@ fn request<'a>(seeds: &'a [u64], grid: &'a [f64], ode: Ode, trace: TraceMethod) 
         seeds,
         labels: None,
         grid,
-        micro_batch: 1024,
+        batch_size: 1024,
         ode,
         trace,
     }
@@ -148,14 +148,14 @@ fn a_value_depends_on_its_own_sample_alone() {
             let (seeds, labels): (Vec<u64>, Vec<i64>) = rows.iter().map(pick).unzip();
             let request = Likelihood {
                 labels: Some(&labels),
-                micro_batch: 16,
+                batch_size: 16,
                 ..request(&seeds, &grid, Ode::Fixed(&HEUN), trace)
             };
             let x = x.index_select(0, &Tensor::from_slice(rows));
             log_likelihood(&model, &x, &request).unwrap()
         };
         let all = of(&[0, 1, 2, 3, 4]);
-        assert_eq!(all.evaluations, [4; 5]);
+        assert_eq!(all.nfe, [4; 5]);
         let some = of(&[4, 2]);
         assert_eq!(some.nats, [all.nats[4], all.nats[2]], "{trace:?}");
         assert_eq!(

@@ -131,9 +131,9 @@ fn sparse_step_is_the_dense_step() {
 fn every_engine_gives_the_same_loss() {
     let model = dit_model(TimeEmbedding::TH, 10);
     let batch = batch(&model, 8, 0.5, &[2]);
-    let loss = |engine| {
+    let loss = |jvp| {
         let objective = Objective {
-            engine,
+            jvp,
             ..objective(Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap())
         };
         objective.loss(&model, &batch).unwrap().loss

@@ -38,7 +38,7 @@ fn a_dual_step_needs_the_memory_of_a_plain_step() {
     });
     let dual = peak(&model, || objective.loss(&model, &batch).unwrap().loss);
     let forward = Objective {
-        engine: JvpMethod::ForwardAd,
+        jvp: JvpMethod::ForwardAd,
         ..objective.clone()
     };
     let forward = peak(&model, || forward.loss(&model, &batch).unwrap().loss);

@@ -6,10 +6,10 @@ use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::{ForwardCounts, JvpMethod};
 
 /// The units of a MeanFlow step of 8 rows of which 2 jump, with these rows' labels dropped.
-fn units(guidance: Guidance, engine: JvpMethod, drop: &[usize]) -> f64 {
+fn units(guidance: Guidance, jvp: JvpMethod, drop: &[usize]) -> f64 {
     let model = dit_model(TimeEmbedding::TH, 10);
     let mut objective = objective(guidance);
-    objective.engine = engine;
+    objective.jvp = jvp;
     let batch = batch(&model, 8, 0.25, drop);
     objective.loss(&model, &batch).unwrap();
     model.passes().units(8)

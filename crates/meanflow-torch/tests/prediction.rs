@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use meanflow_core::Schedule;
 use meanflow_testing::{dit_model, normal, randomise, relative};
 use meanflow_torch::convert::{Layout, export};
-use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::sampler::{Request, noise, sample, uniform_grid};
 use meanflow_torch::{
-    Conditioning, Device, Kind, MODEL_KEY, Model, ModelConfig, Prediction, Tensor,
+    Conditioning, Device, JvpInputs, JvpMethod, Kind, MODEL_KEY, Model, ModelConfig, Prediction,
+    Tensor,
 };
 
 /// Times of five rows: both ends, both sides of the least time that divides, and r = t.
@@ -49,7 +49,7 @@ fn a_sample_of_one_step_is_the_prediction() {
         seeds: &seeds,
         labels: Some(&[0, 4, 9]),
         grid: &uniform_grid(1),
-        micro_batch: 3,
+        batch_size: 3,
     };
     let z = noise(&seeds, &data.config().shape).to_kind(Kind::Double);
     let x = velocity.predict(&z, &[0.0; 3], &[1.0; 3], request.labels);

@@ -44,7 +44,7 @@ fn neither_number_nor_order_of_seeds_changes_a_bit() {
                 seeds,
                 labels: Some(&labels),
                 grid: &grid,
-                micro_batch: 16,
+                batch_size: 16,
             },
         )
         .unwrap()
@@ -78,7 +78,7 @@ fn the_number_of_threads_changes_no_bit() {
             seeds,
             labels: None,
             grid: &uniform_grid(1),
-            micro_batch: 16,
+            batch_size: 16,
         };
         sample(&model, &request).unwrap()
     };
@@ -113,7 +113,7 @@ fn one_step_is_the_jump_from_noise() {
             seeds: &seeds,
             labels: None,
             grid: &uniform_grid(1),
-            micro_batch: 3,
+            batch_size: 3,
         },
     )
     .unwrap();
@@ -144,7 +144,7 @@ fn the_prior_is_scaled_by_the_schedule() {
             seeds: &[4],
             labels: None,
             grid: &uniform_grid(3),
-            micro_batch: 1,
+            batch_size: 1,
         },
     )
     .unwrap();
@@ -160,7 +160,7 @@ fn refused(model: &Model, seeds: &[u64], labels: Option<&[i64]>, grid: &[f64], m
         seeds,
         labels,
         grid,
-        micro_batch: 4,
+        batch_size: 4,
     };
     let error = sample(model, &request).unwrap_err().to_string();
     assert!(error.contains(message), "{error}");

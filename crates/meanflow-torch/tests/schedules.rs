@@ -66,7 +66,7 @@ fn the_samples_have_the_law_of_the_data(schedule: Schedule, prediction: Predicti
             seeds: &seeds,
             labels: None,
             grid: &grid,
-            micro_batch: 1024,
+            batch_size: 1024,
         };
         let drawn = sample_by(&model, &request, solver).unwrap().samples;
         for (axis, (mean, std)) in DATA.into_iter().enumerate() {

@@ -69,16 +69,13 @@ fn a_tolerance_is_met_and_costs_what_it_says() {
     let e = normal(1, &[8, 2]);
     let grid = uniform_grid(1);
     let exact = solve(&model, &e, &grid, EXACT);
-    let evaluations = [1e-3, 1e-5, 1e-7, 1e-9].map(|tolerance| {
+    let nfe = [1e-3, 1e-5, 1e-7, 1e-9].map(|tolerance| {
         let drawn = from_noise_by(&model, &e, None, &grid, adaptive(tolerance)).unwrap();
         // The tolerance holds for a step; a few steps add up, and the flow may spread their errors.
         assert!(distance(&drawn.samples, &exact) < 10.0 * tolerance);
-        drawn.evaluations.iter().sum::<usize>()
+        drawn.nfe.iter().sum::<usize>()
     });
-    assert!(
-        evaluations.is_sorted() && evaluations[3] > evaluations[0],
-        "{evaluations:?}"
-    );
+    assert!(nfe.is_sorted() && nfe[3] > nfe[0], "{nfe:?}");
 }
 
 #[test]
@@ -88,7 +85,7 @@ fn evaluations_are_counted() {
     let count = |solver| {
         from_noise_by(&model, &e, None, &uniform_grid(5), solver)
             .unwrap()
-            .evaluations
+            .nfe
     };
     assert_eq!(count(Solver::Jump), [5; 3]);
     assert_eq!(count(Solver::Ode(Ode::Fixed(&EULER))), [5; 3]);
@@ -136,7 +133,7 @@ fn no_solver_lets_samples_depend_on_each_other() {
                 seeds,
                 labels: Some(&labels),
                 grid: &cosine_grid(2),
-                micro_batch: 4,
+                batch_size: 4,
             };
             sample_by(&model, &request, solver).unwrap()
         };
@@ -144,7 +141,7 @@ fn no_solver_lets_samples_depend_on_each_other() {
         let reversed: Vec<u64> = seeds.iter().rev().copied().collect();
         let turned = draw(&reversed);
         assert_eq!(turned.samples.flip([0]), all.samples, "{solver:?}");
-        assert!(turned.evaluations.iter().rev().eq(&all.evaluations));
+        assert!(turned.nfe.iter().rev().eq(&all.nfe));
         assert_eq!(
             draw(&seeds[3..5]).samples,
             all.samples.narrow(0, 3, 2),
@@ -191,7 +188,7 @@ fn inverted_samples_are_their_noise() {
         let labels: Option<&[i64]> = (classes > 0).then_some(&[0, 1, 2, 3, 0]);
         let settings = FixedPoint {
             tolerance: 1e-11,
-            max_evaluations: 500,
+            max_nfe: 500,
         };
         for grid in [uniform_grid(4), vec![1.0, 0.7, 0.4, 0.2, 0.0]] {
             let x = from_noise(&model, &e, labels, &grid).unwrap();
@@ -219,7 +216,7 @@ fn inverted_samples_are_their_noise() {
             let inverse = invert_flow(&model, &x, labels, &grid, ode(solver)).unwrap();
             // RK4 with steps of 1/200 errs by about 200⁻⁴ = 6·10⁻¹⁰ each way.
             assert!(distance(&inverse.samples, &e) < 1e-8, "{schedule:?}");
-            assert_eq!(inverse.evaluations.len(), 5);
+            assert_eq!(inverse.nfe.len(), 5);
         }
     }
 }
@@ -230,10 +227,10 @@ fn an_inversion_cut_short_says_so() {
     let x = normal(1, &[5, 2]);
     let short = FixedPoint {
         tolerance: 1e-12,
-        max_evaluations: 2,
+        max_nfe: 2,
     };
     let inverse = invert(&model, &x, None, &uniform_grid(1), short).unwrap();
-    assert_eq!(inverse.evaluations, [2; 5]);
+    assert_eq!(inverse.nfe, [2; 5]);
     let again = from_noise(&model, &inverse.noise, None, &uniform_grid(1)).unwrap();
     let missed = Rows(again - &x).mean_squares();
     for (missed, residual) in missed.iter().zip(&inverse.residuals) {
@@ -259,7 +256,7 @@ fn interpolation_begins_and_ends_with_the_samples_of_its_seeds() {
             count: 7,
             class,
             grid: &grid,
-            micro_batch: 4,
+            batch_size: 4,
         };
         let row = interpolate(&model, &request, Solver::Jump).unwrap().samples;
         assert_eq!(row.size(), [7, 2]);
@@ -271,7 +268,7 @@ fn interpolation_begins_and_ends_with_the_samples_of_its_seeds() {
                 seeds: &[8, 5],
                 labels,
                 grid: &grid,
-                micro_batch: 4,
+                batch_size: 4,
             },
         )
         .unwrap();
@@ -313,7 +310,7 @@ fn noise_on_the_way_is_as_normal_as_at_the_ends() {
         count: 5,
         class: None,
         grid: &uniform_grid(1),
-        micro_batch: 5,
+        batch_size: 5,
     };
     let row = interpolate(&model, &request, Solver::Jump).unwrap().samples;
     for variance in Rows(row).mean_squares() {
@@ -332,7 +329,7 @@ fn a_conditional_model_samples_without_class() {
                 seeds: &[1, 2],
                 labels,
                 grid: &uniform_grid(1),
-                micro_batch: 2,
+                batch_size: 2,
             },
         )
         .unwrap()

@@ -46,14 +46,14 @@ fn a_trajectory_goes_from_the_noise_to_the_sample_bit_for_bit() {
             seeds: &seeds,
             labels: Some(&labels),
             grid: &grid,
-            micro_batch: 4,
+            batch_size: 4,
         };
         for solver in WAYS {
             let way = trajectory(&model, &request, solver).unwrap();
             let drawn = sample_by(&model, &request, solver).unwrap();
             assert_eq!(way.states.size(), [5, 4, 3, 4, 6]);
             assert_eq!(way.states.select(1, 3), drawn.samples, "{solver:?}");
-            assert_eq!(way.evaluations, drawn.evaluations, "{solver:?}");
+            assert_eq!(way.nfe, drawn.nfe, "{solver:?}");
             let prior = noise(&seeds, &[3, 4, 6]) * model.config().schedule.prior_scale();
             assert_eq!(way.states.select(1, 0), prior);
             // The same seed and class twice: the same way.
@@ -75,7 +75,7 @@ fn a_trajectory_of_jumps_goes_on_from_any_of_its_states() {
         // The same product, added in another order.
         assert!(relative(&(z - u * (times[0] - times[1])), &next) < 1e-14);
     }
-    assert_eq!(way.evaluations, [3; 5]);
+    assert_eq!(way.nfe, [3; 5]);
 }
 
 #[test]

@@ -4,13 +4,15 @@ use meanflow_cfg::{Guidance, GuidanceInterval};
 use meanflow_testing::{
     agrees, batch, gradients, networks, normal, objective, random_model, relative,
 };
-use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
-use meanflow_torch::{Batch, Conditioning, Device, Dropout, Dual, Kind, Model, Objective, Tensor};
+use meanflow_torch::{
+    Batch, Conditioning, Device, Dropout, Dual, JvpInputs, JvpMethod, Kind, Model, Objective,
+    Tensor,
+};
 use proptest::prelude::*;
 
-const ENGINES: [JvpMethod; 4] = [
+const JVP_METHODS: [JvpMethod; 4] = [
     JvpMethod::Dual,
     JvpMethod::ForwardAd,
     JvpMethod::DoubleBackward,
@@ -79,15 +81,15 @@ fn routes_agree() {
             let size = dual.abs().max().double_value(&[]);
             assert!(size > 1e-2, "a derivative to compare: {size}");
             // Rounding of f64 through a hundred operations; the difference quotient has 1e-5² and 1e-16/1e-5.
-            for (engine, tolerance) in [
+            for (jvp, tolerance) in [
                 (JvpMethod::ForwardAd, 1e-10),
                 (JvpMethod::DoubleBackward, 1e-10),
                 (JvpMethod::FiniteDifference { step: 1e-5 }, 1e-7),
             ] {
-                let (same, other) = engine.evaluate(&model, &point).unwrap();
+                let (same, other) = jvp.evaluate(&model, &point).unwrap();
                 assert_eq!(same, u, "the same operations on the same numbers");
                 let error = relative(&other, &dual);
-                assert!(error < tolerance, "{engine:?} {rows} {k}: {error:e}");
+                assert!(error < tolerance, "{jvp:?} {rows} {k}: {error:e}");
             }
         }
     }
@@ -190,10 +192,10 @@ fn with_augment(model: &Model, rows: usize, drop: &[usize], dropout: Option<u64>
 fn every_engine_gives_the_same_step_with_dropout() {
     let model = unet(config(0.2), 4);
     let batch = with_augment(&model, 6, &[2], Some(5));
-    let run = |engine| {
+    let run = |jvp| {
         let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap();
         let objective = Objective {
-            engine,
+            jvp,
             ..objective(guidance)
         };
         let loss = objective.loss(&model, &batch).unwrap().loss;
@@ -202,10 +204,10 @@ fn every_engine_gives_the_same_step_with_dropout() {
         (loss, Tensor::cat(&flat, 0))
     };
     let (loss, gradient) = run(JvpMethod::Dual);
-    for engine in [JvpMethod::ForwardAd, JvpMethod::DoubleBackward] {
-        let (other, along) = run(engine);
-        assert!(relative(&other, &loss) < 1e-10, "{engine:?}");
-        assert!(relative(&along, &gradient) < 1e-10, "{engine:?}");
+    for jvp in [JvpMethod::ForwardAd, JvpMethod::DoubleBackward] {
+        let (other, along) = run(jvp);
+        assert!(relative(&other, &loss) < 1e-10, "{jvp:?}");
+        assert!(relative(&along, &gradient) < 1e-10, "{jvp:?}");
     }
 }
 
@@ -216,9 +218,9 @@ fn a_step_without_mean_flow_rows_needs_no_engine() {
         augment: Some(normal(9, &[3, 3])),
         ..batch(&model, 3, 0.0, &[])
     };
-    let losses = ENGINES.map(|engine| {
+    let losses = JVP_METHODS.map(|jvp| {
         let objective = Objective {
-            engine,
+            jvp,
             ..objective(Guidance::NONE)
         };
         objective

@@ -1,7 +1,6 @@
 //! Steps that are the same work on the same memory every time, which a CUDA device captures and replays.
 
-use meanflow_torch::engine::Tangent;
-use meanflow_torch::{CudaGraph, Device, StepInputs, TorchError};
+use meanflow_torch::{CudaGraph, Device, StepInputs, Tangent, TorchError};
 
 use crate::step_metrics::DeviceMetrics;
 use crate::train_state::TrainState;

@@ -53,7 +53,7 @@ impl Samples {
             seeds,
             labels,
             grid,
-            micro_batch: micro_batch(model),
+            batch_size: batch_size(model),
         };
         Self::of(model, sampler::sample_by(model, &request, solver)?)
     }
@@ -69,17 +69,17 @@ impl Samples {
         (grid, solver): (&[f64], Solver),
         mut progress: impl FnMut(usize),
     ) -> Result<(Self, Vec<usize>), TrainError> {
-        let (mut all, mut evaluations) = (Self::none(model), Vec::new());
-        let block = micro_batch(model);
+        let (mut all, mut nfe) = (Self::none(model), Vec::new());
+        let block = batch_size(model);
         for start in (0..seeds.len()).step_by(block) {
             let range = start..(start + block).min(seeds.len());
             let labels = labels.and_then(|labels| labels.get(range.clone()));
             let (samples, took) = Self::draw_by(model, &seeds[range], labels, grid, solver)?;
             progress(samples.len());
             all.values.extend(samples.values);
-            evaluations.extend(took);
+            nfe.extend(took);
         }
-        Ok((all, evaluations))
+        Ok((all, nfe))
     }
 
     /// No samples of the shape of a model's.
@@ -107,14 +107,14 @@ impl Samples {
             count,
             class,
             grid,
-            micro_batch: micro_batch(model),
+            batch_size: batch_size(model),
         };
         Self::of(model, sampler::interpolate(model, &request, solver)?)
     }
 
     fn of(model: &Model, drawn: Drawn) -> Result<(Self, Vec<usize>), TrainError> {
         let samples = Self::from_tensor(model, &drawn.samples)?;
-        Ok((samples, drawn.evaluations))
+        Ok((samples, drawn.nfe))
     }
 
     /// Samples of a model that were made by other means, `[N, …shape]`.
@@ -138,7 +138,7 @@ impl Samples {
 
     /// Rows of one evaluation of a model, into which samples that are asked for together are put.
     pub fn rows_an_evaluation(model: &Model) -> usize {
-        micro_batch(model)
+        batch_size(model)
     }
 
     /// Number of samples.
@@ -294,7 +294,7 @@ const LATENT_RANGE: f32 = 3.0;
 ///
 /// A single sample costs as much as all of these rows. On a CPU eight of latents are as fast a row as sixty-four, within a
 /// tenth; of small pictures they are not, nor of anything on a CUDA device.
-fn micro_batch(model: &Model) -> usize {
+fn batch_size(model: &Model) -> usize {
     let shape = &model.config().shape;
     let large = shape.iter().product::<i64>() >= 1024;
     match shape.len() {

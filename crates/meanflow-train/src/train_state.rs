@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use meanflow_cfg::Guidance;
-use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
     Adam, Average, Batch, DataParallel, Device, Kind, Model, Objective, Ranks, Sharing, StepInputs,
-    Tensor, TorchError,
+    Tangent, Tensor, TorchError,
 };
 
 use crate::TrainError;
@@ -65,7 +64,7 @@ impl TrainState {
                 schedule: config.path,
                 weight: config.loss,
                 guidance: config.guidance.unwrap_or(Guidance::NONE),
-                engine: config.training.jvp,
+                jvp: config.training.jvp,
             },
             max_grad_norm: config.training.max_grad_norm,
             ema_every: config.ema.every.get(),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use meanflow_data::latents::Facts;
 use meanflow_data::{Dataset, Picture};
-use meanflow_torch::engine::Tangent;
 use meanflow_torch::sampler::{Solver, uniform_grid};
 use meanflow_torch::{
-    Batch, Device, Model, OwnMicrobatches, Ranks, Sharing, StepInputs, device, recover, weights,
+    Batch, Device, Model, OwnMicrobatches, Ranks, Sharing, StepInputs, Tangent, device, recover,
+    weights,
 };
 use serde::Serialize;
 
@@ -434,8 +434,8 @@ impl Trainer {
         let labels = balanced(&seeds, model.config().classes);
         let draw = |steps: &NonZeroUsize| {
             let (grid, watch) = (uniform_grid(steps.get()), |_| self.note_progress(self.step));
-            let way = (&grid[..], Solver::Jump);
-            let drawn = Samples::draw_watched(model, &seeds, labels.as_deref(), way, watch)?;
+            let sampler = (&grid[..], Solver::Jump);
+            let drawn = Samples::draw_watched(model, &seeds, labels.as_deref(), sampler, watch)?;
             Ok(drawn.0)
         };
         wanted.nfe.iter().map(draw).collect()

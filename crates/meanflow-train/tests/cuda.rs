@@ -15,11 +15,10 @@ use meanflow_goldens::{Setting, check};
 use meanflow_libtorch::operations::{self, AdamNumbers, AdamTensors};
 use meanflow_libtorch::{CudaGraph, LibtorchError, device, host, memory, recover};
 use meanflow_testing::{config, networks, normal, randomise};
-use meanflow_torch::engine::{JvpInputs, JvpMethod};
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::sampler::{Request, sample, uniform_grid};
-use meanflow_torch::{Conditioning, Device, Kind, Model, Tensor};
+use meanflow_torch::{Conditioning, Device, JvpInputs, JvpMethod, Kind, Model, Tensor};
 use meanflow_train::{TrainConfig, Trainer};
 
 type Test = (&'static str, fn(Device));
@@ -89,19 +88,15 @@ fn goldens(device: Device) {
             continue;
         }
         count += 1;
-        for (kind, engine) in [
+        for (kind, jvp) in [
             (Kind::Float, JvpMethod::Dual),
             (Kind::Double, JvpMethod::Dual),
             (Kind::Double, JvpMethod::ForwardAd),
             (Kind::Double, JvpMethod::DoubleBackward),
         ] {
-            let setting = Setting {
-                device,
-                kind,
-                engine,
-            };
+            let setting = Setting { device, kind, jvp };
             let report = check(&path, &setting).unwrap();
-            assert!(report.passes(), "{kind:?} {engine:?}\n{report}");
+            assert!(report.passes(), "{kind:?} {jvp:?}\n{report}");
         }
     }
     assert!(count >= 6, "{count} goldens in {}", folder.display());
@@ -159,17 +154,17 @@ fn derivatives(device: Device) {
     // Rounding through a few dozen operations, and f32's is 2⁻²⁴.
     for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-4)] {
         for (model, (u, du)) in models(device, kind).iter().zip(&exact) {
-            for engine in [
+            for jvp in [
                 JvpMethod::Dual,
                 JvpMethod::ForwardAd,
                 JvpMethod::DoubleBackward,
             ] {
-                let (value, derivative) = engine.evaluate(model, &point(model)).unwrap();
+                let (value, derivative) = jvp.evaluate(model, &point(model)).unwrap();
                 for (ours, exact) in [(&value, u), (&derivative, du)] {
                     let error = relative(ours, exact);
                     assert!(
                         error < tolerance,
-                        "{kind:?} {engine:?} {:?}: {error:e}",
+                        "{kind:?} {jvp:?} {:?}: {error:e}",
                         model.config()
                     );
                 }
@@ -451,7 +446,7 @@ fn samples(device: Device) {
         seeds: &[0, 1, 2, 3, 4, 5, 6],
         labels: None,
         grid: &uniform_grid(2),
-        micro_batch: 4,
+        batch_size: 4,
     };
     for (there, here) in models(device, Kind::Float)
         .iter()

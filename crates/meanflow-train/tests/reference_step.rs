@@ -62,7 +62,7 @@ impl Plain {
                 schedule: config.path,
                 weight: config.loss,
                 guidance: config.guidance.unwrap_or(Guidance::NONE),
-                engine: config.training.jvp,
+                jvp: config.training.jvp,
             },
             moments: tensors
                 .iter()

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Digits) -> Result<(), Box<dyn Error>> {
         seeds: &seeds,
         labels: Some(&labels),
         grid: &sampler::uniform_grid(1),
-        micro_batch: ROWS,
+        batch_size: ROWS,
     };
     let start = Instant::now();
     let samples = sampler::sample(&model, &request)?.to_device(Device::Cpu);

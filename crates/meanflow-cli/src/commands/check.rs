@@ -7,8 +7,9 @@ use clap::{Subcommand, ValueEnum};
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_goldens::device_check::{self, Goldens, Verdict};
 use meanflow_goldens::{Report, Setting};
-use meanflow_torch::engine::JvpInputs;
-use meanflow_torch::{Batch, Conditioning, Device, JvpMethod, Kind, Model, Rows, Tensor};
+use meanflow_torch::{
+    Batch, Conditioning, Device, JvpInputs, JvpMethod, Kind, Model, Rows, Tensor,
+};
 use meanflow_train::{TrainConfig, Trainer, recipe_of, weights_of};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ pub(crate) struct Golden {
     dtype: Dtype,
     /// The route to du/dt
     #[arg(long, value_enum, default_value_t = Derivative::Dual)]
-    engine: Derivative,
+    jvp: Derivative,
     #[command(flatten)]
     compute: Compute,
 }
@@ -99,15 +100,15 @@ impl Dtype {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Derivative {
     Dual,
-    Forward,
+    ForwardAd,
     DoubleBackward,
 }
 
 impl Derivative {
-    fn engine(self) -> JvpMethod {
+    fn method(self) -> JvpMethod {
         match self {
             Self::Dual => JvpMethod::Dual,
-            Self::Forward => JvpMethod::ForwardAd,
+            Self::ForwardAd => JvpMethod::ForwardAd,
             Self::DoubleBackward => JvpMethod::DoubleBackward,
         }
     }
@@ -124,7 +125,7 @@ pub(crate) fn run(args: &Check) -> anyhow::Result<u8> {
     match (&args.what, &args.target) {
         (Some(CheckWhat::Golden(golden)), _) => check_golden(golden),
         (Some(CheckWhat::Device(device)), _) => check_device(device),
-        (None, Some(target)) => check_engines(args, target),
+        (None, Some(target)) => check_methods(args, target),
         (None, None) => {
             Err(Usage("expected a model, a recipe, `golden FILE…` or `device`".to_owned()).into())
         }
@@ -136,7 +137,7 @@ fn check_golden(args: &Golden) -> anyhow::Result<u8> {
     let setting = Setting {
         device,
         kind: args.dtype.kind(),
-        engine: args.engine.engine(),
+        jvp: args.jvp.method(),
     };
     let (mut passes, mut reports) = (true, Vec::new());
     for file in &args.files {
@@ -224,7 +225,7 @@ fn line(check: &device_check::DeviceCheck) -> String {
 }
 
 /// Compares the routes to `du/dt` on one network and its data.
-fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
+fn check_methods(args: &Check, target: &Path) -> anyhow::Result<u8> {
     let device = open_device(&args.compute)?;
     let (config, trained) = subject(args, target, device)?;
     refuse_not_finite(&trained, target)?;
@@ -238,11 +239,11 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
     );
     let reference = JvpMethod::DoubleBackward.evaluate(&double, &fine)?.1;
     let mut routes = Vec::new();
-    for (name, in_double, in_float) in ENGINES {
+    for (name, in_double, in_float) in JVP_METHODS {
         let wide = difference(&in_double.evaluate(&double, &fine)?.1, &reference);
         let is_exact = !matches!(in_double, JvpMethod::FiniteDifference { .. });
         routes.push(RouteCheck {
-            engine: name,
+            jvp: name,
             f64: wide,
             f32: difference(&in_float.evaluate(&trained, &coarse)?.1, &reference),
             f32_milliseconds: median_time(in_float, &trained, &coarse)?.as_secs_f64() * 1e3,
@@ -258,7 +259,7 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
     );
     if is_json() {
         let report = json!({
-            "parameters": parameters, "rows": rows, "mean_flow_rows": jumps, "engines": routes, "passes": passes,
+            "parameters": parameters, "rows": rows, "mean_flow_rows": jumps, "jvp_methods": routes, "passes": passes,
         });
         say(format_args!("{report:#}"));
     } else {
@@ -273,7 +274,7 @@ fn check_engines(args: &Check, target: &Path) -> anyhow::Result<u8> {
 /// What one route to `du/dt` differs by from double backward in f64, and what it takes.
 #[derive(Serialize)]
 struct RouteCheck {
-    engine: &'static str,
+    jvp: &'static str,
     f64: f64,
     f32: f64,
     f32_milliseconds: f64,
@@ -282,7 +283,7 @@ struct RouteCheck {
 
 /// The routes for people.
 fn table(routes: &[RouteCheck], passes: bool) -> String {
-    let head = ["engine", "f64", "f32", "ms in f32"];
+    let head = ["jvp", "f64", "f32", "ms in f32"];
     let mut text = format!(
         "{:<38} {:>8} {:>8} {:>10}\n",
         head[0], head[1], head[2], head[3]
@@ -291,7 +292,7 @@ fn table(routes: &[RouteCheck], passes: bool) -> String {
         let verdict = if route.passes { "" } else { " FAIL" };
         text += &format!(
             "{:<38} {:>8.1e} {:>8.1e} {:>10.1}{verdict}\n",
-            route.engine, route.f64, route.f32, route.f32_milliseconds
+            route.jvp, route.f64, route.f32, route.f32_milliseconds
         );
     }
     text += if passes {
@@ -303,7 +304,7 @@ fn table(routes: &[RouteCheck], passes: bool) -> String {
 }
 
 /// The routes with the settings that suit f64 and f32.
-const ENGINES: [(&str, JvpMethod, JvpMethod); 4] = [
+const JVP_METHODS: [(&str, JvpMethod, JvpMethod); 4] = [
     ("dual", JvpMethod::Dual, JvpMethod::Dual),
     ("forward", JvpMethod::ForwardAd, JvpMethod::ForwardAd),
     (
@@ -407,11 +408,11 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     largest(&(a.to_kind(Kind::Double) - b)) / largest(b).max(f64::MIN_POSITIVE)
 }
 
-fn median_time(engine: JvpMethod, model: &Model, point: &JvpInputs) -> anyhow::Result<Duration> {
+fn median_time(jvp: JvpMethod, model: &Model, point: &JvpInputs) -> anyhow::Result<Duration> {
     let mut times = Vec::with_capacity(TIMED);
     for _ in 0..TIMED {
         let start = Instant::now();
-        let (_, derivative) = engine.evaluate(model, point)?;
+        let (_, derivative) = jvp.evaluate(model, point)?;
         // Reading a number waits for a device that works on its own.
         let _ = derivative.sum(Kind::Float).double_value(&[]);
         times.push(start.elapsed());

@@ -52,16 +52,16 @@ impl Decoding {
         (grid, solver): (&[f64], Solver),
         mut keep: impl FnMut(&Pictures, &[u64]) -> anyhow::Result<()>,
     ) -> anyhow::Result<Vec<usize>> {
-        let mut evaluations = Vec::new();
+        let mut nfe = Vec::new();
         for start in (0..seeds.len()).step_by(BLOCK) {
             let block = start..(start + BLOCK).min(seeds.len());
             let labels = labels.map(|labels| &labels[block.clone()]);
             let seeds = &seeds[block];
             let (pictures, took) = self.draw(model, (seeds, labels), (grid, solver))?;
             keep(&pictures, seeds)?;
-            evaluations.extend(took);
+            nfe.extend(took);
         }
-        Ok(evaluations)
+        Ok(nfe)
     }
 
     /// `[channels, height, width]` of the pictures of a model's samples.

@@ -68,9 +68,8 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
     let (grid, solver) = args.route.resolve();
     let start = Instant::now();
     let count = args.count.get();
-    let (samples, evaluations) =
-        Samples::between(&model, [first, last], count, class, (&grid, solver))?;
-    let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
+    let (samples, nfe) = Samples::between(&model, [first, last], count, class, (&grid, solver))?;
+    let effort = Effort::new(&nfe, start.elapsed().as_secs_f64());
     let labels = class.map_or_else(Vec::new, |class| vec![class; count]);
     let columns = args.columns.unwrap_or(args.count);
     output.write(

@@ -221,7 +221,7 @@ fn classes(collection: &ImageArchive) -> Vec<(usize, Option<&str>, usize)> {
 pub(super) fn kinds(kinds: &Kinds, view: View) -> [(&'static str, usize, String); 4] {
     let background = match view.background {
         Some(background) => format!("laid over {background}"),
-        None => "nothing says what shows behind them: data.background".to_owned(),
+        None => "no data.background says what is behind".to_owned(),
     };
     let turned = if view.apply_orientation {
         "turned by their Exif orientation"
@@ -232,7 +232,7 @@ pub(super) fn kinds(kinds: &Kinds, view: View) -> [(&'static str, usize, String)
         (
             "alpha",
             kinds.alpha,
-            format!("transparent or with an alpha channel, {background}"),
+            format!("with an alpha channel, {background}"),
         ),
         ("oriented", kinds.turned, turned.to_owned()),
         (

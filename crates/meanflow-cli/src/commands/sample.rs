@@ -96,14 +96,14 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
         team: &team,
         all: Named { seeds, labels },
     };
-    let (evaluations, shape) = match &args.vae {
+    let (nfe, shape) = match &args.vae {
         Some(vae) => drawing.decoded(&Decoding::new(vae, &model, &metadata)?)?,
         None => drawing.plain()?,
     };
-    let Some(evaluations) = gathered(&team, &evaluations)? else {
+    let Some(nfe) = gathered(&team, &nfe)? else {
         return Ok(0);
     };
-    let effort = Effort::new(&evaluations, start.elapsed().as_secs_f64());
+    let effort = Effort::new(&nfe, start.elapsed().as_secs_f64());
     if output == Output::Folder {
         let names = class_names_of(&metadata);
         write_index(&args.out, seeds, labels, names.as_deref())?;
@@ -154,10 +154,10 @@ impl Drawing<'_> {
         let (own, (grid, solver)) = (self.all.of(self.team), self.args.route.resolve());
         let progress = Count::named("samples", own.seeds.len());
         let watch = |more| progress.add(more);
-        let way = (&grid[..], solver);
-        let drawn = Samples::draw_watched(self.model, own.seeds, own.labels(), way, watch)?;
+        let sampler = (&grid[..], solver);
+        let drawn = Samples::draw_watched(self.model, own.seeds, own.labels(), sampler, watch)?;
         progress.finish();
-        let (samples, evaluations) = drawn;
+        let (samples, nfe) = drawn;
         let shape = samples.shape.clone();
         match self.output {
             Output::Folder if samples.is_empty() => {}
@@ -169,7 +169,7 @@ impl Drawing<'_> {
                 }
             }
         }
-        Ok((evaluations, shape))
+        Ok((nfe, shape))
     }
 
     fn write(&self, samples: &Samples, named: Named<'_>) -> anyhow::Result<()> {
@@ -192,8 +192,8 @@ impl Drawing<'_> {
             }
             Ok(())
         };
-        let way = (&grid[..], solver);
-        let evaluations = decoding.run(self.model, (own.seeds, own.labels()), way, keep)?;
+        let sampler = (&grid[..], solver);
+        let nfe = decoding.run(self.model, (own.seeds, own.labels()), sampler, keep)?;
         progress.finish();
         let [channels, height, width] = decoding.shape(self.model);
         if self.output != Output::Folder
@@ -205,7 +205,7 @@ impl Drawing<'_> {
             self.output
                 .write_pictures(&args.out, &pictures, named, args.columns)?;
         }
-        Ok((evaluations, vec![channels, height, width]))
+        Ok((nfe, vec![channels, height, width]))
     }
 }
 

@@ -23,7 +23,7 @@ fn copied(scene: &Scene, name: &str) -> String {
 fn golden_files_pass_in_either_type() {
     let scene = Scene::new();
     let file = copied(&scene, "dit_official_a");
-    for options in [&["--dtype", "f64"][..], &["--engine", "forward"]] {
+    for options in [&["--dtype", "f64"][..], &["--jvp", "forward-ad"]] {
         let report = scene.succeeds(&[&["check", "golden", &file], options].concat());
         assert!(report.contains("everything within tolerance"), "{report}");
         assert!(

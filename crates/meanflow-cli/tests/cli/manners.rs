@@ -112,7 +112,7 @@ fn reports_and_errors_are_json_if_that_is_asked_for() {
     assert_eq!(run["weights"], "runs/tiny/model.safetensors");
     let check = json(&scene.succeeds(&["check", &recipe, "--json"]));
     assert_eq!(
-        (&check["passes"], &check["engines"][0]["engine"]),
+        (&check["passes"], &check["jvp_methods"][0]["jvp"]),
         (&true.into(), &"dual".into())
     );
     for (code, arguments) in [

@@ -19,7 +19,7 @@ fn points(scene: &Scene, name: &str) -> Vec<f32> {
 fn evaluations_are_those_of_the_method() {
     let scene = Scene::new();
     scene.trained("run");
-    let evaluations = |route: &[&str]| {
+    let nfe = |route: &[&str]| {
         let fixed = [
             "sample", "run", "--seeds", "0-4", "--out", "a.npz", "--json",
         ];
@@ -37,10 +37,10 @@ fn evaluations_are_those_of_the_method() {
         (&["--ode", "heun:7"], 14),
         (&["--ode", "rk4:7"], 28),
     ] {
-        assert_eq!(evaluations(route), (expected, expected), "{route:?}");
+        assert_eq!(nfe(route), (expected, expected), "{route:?}");
     }
     // One evaluation at the start, six a step.
-    let (least, most) = evaluations(&["--ode", "adaptive:1e-3"]);
+    let (least, most) = nfe(&["--ode", "adaptive:1e-3"]);
     assert!(
         least >= 7 && least % 6 == 1 && most % 6 == 1,
         "{least} {most}"

@@ -25,7 +25,7 @@ pub struct Solution<S> {
     /// Steps tried and thrown away.
     pub rejected: usize,
     /// Evaluations of the field.
-    pub evaluations: usize,
+    pub nfe: usize,
 }
 
 /// Why an adaptive solution was not found.
@@ -80,7 +80,7 @@ pub fn integrate_adaptive<S: Norm>(
         state: start,
         steps: 0,
         rejected: 0,
-        evaluations: 1,
+        nfe: 1,
     };
     while time != to {
         if solution.steps + solution.rejected == tolerance.max_steps {
@@ -95,7 +95,7 @@ pub fn integrate_adaptive<S: Norm>(
         };
         let step = (time, end);
         let trial = Trial::new(&mut field, &solution.state, &slope, step, tolerance);
-        solution.evaluations += DORMAND_PRINCE.weights.len() - 1;
+        solution.nfe += DORMAND_PRINCE.weights.len() - 1;
         length = (end - time) * trial.growth();
         if trial.error <= 1.0 {
             (solution.state, slope, time) = (trial.state, trial.slope, end);

@@ -9,7 +9,7 @@ use crate::cases;
 
 const SETTINGS: FixedPoint = FixedPoint {
     tolerance: 1e-10,
-    max_evaluations: 2000,
+    max_nfe: 2000,
 };
 
 proptest! {
@@ -28,7 +28,7 @@ proptest! {
         let u = |z: &f64| data.average_velocity(&schedule, *z, r, t);
         let inverse = invert_jump(u, &end, t - r, SETTINGS);
         prop_assert!(inverse.residuals[0] <= SETTINGS.tolerance);
-        prop_assert!(inverse.evaluations[0] <= SETTINGS.max_evaluations);
+        prop_assert!(inverse.nfe[0] <= SETTINGS.max_nfe);
         // The residual is A times the error of the state, and A is at least 0.05 with any schedule.
         let slope = data.flow(&schedule, 1.0, r, t) - data.flow(&schedule, 0.0, r, t);
         prop_assert!((inverse.state - z).abs() <= 1.01 * SETTINGS.tolerance / slope + 1e-12);
@@ -56,11 +56,11 @@ fn samples_of_a_batch_do_not_meet() {
         );
         assert_eq!(alone.state.row(0), together.state.row(row));
         assert_eq!(alone.residuals[0], together.residuals[row]);
-        assert_eq!(alone.evaluations[0], together.evaluations[row]);
+        assert_eq!(alone.nfe[0], together.nfe[row]);
     }
     // std = 1 is at the fixed point's best, where u does not depend on z; 0.3 contracts by 0.7 a step; 4 needs θ ≤ ½.
-    assert_eq!(together.evaluations[1], 2);
-    assert!(together.evaluations[0] > 20 && together.evaluations[2] > 3);
+    assert_eq!(together.nfe[1], 2);
+    assert!(together.nfe[0] > 20 && together.nfe[2] > 3);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn what_no_jump_reaches_keeps_its_residual() {
     // z − z = 0 everywhere: no state jumps to 1.
     let inverse = invert_jump(|z: &f64| *z, &1.0, 1.0, SETTINGS);
     assert_eq!(inverse.residuals, [1.0]);
-    assert_eq!(inverse.evaluations, [SETTINGS.max_evaluations]);
+    assert_eq!(inverse.nfe, [SETTINGS.max_nfe]);
     let broken = invert_jump(|_: &f64| f64::NAN, &1.0, 1.0, SETTINGS);
     assert!(
         broken.residuals[0].is_nan(),
@@ -80,11 +80,11 @@ fn what_no_jump_reaches_keeps_its_residual() {
 fn nothing_is_left_to_do_at_the_tolerance() {
     let loose = FixedPoint {
         tolerance: 10.0,
-        max_evaluations: 50,
+        max_nfe: 50,
     };
     let u = |z: &f64| 0.5 * z;
     let inverse = invert_jump(u, &1.0, 0.5, loose);
-    assert_eq!((inverse.state, inverse.evaluations), (1.0, vec![1]));
+    assert_eq!((inverse.state, inverse.nfe), (1.0, vec![1]));
     assert_eq!(
         inverse.residuals,
         [(jump(&1.0, &0.5, &[0.5]) - 1.0f64).abs()]

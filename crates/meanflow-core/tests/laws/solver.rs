@@ -179,7 +179,7 @@ proptest! {
         let size = 10f64.powf(exponent);
         let field = |z: &Array1<f64>, t| z.mapv(|z| data.velocity(&Schedule::Cosine, z, t));
         let solution = integrate_adaptive(field, start.clone(), from, to, tolerance(size)).unwrap();
-        prop_assert_eq!(solution.evaluations, 1 + 6 * (solution.steps + solution.rejected));
+        prop_assert_eq!(solution.nfe, 1 + 6 * (solution.steps + solution.rejected));
         // The tolerance bounds the estimate of each step's error; errors add up, and are stretched as trajectories
         // spread, by S_1/S_0 or its inverse.
         let spread = if forward { 1.0 / std } else { std }.max(1.0);

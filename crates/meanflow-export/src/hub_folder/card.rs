@@ -188,7 +188,7 @@ impl ModelCard<'_> {
             "In Rust, by the crate `meanflow-torch`:\n\n\
              ```rust\nuse meanflow_torch::sampler::{{Request, sample, uniform_grid}};\nuse meanflow_torch::{{Device, Model}};\n\n\
              let (model, _) = Model::load(\"model.safetensors\".as_ref(), Device::Cpu)?;\n\
-             let request = Request {{ seeds: &[0, 1, 2, 3], labels: {labels}, grid: &uniform_grid(1), micro_batch: 4 }};\n\
+             let request = Request {{ seeds: &[0, 1, 2, 3], labels: {labels}, grid: &uniform_grid(1), batch_size: 4 }};\n\
              let samples = sample(&model, &request)?;\n```\n\n"
         );
         text

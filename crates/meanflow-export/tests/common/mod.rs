@@ -182,7 +182,7 @@ pub fn drawn(model: &Model, steps: usize) -> Tensor {
         seeds: &seeds,
         labels: labels.as_deref(),
         grid: &uniform_grid(steps),
-        micro_batch: ROWS,
+        batch_size: ROWS,
     };
     sample(model, &request).unwrap()
 }

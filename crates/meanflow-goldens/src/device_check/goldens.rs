@@ -115,7 +115,7 @@ pub(super) fn checks(device: Device, goldens: &Goldens) -> Vec<(String, CheckWor
             let setting = Setting {
                 device,
                 kind,
-                engine: JvpMethod::Dual,
+                jvp: JvpMethod::Dual,
             };
             let stem = file.file_stem().unwrap_or_default().to_string_lossy();
             let work = move || {

@@ -1,9 +1,8 @@
 //! Steps that a CUDA graph replays against the same steps done eagerly.
 
-use meanflow_torch::engine::Tangent;
 use meanflow_torch::{
     Adam, AdamConfig, Compute, CudaGraph, Dtype, Gradients, LibtorchError, Model, Objective,
-    StepInputs, TorchError, ema,
+    StepInputs, Tangent, TorchError, ema,
 };
 use tch::{Device, Kind, Tensor};
 

@@ -44,9 +44,9 @@ fn derivatives(
     device: Device,
     kind: Kind,
 ) -> Result<Vec<Comparison>, TorchError> {
-    let at = |device, kind, engine: JvpMethod| -> Result<_, TorchError> {
+    let at = |device, kind, jvp: JvpMethod| -> Result<_, TorchError> {
         let model = subject.model(device, kind)?;
-        engine.evaluate(&model, &subject.point(8, device, kind))
+        jvp.evaluate(&model, &subject.point(8, device, kind))
     };
     let (u, dudt) = at(Device::Cpu, Kind::Double, JvpMethod::DoubleBackward)?;
     let (output, derivative) = match kind {
@@ -54,8 +54,8 @@ fn derivatives(
         _ => (F64, F64),
     };
     let mut comparisons = Vec::new();
-    for (route, engine) in [("dual", JvpMethod::Dual), ("jvp", JvpMethod::ForwardAd)] {
-        let (ours, change) = at(device, kind, engine)?;
+    for (route, jvp) in [("dual", JvpMethod::Dual), ("jvp", JvpMethod::ForwardAd)] {
+        let (ours, change) = at(device, kind, jvp)?;
         let named = |what| format!("{what} by {route}");
         comparisons.push(Comparison::new(&named("u"), &ours, &u, output));
         comparisons.push(Comparison::new(&named("du/dt"), &change, &dudt, derivative));

@@ -7,11 +7,11 @@ use meanflow_core::random::{Purpose, RngStream};
 use meanflow_core::{
     AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
 };
-use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, MlpConfig, NetworkConfig, UnetConfig};
 use meanflow_torch::{
-    Batch, Conditioning, JvpMethod, Model, ModelConfig, Objective, Prediction, TorchError,
+    Batch, Conditioning, JvpInputs, JvpMethod, Model, ModelConfig, Objective, Prediction,
+    TorchError,
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -157,7 +157,7 @@ pub(super) fn objective() -> Objective {
         },
         guidance: Guidance::new(1.0, 0.5, GuidanceInterval::ALL)
             .expect("scales within their bounds"),
-        engine: JvpMethod::Dual,
+        jvp: JvpMethod::Dual,
     }
 }
 

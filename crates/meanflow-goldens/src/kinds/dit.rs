@@ -2,10 +2,9 @@
 
 use meanflow_core::Schedule;
 use meanflow_torch::convert::Layout;
-use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{DitConfig, NetworkConfig};
-use meanflow_torch::{Conditioning, Dual, Model, ModelConfig, Prediction, TorchError};
+use meanflow_torch::{Conditioning, Dual, JvpInputs, Model, ModelConfig, Prediction, TorchError};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -71,7 +70,7 @@ fn outputs(
     point: &JvpInputs,
     setting: &Setting,
 ) -> Result<Vec<Computed>, TorchError> {
-    let (u, dudt) = setting.engine.evaluate(model, point)?;
+    let (u, dudt) = setting.jvp.evaluate(model, point)?;
     let [z, t] = [&point.z, &point.t].map(|x| Dual::from(x.shallow_clone()));
     let instant = model.forward(&z, &t, &t, &point.condition);
     Ok(vec![

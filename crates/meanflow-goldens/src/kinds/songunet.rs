@@ -3,11 +3,11 @@
 use meanflow_cfg::Guidance;
 use meanflow_core::{AdaptiveWeight, Reduction, Schedule};
 use meanflow_torch::convert::Layout;
-use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::layers::TimeEmbedding;
 use meanflow_torch::networks::{NetworkConfig, UnetConfig};
 use meanflow_torch::{
-    Batch, Conditioning, Dual, Model, ModelConfig, Objective, Prediction, Rows, TorchError, sampler,
+    Batch, Conditioning, Dual, JvpInputs, Model, ModelConfig, Objective, Prediction, Rows,
+    TorchError, sampler,
 };
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
@@ -79,7 +79,7 @@ pub(super) fn check(file: &GoldenFile, setting: &Setting) -> Result<Report, Torc
         schedule: Schedule::Linear,
         weight,
         guidance: Guidance::NONE,
-        engine: setting.engine,
+        jvp: setting.jvp,
     };
     let model = config.net.load(file, setting)?;
     let mut results = forward(file, &model, setting)?;
@@ -117,7 +117,7 @@ fn forward(
         },
         velocity: file.input("in/v", setting)?,
     };
-    let (u, dudt) = no_grad(|| setting.engine.evaluate(model, &point))?;
+    let (u, dudt) = no_grad(|| setting.jvp.evaluate(model, &point))?;
     let [z, r, t] = [&point.z, &point.r, &point.t].map(|x| Dual::from(x.shallow_clone()));
     let plain = no_grad(|| model.forward(&z, &r, &t, &Conditioning::default()));
     let sample = sampler::from_noise(model, &point.z, None, &[1.0, 0.0])?;

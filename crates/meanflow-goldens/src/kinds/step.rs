@@ -5,9 +5,9 @@ use meanflow_core::schedule::Schedule;
 use meanflow_core::times::TimeDraw;
 use meanflow_core::{AdaptiveWeight, Interval, Reduction, identity};
 use meanflow_torch::convert::Layout;
-use meanflow_torch::engine::JvpInputs;
 use meanflow_torch::{
-    Batch, Conditioning, Model, Objective, PerRow, Rows, TorchError, per_row, squared_norms,
+    Batch, Conditioning, JvpInputs, Model, Objective, PerRow, Rows, TorchError, per_row,
+    squared_norms,
 };
 use serde::Deserialize;
 use tch::{Tensor, no_grad};
@@ -46,7 +46,7 @@ impl Method {
             weight: AdaptiveWeight::new(self.norm_p, self.norm_eps, Reduction::Sum)
                 .map_err(|error| file.problem(error.to_string()))?,
             guidance,
-            engine: setting.engine,
+            jvp: setting.jvp,
         })
     }
 }
@@ -223,7 +223,7 @@ impl Regression {
             velocity: velocity.0.shallow_clone(),
             z: z.0.shallow_clone(),
         };
-        let (u, dudt) = no_grad(|| objective.engine.evaluate(model, &point))?;
+        let (u, dudt) = no_grad(|| objective.jvp.evaluate(model, &point))?;
         let dudt = Rows(dudt);
         let target = identity::target(velocity, &dudt, &batch.times.lengths()).0;
         let losses = squared_norms(&(&u - &target));

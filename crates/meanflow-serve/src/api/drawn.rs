@@ -16,7 +16,7 @@ use crate::studio::Done;
 pub(super) struct Drawn {
     model: String,
     /// Evaluations of the network for one sample.
-    evaluations: usize,
+    nfe: usize,
     /// The time of the evaluations, those of all samples that shared them.
     milliseconds: f64,
     /// How long the request waited for the models.
@@ -61,7 +61,7 @@ impl Drawn {
     ) -> Result<Json<Self>, ApiError> {
         let head = Self {
             model: model.id.clone(),
-            evaluations: done.evaluations,
+            nfe: done.nfe,
             milliseconds: 1e3 * done.seconds,
             waited_milliseconds: 1e3 * done.waited,
             shared_by: done.shared_by,

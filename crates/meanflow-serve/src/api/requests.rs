@@ -15,7 +15,7 @@ use crate::api_error::ApiError;
 use crate::catalogue::{ModelEntry, SampleKind};
 use crate::class::Class;
 use crate::picture;
-use crate::studio::{Method, Way, Work};
+use crate::studio::{Method, Sampler, Work};
 
 /// Points of the plane of one request: a picture of their density needs many.
 const MOST_POINTS: usize = 4096;
@@ -44,20 +44,20 @@ pub(super) async fn sample(
 ) -> Result<Json<Drawn>, ApiError> {
     let (place, model) = app.model(&asked.model)?;
     app.check_count(model, "seeds", asked.seeds.len(), 1)?;
-    let way = app.way(asked.steps, asked.method)?;
+    let sampler = app.sampler(asked.steps, asked.method)?;
     let labels = asked.class.labels(model, &asked.seeds)?;
     let seeds = asked.seeds.clone();
     let work = Work::Draw {
         seeds,
         labels: labels.clone(),
-        way,
+        sampler,
     };
     let done = app.studio.ask(place, work).await?;
     let named = asked.seeds.iter().enumerate().map(|(row, seed)| {
         let class = labels.as_ref().map(|labels| labels[row]);
         Label::new(model, class, json!({"seed": seed}))
     });
-    Drawn::new(model, done, &way.settings(), named.collect()).await
+    Drawn::new(model, done, &sampler.settings(), named.collect()).await
 }
 
 /// `POST /api/interpolate`.
@@ -89,20 +89,20 @@ pub(super) async fn interpolate(
             format!("{first}, {last}"),
         ));
     }
-    let way = app.way(asked.steps, asked.method)?;
+    let sampler = app.sampler(asked.steps, asked.method)?;
     let class = asked.class.label(model)?;
     let work = Work::Between {
         seeds: asked.seeds,
         count: asked.count,
         class,
-        way,
+        sampler,
     };
     let done = app.studio.ask(place, work).await?;
     let named = (0..asked.count).map(|row| {
         let share = row as f64 / (asked.count - 1) as f64;
         Label::new(model, class, json!({"seeds": asked.seeds, "share": share}))
     });
-    Drawn::new(model, done, &way.settings(), named.collect()).await
+    Drawn::new(model, done, &sampler.settings(), named.collect()).await
 }
 
 /// `POST /api/trajectory`.
@@ -180,7 +180,7 @@ pub(super) async fn vary(
         class,
         strength,
         seeds: asked.seeds.clone(),
-        steps: given.way.steps,
+        steps: given.sampler.steps,
     };
     let done = app.studio.ask(given.place, work).await?;
     let found = Label::new(model, class, json!({"strength": 0.0}));
@@ -189,7 +189,7 @@ pub(super) async fn vary(
         .iter()
         .map(|seed| Label::new(model, class, json!({"seed": seed, "strength": strength})));
     let labels = std::iter::once(found).chain(named).collect();
-    Drawn::new(model, done, &given.way.settings(), labels).await
+    Drawn::new(model, done, &given.sampler.settings(), labels).await
 }
 
 /// `POST /api/inpaint`.
@@ -225,12 +225,12 @@ pub(super) async fn inpaint(
         mask: picture::mask(model, &asked.mask)?,
         class,
         seeds: asked.seeds.clone(),
-        steps: given.way.steps,
+        steps: given.sampler.steps,
     };
     let done = app.studio.ask(given.place, work).await?;
     let label = |seed: &u64| Label::new(model, class, json!({"seed": seed}));
     let labels = asked.seeds.iter().map(label).collect();
-    Drawn::new(model, done, &given.way.settings(), labels).await
+    Drawn::new(model, done, &given.sampler.settings(), labels).await
 }
 
 /// `POST /api/nearest`.
@@ -254,10 +254,14 @@ pub(super) async fn nearest(
 ) -> Result<Json<Drawn>, ApiError> {
     let (place, model) = app.model(&asked.model)?;
     app.check_count(model, "count", asked.count, 1)?;
-    let way = app.way(asked.steps, asked.method)?;
+    let sampler = app.sampler(asked.steps, asked.method)?;
     let seeds = vec![asked.seed];
     let labels = asked.class.labels(model, &seeds)?;
-    let work = Work::Draw { seeds, labels, way };
+    let work = Work::Draw {
+        seeds,
+        labels,
+        sampler,
+    };
     let mut done = app.studio.ask(place, work).await?;
     let (app, count) = (Arc::clone(&app), asked.count);
     let sample = done.samples.values.clone();
@@ -272,7 +276,7 @@ pub(super) async fn nearest(
     });
     let labels = labels.collect();
     done.samples.values = near.values;
-    Drawn::new(model, done, &way.settings(), labels).await
+    Drawn::new(model, done, &sampler.settings(), labels).await
 }
 
 /// What is the same for every request that begins with a picture.
@@ -283,7 +287,7 @@ struct Given<'a> {
     /// The values of the picture in the model's space.
     picture: Vec<f32>,
     class: Option<i64>,
-    way: Way,
+    sampler: Sampler,
 }
 
 impl App {
@@ -299,7 +303,7 @@ impl App {
         Ok(Given {
             model,
             place,
-            way: self.way(steps, Method::Jump)?,
+            sampler: self.sampler(steps, Method::Jump)?,
             class: class.label(model)?,
             picture: picture::values(model, picture)?,
         })
@@ -313,15 +317,15 @@ impl App {
             .ok_or_else(|| ApiError::unknown("model", id))
     }
 
-    /// A way that is not too long.
-    pub(super) fn way(&self, steps: usize, method: Method) -> Result<Way, ApiError> {
-        let way = Way { steps, method };
-        let most = self.limits.evaluations;
-        if (1..=most).contains(&way.evaluations()) {
-            return Ok(way);
+    /// A sampler that is not too long.
+    pub(super) fn sampler(&self, steps: usize, method: Method) -> Result<Sampler, ApiError> {
+        let sampler = Sampler { steps, method };
+        let most = self.limits.nfe;
+        if (1..=most).contains(&sampler.nfe()) {
+            return Ok(sampler);
         }
         let expected = format!("1 to {most} evaluations of the network for a sample");
-        Err(ApiError::bad("steps", expected, way.evaluations()))
+        Err(ApiError::bad("steps", expected, sampler.nfe()))
     }
 
     /// Refuses more samples than one request may ask for.

@@ -7,7 +7,7 @@ mod work;
 mod worker;
 
 pub(crate) use served::Served;
-pub(crate) use work::{Done, Method, Way, Work};
+pub(crate) use work::{Done, Method, Sampler, Work};
 
 use std::io;
 use std::sync::Arc;

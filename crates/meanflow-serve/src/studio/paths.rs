@@ -25,7 +25,7 @@ impl Served {
             seeds: &[seed],
             labels: class.as_ref().map(std::slice::from_ref),
             grid: &uniform_grid(SUBSTEPS * (times - 1)),
-            micro_batch: 1,
+            batch_size: 1,
         };
         let path = trajectory(model, &request, Solver::Ode(Ode::Fixed(&HEUN)))?;
         let states = recover("follow a sample", || {

@@ -13,7 +13,7 @@ use crate::api_error::ApiError;
 /// How near the noise of a picture has to lead to it, and after how many evaluations it is taken as it is.
 const INVERSION: FixedPoint = FixedPoint {
     tolerance: 1e-4,
-    max_evaluations: 60,
+    max_nfe: 60,
 };
 
 impl Served {
@@ -40,7 +40,7 @@ impl Served {
             seeds,
             labels: labels.as_deref(),
             grid: &grid,
-            micro_batch: Samples::rows_an_evaluation(model),
+            batch_size: Samples::rows_an_evaluation(model),
         };
         let noises = found.noise.repeat_interleave_self_int(rows as i64, 0, None);
         let varied = edit_noise(model, &noises, &request, Solver::Jump)?.samples;
@@ -63,7 +63,7 @@ impl Served {
             seeds,
             labels: labels.as_deref(),
             grid: &uniform_grid(steps),
-            micro_batch: Samples::rows_an_evaluation(model),
+            batch_size: Samples::rows_an_evaluation(model),
         };
         let given = self.given(picture)?;
         // As high and wide as the picture, for all of its channels.

@@ -13,7 +13,7 @@ use crate::api_error::ApiError;
 
 /// How a sample is made of noise.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Way {
+pub(crate) struct Sampler {
     /// Steps from noise to data.
     pub(crate) steps: usize,
     /// What a step is.
@@ -31,9 +31,9 @@ pub(crate) enum Method {
     Rk4,
 }
 
-impl Way {
+impl Sampler {
     /// Evaluations of the network for one sample.
-    pub(crate) fn evaluations(self) -> usize {
+    pub(crate) fn nfe(self) -> usize {
         let stages = self
             .method
             .tableau()
@@ -72,14 +72,14 @@ pub(crate) enum Work {
     Draw {
         seeds: Vec<u64>,
         labels: Option<Vec<i64>>,
-        way: Way,
+        sampler: Sampler,
     },
     /// Samples between those of two seeds.
     Between {
         seeds: [u64; 2],
         count: usize,
         class: Option<i64>,
-        way: Way,
+        sampler: Sampler,
     },
     /// What lies between noise and data: see [`Served::paths`].
     Paths {
@@ -108,18 +108,18 @@ pub(crate) enum Work {
 
 impl Work {
     /// Evaluations of the network for one sample.
-    pub(super) fn evaluations(&self) -> usize {
+    pub(super) fn nfe(&self) -> usize {
         match self {
-            Self::Draw { way, .. } | Self::Between { way, .. } => way.evaluations(),
+            Self::Draw { sampler, .. } | Self::Between { sampler, .. } => sampler.nfe(),
             Self::Paths { times, .. } => 2 * paths::SUBSTEPS * (times - 1),
             Self::Vary { steps, .. } | Self::Inpaint { steps, .. } => *steps,
         }
     }
 
-    /// The way and the number of samples of a job that can share evaluations with others.
-    pub(super) fn shared(&self) -> Option<(Way, usize)> {
+    /// The sampler and the number of samples of a job that can share evaluations with others.
+    pub(super) fn shared(&self) -> Option<(Sampler, usize)> {
         match self {
-            Self::Draw { seeds, way, .. } => Some((*way, seeds.len())),
+            Self::Draw { seeds, sampler, .. } => Some((*sampler, seeds.len())),
             _ => None,
         }
     }
@@ -134,7 +134,7 @@ pub(crate) struct Done {
     /// How far the noise that was found for a given picture misses it, as a root mean square over pixels.
     pub(crate) residual: Option<f64>,
     /// Evaluations of the network for one sample.
-    pub(crate) evaluations: usize,
+    pub(crate) nfe: usize,
     /// Seconds of the work, those of all jobs that shared it.
     pub(crate) seconds: f64,
     /// Samples that were made in that time.
@@ -147,21 +147,25 @@ impl Served {
     /// The samples of a job that shares nothing.
     pub(super) fn alone(&self, work: &Work) -> Result<Made, ApiError> {
         let (samples, residual) = match work {
-            Work::Draw { seeds, labels, way } => {
-                let grid = uniform_grid(way.steps);
+            Work::Draw {
+                seeds,
+                labels,
+                sampler,
+            } => {
+                let grid = uniform_grid(sampler.steps);
                 let labels = labels.as_deref();
-                let drawn = Samples::draw_by(&self.model, seeds, labels, &grid, way.solver())?;
+                let drawn = Samples::draw_by(&self.model, seeds, labels, &grid, sampler.solver())?;
                 (drawn.0, None)
             }
             Work::Between {
                 seeds,
                 count,
                 class,
-                way,
+                sampler,
             } => {
-                let grid = uniform_grid(way.steps);
-                let way = (&grid[..], way.solver());
-                let drawn = Samples::between(&self.model, *seeds, *count, *class, way)?;
+                let grid = uniform_grid(sampler.steps);
+                let sampler = (&grid[..], sampler.solver());
+                let drawn = Samples::between(&self.model, *seeds, *count, *class, sampler)?;
                 (drawn.0, None)
             }
             Work::Paths { seed, class, times } => (self.paths(*seed, *class, *times)?, None),

@@ -62,7 +62,7 @@ impl Worker {
             }
         };
         let mut jobs = vec![first];
-        let Some((way, mut rows)) = jobs[0].work.shared() else {
+        let Some((sampler, mut rows)) = jobs[0].work.shared() else {
             return Some(jobs);
         };
         let model = jobs[0].model;
@@ -72,7 +72,8 @@ impl Worker {
             let Some(job) = left.pop_front().or_else(|| self.queue.try_recv().ok()) else {
                 break;
             };
-            let fits = |(other, more)| other == way && job.model == model && rows + more <= most;
+            let fits =
+                |(other, more)| other == sampler && job.model == model && rows + more <= most;
             match job.work.shared() {
                 Some(shared) if fits(shared) => {
                     if let Some(job) = self.wanted(job) {
@@ -123,7 +124,7 @@ impl Worker {
                     .as_ref()
                     .map(|all| all.iter().skip(place).take(count).collect()),
                 residual: made.residual,
-                evaluations: job.work.evaluations(),
+                nfe: job.work.nfe(),
                 seconds,
                 shared_by,
                 waited: start.duration_since(job.asked).as_secs_f64(),
@@ -139,16 +140,21 @@ impl Worker {
 fn together(jobs: &[Job]) -> Work {
     let (mut all, mut classes, mut shared) = (Vec::new(), Vec::new(), None);
     for job in jobs {
-        if let Work::Draw { seeds, labels, way } = &job.work {
+        if let Work::Draw {
+            seeds,
+            labels,
+            sampler,
+        } = &job.work
+        {
             all.extend_from_slice(seeds);
             classes.extend(labels.iter().flatten().copied());
-            shared = Some(*way);
+            shared = Some(*sampler);
         }
     }
     Work::Draw {
         seeds: all,
         labels: (!classes.is_empty()).then_some(classes),
-        way: shared.expect("only jobs of this kind share"),
+        sampler: shared.expect("only jobs of this kind share"),
     }
 }
 

@@ -9,8 +9,8 @@
 pub(crate) mod attention;
 pub(crate) mod checkpoint;
 mod convolution;
-pub mod engine;
 pub(crate) mod jvp;
+pub(crate) mod jvp_method;
 pub mod kernels;
 mod transformer;
 

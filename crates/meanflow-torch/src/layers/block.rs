@@ -22,15 +22,15 @@ pub struct Block {
 
 impl Block {
     /// Declares `attn.{qkv,proj}`, `mlp.{fc1,fc2}` and the zero-started `adaLN_modulation.1`.
-    pub fn new(scope: &mut VarBuilder, width: i64, heads: i64, hidden: i64) -> Self {
+    pub fn new(vars: &mut VarBuilder, width: i64, heads: i64, hidden: i64) -> Self {
         Self {
             heads,
-            query_key_value: Linear::xavier(&mut scope.sub("attn.qkv"), width, 3 * width),
-            projection: Linear::xavier(&mut scope.sub("attn.proj"), width, width),
-            expand: Linear::xavier(&mut scope.sub("mlp.fc1"), width, hidden),
-            contract: Linear::xavier(&mut scope.sub("mlp.fc2"), hidden, width),
+            query_key_value: Linear::xavier(&mut vars.sub("attn.qkv"), width, 3 * width),
+            projection: Linear::xavier(&mut vars.sub("attn.proj"), width, width),
+            expand: Linear::xavier(&mut vars.sub("mlp.fc1"), width, hidden),
+            contract: Linear::xavier(&mut vars.sub("mlp.fc2"), hidden, width),
             modulation: Linear::new(
-                &mut scope.sub("adaLN_modulation.1"),
+                &mut vars.sub("adaLN_modulation.1"),
                 width,
                 6 * width,
                 Initializer::Zeros,

@@ -17,15 +17,15 @@ pub struct Convolution {
 impl Convolution {
     /// Declares `weight [outputs, inputs, side, side]`, Xavier-uniform times `gain`, and `bias [outputs]` at zero; `side`
     /// is odd.
-    pub fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, side: i64, gain: f64) -> Self {
+    pub fn new(vars: &mut VarBuilder, inputs: i64, outputs: i64, side: i64, gain: f64) -> Self {
         let init = Initializer::Xavier {
             fan_in: inputs * side * side,
             fan_out: outputs * side * side,
             gain,
         };
         Self {
-            weight: scope.factor("weight", &[outputs, inputs, side, side], init),
-            bias: scope.factor("bias", &[outputs], Initializer::Zeros),
+            weight: vars.factor("weight", &[outputs, inputs, side, side], init),
+            bias: vars.factor("bias", &[outputs], Initializer::Zeros),
             padding: side / 2,
         }
     }
@@ -58,15 +58,15 @@ pub struct HalvingConvolution {
 
 impl HalvingConvolution {
     /// Declares `weight [channels, channels, 3, 3]`, Xavier-uniform, and `bias [channels]` at zero.
-    pub fn new(scope: &mut VarBuilder, channels: i64) -> Self {
+    pub fn new(vars: &mut VarBuilder, channels: i64) -> Self {
         let init = Initializer::Xavier {
             fan_in: channels * 9,
             fan_out: channels * 9,
             gain: 1.0,
         };
         Self {
-            weight: scope.parameter("weight", &[channels, channels, 3, 3], init),
-            bias: scope.parameter("bias", &[channels], Initializer::Zeros),
+            weight: vars.parameter("weight", &[channels, channels, 3, 3], init),
+            bias: vars.parameter("bias", &[channels], Initializer::Zeros),
         }
     }
 
@@ -100,15 +100,15 @@ impl GroupNorm {
 
     /// Declares `weight [channels]` at one and `bias [channels]` at zero; groups of at least four channels, and at most 32
     /// of them (Karras et al. 2022).
-    pub fn new(scope: &mut VarBuilder, channels: i64) -> Self {
-        Self::in_groups(scope, channels, Self::groups(channels))
+    pub fn new(vars: &mut VarBuilder, channels: i64) -> Self {
+        Self::in_groups(vars, channels, Self::groups(channels))
     }
 
     /// The same in so many groups, which divide the channels.
-    pub fn in_groups(scope: &mut VarBuilder, channels: i64, groups: i64) -> Self {
+    pub fn in_groups(vars: &mut VarBuilder, channels: i64, groups: i64) -> Self {
         Self {
-            weight: scope.parameter("weight", &[channels], Initializer::Ones),
-            bias: scope.parameter("bias", &[channels], Initializer::Zeros),
+            weight: vars.parameter("weight", &[channels], Initializer::Ones),
+            bias: vars.parameter("bias", &[channels], Initializer::Zeros),
             groups,
         }
     }

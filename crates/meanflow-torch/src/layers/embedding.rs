@@ -63,28 +63,23 @@ pub struct TimestepEmbedder {
 
 impl TimestepEmbedder {
     /// Declares `{t,r,h}_embedder.mlp.{0,2}` with normal(0.02) weights, as published.
-    pub fn new(scope: &mut VarBuilder, embedding: TimeEmbedding, width: i64) -> Self {
+    pub fn new(vars: &mut VarBuilder, embedding: TimeEmbedding, width: i64) -> Self {
         let half = CHANNELS / 2;
         let frequencies: Vec<f64> = (0..half)
             .map(|k| (-MAX_PERIOD.ln() * k as f64 / half as f64).exp())
             .collect();
         let towers = embedding.letters().chars().map(|letter| {
-            let mut scope = scope.sub(format!("{letter}_embedder.mlp"));
-            let first = Linear::new(
-                &mut scope.sub(0),
-                CHANNELS,
-                width,
-                Initializer::Normal(0.02),
-            );
+            let mut vars = vars.sub(format!("{letter}_embedder.mlp"));
+            let first = Linear::new(&mut vars.sub(0), CHANNELS, width, Initializer::Normal(0.02));
             [
                 first,
-                Linear::new(&mut scope.sub(2), width, width, Initializer::Normal(0.02)),
+                Linear::new(&mut vars.sub(2), width, width, Initializer::Normal(0.02)),
             ]
         });
         Self {
             embedding,
             towers: towers.collect(),
-            frequencies: scope.constant(&frequencies, &[half]),
+            frequencies: vars.constant(&frequencies, &[half]),
         }
     }
 
@@ -120,8 +115,8 @@ pub struct LabelEmbedder {
 
 impl LabelEmbedder {
     /// Declares `embedding_table.weight [classes + 1, width]` with normal(0.02) rows.
-    pub fn new(scope: &mut VarBuilder, classes: i64, width: i64) -> Self {
-        let table = scope.sub("embedding_table").parameter(
+    pub fn new(vars: &mut VarBuilder, classes: i64, width: i64) -> Self {
+        let table = vars.sub("embedding_table").parameter(
             "weight",
             &[classes + 1, width],
             Initializer::Normal(0.02),

@@ -18,17 +18,17 @@ pub struct Linear {
 
 impl Linear {
     /// Declares `weight [outputs, inputs]`, started as `init` says, and `bias [outputs]` at zero.
-    pub fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, init: Initializer) -> Self {
+    pub fn new(vars: &mut VarBuilder, inputs: i64, outputs: i64, init: Initializer) -> Self {
         Self {
-            weight: scope.factor("weight", &[outputs, inputs], init),
-            bias: scope.factor("bias", &[outputs], Initializer::Zeros),
+            weight: vars.factor("weight", &[outputs, inputs], init),
+            bias: vars.factor("bias", &[outputs], Initializer::Zeros),
         }
     }
 
     /// Declares an affine map with Xavier-uniform weights.
-    pub fn xavier(scope: &mut VarBuilder, inputs: i64, outputs: i64) -> Self {
+    pub fn xavier(vars: &mut VarBuilder, inputs: i64, outputs: i64) -> Self {
         Self::new(
-            scope,
+            vars,
             inputs,
             outputs,
             Initializer::Xavier {
@@ -41,17 +41,17 @@ impl Linear {
 
     /// Declares a convolution of a patch's size and stride, `weight [outputs, C, p, p]`, as the affine map of patches
     /// that it is.
-    pub fn patches(scope: &mut VarBuilder, grid: &PatchGrid, outputs: i64) -> Self {
+    pub fn patches(vars: &mut VarBuilder, grid: &PatchGrid, outputs: i64) -> Self {
         let (inputs, side) = (grid.patch_size(), grid.patch);
         let init = Initializer::Xavier {
             fan_in: inputs,
             fan_out: outputs,
             gain: 1.0,
         };
-        let weight = scope.factor("weight", &[outputs, grid.channels, side, side], init);
+        let weight = vars.factor("weight", &[outputs, grid.channels, side, side], init);
         Self {
             weight,
-            bias: scope.factor("bias", &[outputs], Initializer::Zeros),
+            bias: vars.factor("bias", &[outputs], Initializer::Zeros),
         }
     }
 

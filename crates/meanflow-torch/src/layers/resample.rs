@@ -47,11 +47,10 @@ impl Clone for Resample {
 
 impl Resample {
     /// A filter of even length over `channels` channels.
-    pub fn new(scope: &VarBuilder, resize: Resize, taps: &[f64], channels: i64) -> Self {
+    pub fn new(vars: &VarBuilder, resize: Resize, taps: &[f64], channels: i64) -> Self {
         let side = taps.len() as i64;
         let filter = || {
-            scope
-                .constant(&outer(taps), &[1, 1, side, side])
+            vars.constant(&outer(taps), &[1, 1, side, side])
                 .repeat([channels, 1, 1, 1])
         };
         Self {

@@ -70,8 +70,8 @@ impl Flops {
     ///
     /// Attention is counted in its forward's two products: a dual forward takes the scores again and four more, libtorch's forward mode
     /// the forward and four more, two backward passes four more each.
-    pub fn derivative(&self, engine: JvpMethod) -> f64 {
-        match engine {
+    pub fn derivative(&self, jvp: JvpMethod) -> f64 {
+        match jvp {
             JvpMethod::Dual => self.operations(1.0, 2.5),
             JvpMethod::ForwardAd => self.operations(2.0, 3.0),
             JvpMethod::DoubleBackward => self.operations(3.0, 5.0),

@@ -105,7 +105,7 @@ pub struct Dit {
 impl Dit {
     /// Declares the parameters under the names of the reference implementation of DiT, `h_embedder` and `r_embedder`
     /// beside `t_embedder`; `shape [C, H, W]`, `classes` 0 for an unconditional network.
-    pub fn new(scope: &mut VarBuilder, config: &DitConfig, shape: &[i64], classes: i64) -> Self {
+    pub fn new(vars: &mut VarBuilder, config: &DitConfig, shape: &[i64], classes: i64) -> Self {
         let DitConfig {
             patch,
             width,
@@ -118,7 +118,7 @@ impl Dit {
             columns: shape[2] / patch,
             patch,
         };
-        let mut last = scope.sub("final_layer");
+        let mut last = vars.sub("final_layer");
         let last_modulation = Linear::new(
             &mut last.sub("adaLN_modulation.1"),
             width,
@@ -133,15 +133,15 @@ impl Dit {
         );
         Self {
             grid,
-            patches: Linear::patches(&mut scope.sub("x_embedder.proj"), &grid, width),
-            positions: scope.constant(&sincos_pos_embed(&grid, width), &[1, grid.tokens(), width]),
-            times: TimestepEmbedder::new(scope, config.embedding, width),
+            patches: Linear::patches(&mut vars.sub("x_embedder.proj"), &grid, width),
+            positions: vars.constant(&sincos_pos_embed(&grid, width), &[1, grid.tokens(), width]),
+            times: TimestepEmbedder::new(vars, config.embedding, width),
             labels: (classes > 0)
-                .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, width)),
+                .then(|| LabelEmbedder::new(&mut vars.sub("y_embedder"), classes, width)),
             blocks: (0..config.depth)
                 .map(|index| {
                     Block::new(
-                        &mut scope.sub("blocks").sub(index).inner(),
+                        &mut vars.sub("blocks").sub(index).inner(),
                         width,
                         heads,
                         config.hidden(),
@@ -150,7 +150,7 @@ impl Dit {
                 .collect(),
             last_modulation,
             last,
-            checkpoint: scope.checkpoints_blocks(),
+            checkpoint: vars.checkpoints_blocks(),
         }
     }
 

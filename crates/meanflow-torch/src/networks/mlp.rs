@@ -56,24 +56,24 @@ pub struct Mlp {
 
 impl Mlp {
     /// Declares the parameters; `shape [dimensions]`, `classes` 0 for an unconditional network.
-    pub fn new(scope: &mut VarBuilder, config: &MlpConfig, shape: &[i64], classes: i64) -> Self {
+    pub fn new(vars: &mut VarBuilder, config: &MlpConfig, shape: &[i64], classes: i64) -> Self {
         let width = config.width;
-        let layer = |scope: &mut VarBuilder| {
+        let layer = |vars: &mut VarBuilder| {
             ["expand", "contract", "condition"]
-                .map(|name| Linear::xavier(&mut scope.sub(name), width, width))
+                .map(|name| Linear::xavier(&mut vars.sub(name), width, width))
         };
         let waves = FREQUENCIES.len() as i64;
         Self {
-            frequencies: scope.constant(&FREQUENCIES, &[waves]),
-            first: Linear::xavier(&mut scope.sub("first"), shape[0] * (1 + 2 * waves), width),
-            times: TimestepEmbedder::new(scope, config.embedding, width),
+            frequencies: vars.constant(&FREQUENCIES, &[waves]),
+            first: Linear::xavier(&mut vars.sub("first"), shape[0] * (1 + 2 * waves), width),
+            times: TimestepEmbedder::new(vars, config.embedding, width),
             labels: (classes > 0)
-                .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, width)),
+                .then(|| LabelEmbedder::new(&mut vars.sub("y_embedder"), classes, width)),
             layers: (0..config.depth)
-                .map(|index| layer(&mut scope.sub("layers").sub(index).inner()))
+                .map(|index| layer(&mut vars.sub("layers").sub(index).inner()))
                 .collect(),
-            last: Linear::xavier(&mut scope.sub("last"), width, shape[0]),
-            checkpoint: scope.checkpoints_blocks(),
+            last: Linear::xavier(&mut vars.sub("last"), width, shape[0]),
+            checkpoint: vars.checkpoints_blocks(),
         }
     }
 }

@@ -83,15 +83,15 @@ impl NetworkConfig {
     /// Declares the parameters and puts the network together; the configuration has been validated.
     pub(crate) fn build(
         &self,
-        scope: &mut VarBuilder,
+        vars: &mut VarBuilder,
         shape: &[i64],
         classes: i64,
     ) -> Box<dyn Network> {
         match self {
-            Self::Mlp(config) => Box::new(Mlp::new(scope, config, shape, classes)),
-            Self::Dit(config) => Box::new(Dit::new(scope, config, shape, classes)),
-            Self::Unet(config) => Box::new(Unet::new(scope, config, shape, classes)),
-            Self::Custom(network) => network.builder().build(scope, shape, classes),
+            Self::Mlp(config) => Box::new(Mlp::new(vars, config, shape, classes)),
+            Self::Dit(config) => Box::new(Dit::new(vars, config, shape, classes)),
+            Self::Unet(config) => Box::new(Unet::new(vars, config, shape, classes)),
+            Self::Custom(network) => network.builder().build(vars, shape, classes),
         }
     }
 }

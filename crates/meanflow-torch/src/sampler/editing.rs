@@ -20,7 +20,7 @@ pub struct Edit<'a> {
     /// The times visited, decreasing from 1 to 0; what begins at `s` visits `s` times as much.
     pub grid: &'a [f64],
     /// Rows an evaluation.
-    pub micro_batch: usize,
+    pub batch_size: usize,
 }
 
 /// Variations of `x [B, …]` by noise and back (M22), `[B, …]` in f32 on the CPU: from `z_s = a_s x + b_s e'`, with the noise `e'` of the
@@ -56,7 +56,7 @@ pub fn edit(
             return solver.carry(model, &z, labels, &times);
         }
         Ok(Drawn {
-            evaluations: vec![0; z.size()[0] as usize],
+            nfe: vec![0; z.size()[0] as usize],
             samples: z,
         })
     })
@@ -110,7 +110,7 @@ impl Edit<'_> {
             count: self.seeds.len(),
             labels: self.labels,
             grid: self.grid,
-            micro_batch: self.micro_batch,
+            batch_size: self.batch_size,
             solver,
         })
     }

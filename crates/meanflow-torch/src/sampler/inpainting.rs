@@ -20,7 +20,7 @@ pub struct Inpainting<'a> {
     /// The times of the jumps, decreasing from 1 to 0.
     pub grid: &'a [f64],
     /// Rows an evaluation.
-    pub micro_batch: usize,
+    pub batch_size: usize,
 }
 
 /// Draws the values of `x [B, …]` where `mask` is true (M24), `[B, …]` in f32 on the CPU; the others stay as they are, to the bit. The mask is
@@ -45,7 +45,7 @@ pub fn inpaint(
         count: request.seeds.len(),
         labels: request.labels,
         grid: request.grid,
-        micro_batch: request.micro_batch,
+        batch_size: request.batch_size,
         solver: Solver::Jump,
     };
     let (x, shape) = (x.shallow_clone(), model.config().shape.clone());
@@ -93,7 +93,7 @@ impl Parts {
         }
         Drawn {
             samples: completed,
-            evaluations: vec![self.noises.len(); rows],
+            nfe: vec![self.noises.len(); rows],
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Interpolation<'a> {
     /// The times visited, decreasing from 1 to 0.
     pub grid: &'a [f64],
     /// Rows an evaluation.
-    pub micro_batch: usize,
+    pub batch_size: usize,
 }
 
 /// Draws `count` samples, `[count, …]` in f32 on the CPU, of the noises `cos(½πs) e_A + sin(½πs) e_B`, `s` from 0 to 1.
@@ -49,7 +49,7 @@ pub fn interpolate(
         count,
         labels: labels.as_deref(),
         grid: request.grid,
-        micro_batch: request.micro_batch,
+        batch_size: request.batch_size,
         solver,
     };
     let noises = move |indices: &[usize]| {

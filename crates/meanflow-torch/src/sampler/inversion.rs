@@ -17,7 +17,7 @@ pub struct Inversion {
     /// A sample above the tolerance asked for did not converge: its noise does not lead back to it.
     pub residuals: Vec<f64>,
     /// Evaluations of the network for every sample, `[B]`.
-    pub evaluations: Vec<usize>,
+    pub nfe: Vec<usize>,
 }
 
 /// The noise from which the jumps over `grid` lead to `x [B, …]`: undoes [`super::from_noise`].
@@ -39,21 +39,21 @@ pub fn invert(
     let rows = x.size()[0] as usize;
     check_input(model, x, labels, grid)?;
     let mut z = Rows(x.shallow_clone());
-    let (mut residuals, mut evaluations) = (vec![0.0_f64; rows], vec![0; rows]);
+    let (mut residuals, mut nfe) = (vec![0.0_f64; rows], vec![0; rows]);
     for step in grid.windows(2).rev() {
         let (t, r) = (vec![step[0]; rows], vec![step[1]; rows]);
         let u = |z: &Rows| Rows(model.average_velocity(&z.0, &r, &t, labels));
         let inverse = no_grad(|| invert_jump(u, &z, step[0] - step[1], settings));
         for row in 0..rows {
             residuals[row] = larger(residuals[row], inverse.residuals[row]);
-            evaluations[row] += inverse.evaluations[row];
+            nfe[row] += inverse.nfe[row];
         }
         z = inverse.state;
     }
     Ok(Inversion {
         noise: z.0 / model.config().schedule.prior_scale(),
         residuals,
-        evaluations,
+        nfe,
     })
 }
 

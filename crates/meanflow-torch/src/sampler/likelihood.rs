@@ -41,7 +41,7 @@ pub struct Likelihood<'a> {
     /// The times visited, decreasing from 1 to 0; the flow runs from 0 to 1.
     pub grid: &'a [f64],
     /// Directional derivatives an evaluation, about.
-    pub micro_batch: usize,
+    pub batch_size: usize,
     /// How the flow is solved.
     pub ode: Ode,
     /// How its divergence is found.
@@ -56,7 +56,7 @@ pub struct LogLikelihoods {
     /// The standard error of each that comes from random signs, `[B]`: 0 for an exact trace, no number for a single probe.
     pub standard_errors: Vec<f64>,
     /// Evaluations of the velocity for every sample, each with all its directional derivatives, `[B]`.
-    pub evaluations: Vec<usize>,
+    pub nfe: Vec<usize>,
 }
 
 /// `log p(x)` of samples `x [B, …]` by the flow from data to noise (M25).
@@ -83,7 +83,7 @@ pub fn log_likelihood(
         labels: request.labels,
         grid: request.grid,
         // A sample has as many rows as directions.
-        micro_batch: request.micro_batch.div_ceil(directions),
+        batch_size: request.batch_size.div_ceil(directions),
         solver: Solver::Ode(request.ode),
     };
     let rising: Vec<f64> = request.grid.iter().rev().copied().collect();
@@ -98,7 +98,7 @@ pub fn log_likelihood(
             model,
             labels,
             probes: probes.map(|probes| sent(model, &probes)),
-            rows: request.micro_batch as i64,
+            rows: request.batch_size as i64,
         };
         divergence.solve(&x, request.ode, &rising)
     })?;
@@ -228,7 +228,7 @@ impl Divergence<'_> {
             z: Rows(x.shallow_clone()),
             divergence: Rows(Tensor::zeros([rows, columns], (Kind::Double, x.device()))),
         };
-        let (end, evaluations) = match ode {
+        let (end, nfe) = match ode {
             Ode::Fixed(method) => {
                 let end = no_grad(|| integrate(method, |flow, t| self.at(flow, t), start, times));
                 (end, (times.len() - 1) * method.weights.len())
@@ -237,10 +237,10 @@ impl Divergence<'_> {
                 let steps = times.windows(2);
                 let solved = steps.map(|step| (step[0], step[1])).try_fold(
                     (start, 0),
-                    |(flow, evaluations), (from, to)| -> Result<_, SolverError> {
+                    |(flow, nfe), (from, to)| -> Result<_, SolverError> {
                         let field = |flow: &Flow, t| no_grad(|| self.at(flow, t));
                         let solution = integrate_adaptive(field, flow, from, to, tolerance)?;
-                        Ok((solution.state, evaluations + solution.evaluations))
+                        Ok((solution.state, nfe + solution.nfe))
                     },
                 );
                 solved?
@@ -249,7 +249,7 @@ impl Divergence<'_> {
         let noise = end.z.0.flatten(1, -1).to_kind(Kind::Double);
         Ok(Drawn {
             samples: Tensor::cat(&[noise, end.divergence.0], 1),
-            evaluations: vec![evaluations; rows as usize],
+            nfe: vec![nfe; rows as usize],
         })
     }
 
@@ -339,8 +339,8 @@ fn of_columns(
     let prior = (squares / variance + dims as f64 * (TAU * variance).ln()) * -0.5;
     let nats = prior + sum(integrals.shallow_clone()) / probes as f64;
     let standard_errors = match trace {
-        TraceMethod::Exact => vec![0.0; drawn.evaluations.len()],
-        TraceMethod::Hutchinson { probes: 1 } => vec![f64::NAN; drawn.evaluations.len()],
+        TraceMethod::Exact => vec![0.0; drawn.nfe.len()],
+        TraceMethod::Hutchinson { probes: 1 } => vec![f64::NAN; drawn.nfe.len()],
         TraceMethod::Hutchinson { .. } => {
             let spread = integrals.std_dim(&[1_i64][..], true, false);
             numbers(&(spread / (probes as f64).sqrt()))?
@@ -349,7 +349,7 @@ fn of_columns(
     Ok(LogLikelihoods {
         nats: numbers(&nats)?,
         standard_errors,
-        evaluations: drawn.evaluations,
+        nfe: drawn.nfe,
     })
 }
 

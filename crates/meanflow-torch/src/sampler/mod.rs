@@ -48,7 +48,7 @@ pub struct Request<'a> {
     /// The times visited, decreasing from 1 to 0: one jump, or one step of another solver, between two neighbours.
     pub grid: &'a [f64],
     /// Rows an evaluation. libtorch chooses its kernels by shape, so it is part of what fixes the bits.
-    pub micro_batch: usize,
+    pub batch_size: usize,
 }
 
 /// Samples with what they took.
@@ -57,7 +57,7 @@ pub struct Drawn {
     /// `[B, …]`.
     pub samples: Tensor,
     /// Evaluations of the network for every sample, `[B]`.
-    pub evaluations: Vec<usize>,
+    pub nfe: Vec<usize>,
 }
 
 /// The noise `e` of every seed, `[seeds, …]` in f32 on the CPU: a function of the seed and the shape alone.
@@ -78,11 +78,11 @@ fn rows_of(seeds: &[u64], shape: &[i64], fill: impl Fn(u64, &mut [f32]) + Sync) 
             fill(*seed, row);
         }
     };
-    thread::scope(|scope| {
+    thread::scope(|vars| {
         let mut shares = seeds.chunks(share).zip(values.chunks_mut(share * size));
         let own = shares.next();
         for part in shares {
-            scope.spawn(move || fill(part));
+            vars.spawn(move || fill(part));
         }
         own.map(fill);
     });
@@ -108,10 +108,10 @@ pub fn sample(model: &Model, request: &Request) -> Result<Tensor, TorchError> {
 
 /// Draws samples, `[seeds, …]` in f32 on the CPU, in the model's space.
 ///
-/// A sample depends on its seed, its class, the grid, the solver and the weights alone: every evaluation has `micro_batch`
+/// A sample depends on its seed, its class, the grid, the solver and the weights alone: every evaluation has `batch_size`
 /// rows, the last one padded, so that neither the number of seeds nor their order changes a bit, nor which of the threads that share
 /// the evaluations makes which. An adaptive
-/// solver evaluates every sample alone, and `micro_batch` has no effect.
+/// solver evaluates every sample alone, and `batch_size` has no effect.
 ///
 /// # Errors
 /// As [`sample`], and if an adaptive solver cannot meet its tolerance.
@@ -129,7 +129,7 @@ impl Request<'_> {
             count: self.seeds.len(),
             labels: self.labels,
             grid: self.grid,
-            micro_batch: self.micro_batch,
+            batch_size: self.batch_size,
             solver,
         };
         let (seeds, shape) = (self.seeds, model.config().shape.clone());

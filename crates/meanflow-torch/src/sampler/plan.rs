@@ -15,7 +15,7 @@ pub(super) struct Plan<'a> {
     /// The times visited, decreasing from 1 to 0.
     pub(super) grid: &'a [f64],
     /// Rows an evaluation.
-    pub(super) micro_batch: usize,
+    pub(super) batch_size: usize,
     /// The way from one time to the next.
     pub(super) solver: Solver,
 }
@@ -54,7 +54,7 @@ impl Plan<'_> {
         self.check(model)?;
         let rows = match self.solver {
             Solver::Ode(Ode::Adaptive(_)) => 1,
-            _ => self.micro_batch,
+            _ => self.batch_size,
         };
         let starts = (0..self.count).step_by(rows);
         let sharing = match model.device() {
@@ -85,8 +85,8 @@ impl Plan<'_> {
 
     fn check(&self, model: &Model) -> Result<(), TorchError> {
         grid::check(self.grid)?;
-        if self.count == 0 || self.micro_batch == 0 {
-            let got = format!("{} seeds, {} rows", self.count, self.micro_batch);
+        if self.count == 0 || self.batch_size == 0 {
+            let got = format!("{} seeds, {} rows", self.count, self.batch_size);
             return Err(TorchError::Argument {
                 what: "seeds",
                 expected: "at least one seed and one row".into(),
@@ -105,15 +105,15 @@ pub(super) fn sent(model: &Model, rows: &Tensor) -> Tensor {
 /// The first `count` samples of evaluations of so many rows, on the CPU.
 fn joined(drawn: Vec<Drawn>, rows: usize, count: usize) -> Drawn {
     let mut samples: Vec<Tensor> = Vec::with_capacity(drawn.len());
-    let mut evaluations = Vec::with_capacity(count);
+    let mut nfe = Vec::with_capacity(count);
     for chunk in drawn {
-        let fresh = rows.min(count - evaluations.len());
+        let fresh = rows.min(count - nfe.len());
         let rows = chunk.samples.narrow(0, 0, fresh as i64);
         samples.push(rows.to_device(Device::Cpu));
-        evaluations.extend_from_slice(&chunk.evaluations[..fresh]);
+        nfe.extend_from_slice(&chunk.nfe[..fresh]);
     }
     Drawn {
         samples: Tensor::cat(&samples, 0),
-        evaluations,
+        nfe,
     }
 }

@@ -66,7 +66,7 @@ fn jumps(model: &Model, start: &Tensor, labels: Option<&[i64]>, times: &[f64]) -
     });
     Drawn {
         samples: end.0,
-        evaluations: vec![times.len() - 1; rows],
+        nfe: vec![times.len() - 1; rows],
     }
 }
 
@@ -90,7 +90,7 @@ impl Ode {
                 let end = no_grad(|| integrate(method, field, start, times));
                 Ok(Drawn {
                     samples: end.0,
-                    evaluations: vec![(times.len() - 1) * method.weights.len(); rows],
+                    nfe: vec![(times.len() - 1) * method.weights.len(); rows],
                 })
             }
             Self::Adaptive(tolerance) => {
@@ -99,13 +99,13 @@ impl Ode {
                     let start = Rows(start.narrow(0, row as i64, 1));
                     no_grad(|| adaptive(model, start, label, times, tolerance))
                 });
-                let (ends, evaluations): (Vec<Tensor>, Vec<usize>) = alone
+                let (ends, nfe): (Vec<Tensor>, Vec<usize>) = alone
                     .collect::<Result<Vec<_>, SolverError>>()?
                     .into_iter()
                     .unzip();
                 Ok(Drawn {
                     samples: Tensor::cat(&ends, 0),
-                    evaluations,
+                    nfe,
                 })
             }
         }
@@ -120,14 +120,14 @@ fn adaptive(
     times: &[f64],
     tolerance: Tolerance,
 ) -> Result<(Tensor, usize), SolverError> {
-    let mut evaluations = 0;
+    let mut nfe = 0;
     for step in times.windows(2) {
         let field = |z: &Rows, t: f64| velocity(model, z, t, label);
         let solution = integrate_adaptive(field, z, step[0], step[1], tolerance)?;
         z = solution.state;
-        evaluations += solution.evaluations;
+        nfe += solution.nfe;
     }
-    Ok((z.0, evaluations))
+    Ok((z.0, nfe))
 }
 
 /// `v(z, t) = u(z, t, t)` (M9).

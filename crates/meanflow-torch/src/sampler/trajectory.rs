@@ -12,7 +12,7 @@ pub struct Trajectory {
     /// The state of every sample at every time of the grid, `[B, times, …]`: first the prior `b₁ e`, last the sample.
     pub states: Tensor,
     /// Evaluations of the network for every sample, `[B]`.
-    pub evaluations: Vec<usize>,
+    pub nfe: Vec<usize>,
 }
 
 /// The states that [`super::sample_by`] visits, in f32 on the CPU: at the last time of the grid they are its samples, to the bit.
@@ -51,7 +51,7 @@ impl From<Drawn> for Trajectory {
     fn from(drawn: Drawn) -> Self {
         Self {
             states: drawn.samples,
-            evaluations: drawn.evaluations,
+            nfe: drawn.nfe,
         }
     }
 }
@@ -65,17 +65,17 @@ fn visited(
     solver: Solver,
 ) -> Result<Drawn, TorchError> {
     let mut states = vec![e * model.config().schedule.prior_scale()];
-    let mut evaluations = vec![0; e.size()[0] as usize];
+    let mut nfe = vec![0; e.size()[0] as usize];
     for step in grid.windows(2) {
         let start = &states[states.len() - 1];
         let drawn = solver.carry(model, start, labels, step)?;
-        for (sum, more) in evaluations.iter_mut().zip(drawn.evaluations) {
+        for (sum, more) in nfe.iter_mut().zip(drawn.nfe) {
             *sum += more;
         }
         states.push(drawn.samples);
     }
     Ok(Drawn {
         samples: Tensor::stack(&states, 1),
-        evaluations,
+        nfe,
     })
 }

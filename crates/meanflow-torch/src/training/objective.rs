@@ -19,7 +19,7 @@ use meanflow_core::schedule::Schedule;
 use meanflow_core::weighting::AdaptiveWeight;
 use tch::{Kind, Tensor, no_grad};
 
-use crate::dual::engine::{JvpInputs, JvpMethod, Tangent};
+use crate::dual::jvp_method::{JvpInputs, JvpMethod, Tangent};
 use crate::tensor::{PerRow, squared_norms};
 use crate::training::guided::Guided;
 use crate::training::inputs::StepInputs;
@@ -43,7 +43,7 @@ use crate::{Batch, Model, TorchError};
 ///     schedule: Schedule::Linear,
 ///     weight: AdaptiveWeight::new(1.0, 0.01, Reduction::Sum)?,
 ///     guidance: Guidance::NONE,
-///     engine: JvpMethod::Dual,
+///     jvp: JvpMethod::Dual,
 /// };
 /// // Two rows: one over an interval, one at a time.
 /// let intervals = vec![Interval::new(0.2, 0.9)?, Interval::new(0.5, 0.5)?];
@@ -70,7 +70,7 @@ pub struct Objective {
     /// The guidance that is baked into the target.
     pub guidance: Guidance,
     /// The route to `du/dt`.
-    pub engine: JvpMethod,
+    pub jvp: JvpMethod,
 }
 
 /// The loss of a step.
@@ -131,7 +131,7 @@ impl Objective {
             condition: inputs.condition(),
             velocity: velocity.shallow_clone(),
         };
-        let (u, dudt) = self.engine.evaluate_along(direction, model, &point)?;
+        let (u, dudt) = self.jvp.evaluate_along(direction, model, &point)?;
         let (target, dudt_norm) = no_grad(|| {
             guided.reuse(&u.detach());
             let jump = inputs.target(&velocity, &dudt);

@@ -85,10 +85,10 @@ impl Workers {
             return states.iter_mut().try_for_each(caught);
         };
         let mut results: Vec<Result<(), TorchError>> = states.iter().map(|_| Ok(())).collect();
-        pool.in_place_scope(|scope| {
+        pool.in_place_scope(|vars| {
             for (state, result) in states.iter_mut().zip(&mut results) {
                 let caught = &caught;
-                scope.spawn(move |_| *result = caught(state));
+                vars.spawn(move |_| *result = caught(state));
             }
         });
         results.into_iter().collect()

@@ -169,8 +169,8 @@ impl TrainingConfig {
     }
 }
 
-fn is_default(engine: &JvpMethod) -> bool {
-    *engine == JvpMethod::default()
+fn is_default(jvp: &JvpMethod) -> bool {
+    *jvp == JvpMethod::default()
 }
 
 fn ten() -> NonZeroU64 {

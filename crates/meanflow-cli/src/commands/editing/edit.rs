@@ -69,14 +69,14 @@ pub(crate) fn run(args: &Edit) -> anyhow::Result<u8> {
         Method::Renoise => None,
         Method::Rotate => Some(noise(&opened, &grid, solver)?),
     };
-    let micro_batch = Samples::rows_an_evaluation(&opened.model);
+    let batch_size = Samples::rows_an_evaluation(&opened.model);
     let (samples, effort) = plan.draw(&opened, "variations", |block| {
         let request = Request {
             strength: args.strength,
             seeds: &block.seeds,
             labels: block.labels,
             grid: &grid,
-            micro_batch,
+            batch_size,
         };
         match &noise {
             None => edit(&opened.model, &block.x, &request, solver),
@@ -100,7 +100,7 @@ fn noise(opened: &Opened, grid: &[f64], solver: Solver) -> anyhow::Result<Tensor
     let labels = opened.labels(None, &rows)?;
     let settings = FixedPoint {
         tolerance: super::invert::TOLERANCE,
-        max_evaluations: super::invert::MAX_EVALUATIONS,
+        max_nfe: super::invert::MAX_NFE,
     };
     let Inverse { noise, misses, .. } =
         inverse_of(opened, labels.as_deref(), (grid, solver), settings)?;

@@ -98,13 +98,13 @@ pub(crate) fn run(args: &Inpaint) -> anyhow::Result<u8> {
         Some(Grid(times)) => times.clone(),
         None => uniform_grid(args.steps.get()),
     };
-    let micro_batch = Samples::rows_an_evaluation(&opened.model);
+    let batch_size = Samples::rows_an_evaluation(&opened.model);
     let (samples, effort) = plan.draw(&opened, "completions", |block| {
         let request = Inpainting {
             seeds: &block.seeds,
             labels: block.labels,
             grid: &grid,
-            micro_batch,
+            batch_size,
         };
         inpaint(&opened.model, &block.x, &mask, &request)
     })?;

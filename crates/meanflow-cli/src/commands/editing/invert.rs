@@ -20,7 +20,7 @@ use crate::usage::Usage;
 
 /// A thousandth of the range of a picture: a byte is four times as wide.
 pub(super) const TOLERANCE: f64 = 2e-3;
-pub(super) const MAX_EVALUATIONS: usize = 200;
+pub(super) const MAX_NFE: usize = 200;
 
 /// Find the noise that a model makes given pictures of.
 ///
@@ -43,8 +43,8 @@ pub(crate) struct Invert {
     #[arg(long, value_name = "RMS", default_value_t = TOLERANCE)]
     tolerance: f64,
     /// Evaluations at most for each jump
-    #[arg(long, value_name = "N", default_value_t = MAX_EVALUATIONS)]
-    max_evaluations: usize,
+    #[arg(long, value_name = "N", default_value_t = MAX_NFE)]
+    max_nfe: usize,
     /// An archive with the noise as arr_0, the classes as arr_1 and the residuals (.npz), or the noise alone (.npy)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -58,7 +58,7 @@ pub(super) struct Inverse {
     residuals: Option<Vec<f64>>,
     /// What the noise misses every picture by on its way back, as a root mean square.
     pub(super) misses: Vec<f64>,
-    evaluations: Vec<usize>,
+    nfe: Vec<usize>,
 }
 
 pub(crate) fn run(args: &Invert) -> anyhow::Result<u8> {
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Invert) -> anyhow::Result<u8> {
     let (grid, solver) = args.route.resolve();
     let settings = FixedPoint {
         tolerance: args.tolerance,
-        max_evaluations: args.max_evaluations,
+        max_nfe: args.max_nfe,
     };
     let start = Instant::now();
     let inverse = inverse_of(&opened, labels.as_deref(), (&grid, solver), settings)?;
@@ -114,7 +114,7 @@ pub(super) fn inverse_of(
 ) -> anyhow::Result<Inverse> {
     let (block, last) = (Samples::rows_an_evaluation(&opened.model), opened.len() - 1);
     let progress = Count::named("pictures", opened.len());
-    let (mut noise, mut residuals, mut misses, mut evaluations) = (vec![], vec![], vec![], vec![]);
+    let (mut noise, mut residuals, mut misses, mut nfe) = (vec![], vec![], vec![], vec![]);
     for first in (0..opened.len()).step_by(block) {
         let places: Vec<usize> = (first..first + block)
             .map(|place| place.min(last))
@@ -131,7 +131,7 @@ pub(super) fn inverse_of(
         noise.push(one.noise.narrow(0, 0, fresh as i64));
         residuals.extend(one.residuals.into_iter().flatten().take(fresh));
         misses.extend(one.misses.into_iter().take(fresh));
-        evaluations.extend(one.evaluations.into_iter().take(fresh));
+        nfe.extend(one.nfe.into_iter().take(fresh));
         progress.add(fresh);
     }
     progress.finish();
@@ -139,7 +139,7 @@ pub(super) fn inverse_of(
         noise: Tensor::cat(&noise, 0),
         residuals: (solver == Solver::Jump).then_some(residuals),
         misses,
-        evaluations,
+        nfe,
     })
 }
 
@@ -153,14 +153,14 @@ fn one_block(
 ) -> Result<Inverse, TorchError> {
     let model = &opened.model;
     let x = x.to_device(model.device());
-    let (noise, residuals, evaluations) = match solver {
+    let (noise, residuals, nfe) = match solver {
         Solver::Jump => {
             let found = invert(model, &x, labels, grid, settings)?;
-            (found.noise, Some(found.residuals), found.evaluations)
+            (found.noise, Some(found.residuals), found.nfe)
         }
         Solver::Ode(ode) => {
             let found = invert_flow(model, &x, labels, grid, ode)?;
-            (found.samples, None, found.evaluations)
+            (found.samples, None, found.nfe)
         }
     };
     let back = from_noise_by(model, &noise, labels, grid, solver)?.samples;
@@ -169,7 +169,7 @@ fn one_block(
         noise: noise.to_device(meanflow_torch::Device::Cpu),
         residuals,
         misses: misses.into_iter().map(f64::sqrt).collect(),
-        evaluations,
+        nfe,
     })
 }
 
@@ -231,12 +231,12 @@ fn report(args: &Invert, opened: &Opened, inverse: &Inverse, seconds: f64) {
             "out": args.out, "pictures": count, "indices": opened.indices, "shape": opened.model.config().shape,
             "residuals": inverse.residuals, "tolerance": args.tolerance, "converged": inverse.residuals.as_ref().map(met),
             "round_trip": { "rms": square(&inverse.misses), "most": most(&inverse.misses), "each": inverse.misses },
-            "nfe": inverse.evaluations, "seconds": seconds,
+            "nfe": inverse.nfe, "seconds": seconds,
         });
         say(format_args!("{report:#}"));
         return;
     }
-    let mean = inverse.evaluations.iter().sum::<usize>() as f64 / count as f64;
+    let mean = inverse.nfe.iter().sum::<usize>() as f64 / count as f64;
     let converged = match &inverse.residuals {
         Some(residuals) => format!(
             "{} of {count} within {}, the largest residual {:.2e}; ",

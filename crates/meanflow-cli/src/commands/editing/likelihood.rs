@@ -107,7 +107,7 @@ fn measure(
     let mut all = LogLikelihoods {
         nats: Vec::new(),
         standard_errors: Vec::new(),
-        evaluations: Vec::new(),
+        nfe: Vec::new(),
     };
     for first in (0..opened.len()).step_by(block) {
         let places = first..(first + block).min(opened.len());
@@ -122,14 +122,14 @@ fn measure(
             seeds: &seeds,
             labels: labels.map(|labels| &labels[places.clone()]),
             grid: &grid,
-            micro_batch: block,
+            batch_size: block,
             ode: *ode,
             trace,
         };
         let found = log_likelihood(&opened.model, &x, &request)?;
         all.nats.extend(found.nats);
         all.standard_errors.extend(found.standard_errors);
-        all.evaluations.extend(found.evaluations);
+        all.nfe.extend(found.nfe);
         progress.add(places.len());
     }
     progress.finish();
@@ -183,7 +183,7 @@ impl Report<'_> {
             .opened
             .are_pictures
             .then(|| Mean::of(&found.nats.iter().map(bits).collect::<Vec<_>>()));
-        let nfe = found.evaluations.iter().sum::<usize>() as f64 / found.evaluations.len() as f64;
+        let nfe = found.nfe.iter().sum::<usize>() as f64 / found.nfe.len() as f64;
         let (method, count, shape) = (
             &self.args.ode.text,
             self.opened.len(),

@@ -77,7 +77,7 @@ impl Plan {
             values: Vec::new(),
             shape: shape.map(|&side| side as usize).collect(),
         };
-        let mut evaluations = Vec::new();
+        let mut nfe = Vec::new();
         let block = Samples::rows_an_evaluation(&opened.model);
         for first in (0..self.rows.len()).step_by(block) {
             let range = first..(first + block).min(self.rows.len());
@@ -92,13 +92,10 @@ impl Plan {
             let samples = Samples::from_tensor(&opened.model, &drawn.samples)?;
             progress.add(samples.len());
             all.values.extend(samples.values);
-            evaluations.extend(drawn.evaluations);
+            nfe.extend(drawn.nfe);
         }
         progress.finish();
-        Ok((
-            all,
-            Effort::new(&evaluations, start.elapsed().as_secs_f64()),
-        ))
+        Ok((all, Effort::new(&nfe, start.elapsed().as_secs_f64())))
     }
 
     /// Writes what was drawn. A picture shows every given picture, as it is and in the forms of `shown`, before what was made of it.

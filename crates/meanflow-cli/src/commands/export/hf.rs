@@ -144,14 +144,15 @@ fn samples(args: &Hf, opened: &Opened) -> anyhow::Result<Option<Picture>> {
     const POINTS: u64 = 20_000;
     let (model, shape) = (&opened.model, &opened.model.config().shape);
     let times = uniform_grid(1);
-    let way = (&times[..], Solver::Jump);
+    let sampler = (&times[..], Solver::Jump);
     if shape.len() != 3 {
         if shape[..] != [2] {
             return Ok(None);
         }
         let seeds: Vec<u64> = (0..POINTS).collect();
         let labels = balanced(&seeds, model.config().classes);
-        let (samples, _) = Samples::draw_by(model, &seeds, labels.as_deref(), way.0, way.1)?;
+        let (samples, _) =
+            Samples::draw_by(model, &seeds, labels.as_deref(), sampler.0, sampler.1)?;
         return Ok(Some(samples.sheet(1)?));
     }
     let classes = usize::try_from(model.config().classes).unwrap_or(0);
@@ -163,13 +164,14 @@ fn samples(args: &Hf, opened: &Opened) -> anyhow::Result<Option<Picture>> {
     let seeds: Vec<u64> = (0..(columns * (COUNT / columns)) as u64).collect();
     let labels = balanced(&seeds, model.config().classes);
     let Some(vae) = &args.vae else {
-        let (samples, _) = Samples::draw_watched(model, &seeds, labels.as_deref(), way, |_| {})?;
+        let (samples, _) =
+            Samples::draw_watched(model, &seeds, labels.as_deref(), sampler, |_| {})?;
         return Ok(Some(samples.sheet(columns)?));
     };
     let (pictures, _) = Decoding::new(vae, model, &opened.metadata)?.draw(
         model,
         (&seeds[..], labels.as_deref()),
-        way,
+        sampler,
     )?;
     let style = GridStyle::legible(columns, pictures.shape()[1]);
     Ok(Some(grid::sheet(&pictures, &style)?))

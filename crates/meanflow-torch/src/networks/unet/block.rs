@@ -54,7 +54,7 @@ impl Block {
     /// Declares `norm0`, `conv0`, `affine`, `norm1`, `conv1`, and where needed `skip`, `norm2`, `qkv`, `proj`; `layer`
     /// counts the blocks.
     pub(super) fn new(
-        scope: &mut VarBuilder,
+        vars: &mut VarBuilder,
         config: &UnetConfig,
         shape: &BlockShape,
         layer: u64,
@@ -66,12 +66,12 @@ impl Block {
             attention,
             ..
         } = *shape;
-        let norm0 = GroupNorm::new(&mut scope.sub("norm0"), inputs);
-        let conv0 = Convolution::new(&mut scope.sub("conv0"), inputs, outputs, 3, 1.0);
+        let norm0 = GroupNorm::new(&mut vars.sub("norm0"), inputs);
+        let conv0 = Convolution::new(&mut vars.sub("conv0"), inputs, outputs, 3, 1.0);
         let width = config.embedding_width();
-        let shift = Linear::xavier(&mut scope.sub("affine"), width, outputs);
-        let norm1 = GroupNorm::new(&mut scope.sub("norm1"), outputs);
-        let conv1 = Convolution::new(&mut scope.sub("conv1"), outputs, outputs, 3, SMALL);
+        let shift = Linear::xavier(&mut vars.sub("affine"), width, outputs);
+        let norm1 = GroupNorm::new(&mut vars.sub("norm1"), outputs);
+        let conv1 = Convolution::new(&mut vars.sub("conv1"), outputs, outputs, 3, SMALL);
         let changes = inputs != outputs || resize != Resize::Keep;
         Self {
             shape: *shape,
@@ -79,11 +79,10 @@ impl Block {
             layer,
             norms: [norm0, norm1],
             convolutions: [conv0, conv1],
-            resample: Resample::new(scope, resize, &config.filter, inputs),
+            resample: Resample::new(vars, resize, &config.filter, inputs),
             shift,
-            skip: changes
-                .then(|| Convolution::new(&mut scope.sub("skip"), inputs, outputs, 1, 1.0)),
-            attention: attention.then(|| Attention::new(scope, outputs)),
+            skip: changes.then(|| Convolution::new(&mut vars.sub("skip"), inputs, outputs, 1, 1.0)),
+            attention: attention.then(|| Attention::new(vars, outputs)),
         }
     }
 
@@ -168,17 +167,17 @@ impl Attention {
     /// Published gain of the projection to queries, keys and values: `√0.2`.
     const GAIN: f64 = 0.447_213_595_499_957_9;
 
-    fn new(scope: &mut VarBuilder, channels: i64) -> Self {
+    fn new(vars: &mut VarBuilder, channels: i64) -> Self {
         Self {
-            norm: GroupNorm::new(&mut scope.sub("norm2"), channels),
+            norm: GroupNorm::new(&mut vars.sub("norm2"), channels),
             query_key_value: Convolution::new(
-                &mut scope.sub("qkv"),
+                &mut vars.sub("qkv"),
                 channels,
                 3 * channels,
                 1,
                 Self::GAIN,
             ),
-            projection: Convolution::new(&mut scope.sub("proj"), channels, channels, 1, SMALL),
+            projection: Convolution::new(&mut vars.sub("proj"), channels, channels, 1, SMALL),
         }
     }
 

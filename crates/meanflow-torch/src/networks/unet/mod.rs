@@ -33,28 +33,28 @@ pub struct Unet {
 impl Unet {
     /// Declares the parameters under the names of the official PyTorch code; `shape [C, H, W]`, `classes` 0 for an
     /// unconditional network.
-    pub fn new(scope: &mut VarBuilder, config: &UnetConfig, shape: &[i64], classes: i64) -> Self {
-        let embedding = Embedding::new(scope, config, classes);
+    pub fn new(vars: &mut VarBuilder, config: &UnetConfig, shape: &[i64], classes: i64) -> Self {
+        let embedding = Embedding::new(vars, config, classes);
         let (channels, height) = (shape[0], shape[1]);
         let first = Convolution::new(
-            &mut scope.sub(format!("enc.{height}x{height}_conv")),
+            &mut vars.sub(format!("enc.{height}x{height}_conv")),
             channels,
             config.channels,
             3,
             1.0,
         );
         let mut dropping = 0..;
-        let mut build = |scope: &mut VarBuilder, plan: Vec<(String, BlockShape)>| -> Vec<Block> {
+        let mut build = |vars: &mut VarBuilder, plan: Vec<(String, BlockShape)>| -> Vec<Block> {
             let blocks = plan.iter().zip(dropping.by_ref());
             blocks
                 .map(|((name, shape), layer)| {
-                    Block::new(&mut scope.sub(name).inner(), config, shape, layer)
+                    Block::new(&mut vars.sub(name).inner(), config, shape, layer)
                 })
                 .collect()
         };
         let (down, skips) = descent(config, height);
         let (up, last) = ascent(config, height, skips);
-        let (down, up) = (build(scope, down), build(scope, up));
+        let (down, up) = (build(vars, down), build(vars, up));
         let name = |what: &str| format!("dec.{height}x{height}_aux_{what}");
         Self {
             pixels: height * shape[2],
@@ -62,15 +62,9 @@ impl Unet {
             first,
             down,
             up,
-            last_norm: GroupNorm::new(&mut scope.sub(name("norm")), last),
-            last: Convolution::new(
-                &mut scope.sub(name("conv")),
-                last,
-                channels,
-                3,
-                block::SMALL,
-            ),
-            checkpoint: scope.checkpoints_blocks(),
+            last_norm: GroupNorm::new(&mut vars.sub(name("norm")), last),
+            last: Convolution::new(&mut vars.sub(name("conv")), last, channels, 3, block::SMALL),
+            checkpoint: vars.checkpoints_blocks(),
         }
     }
 }
@@ -203,7 +197,7 @@ impl Embedding {
     /// The longest period over 2π.
     const MAX_PERIOD: f64 = 10_000.0;
 
-    fn new(scope: &mut VarBuilder, config: &UnetConfig, classes: i64) -> Self {
+    fn new(vars: &mut VarBuilder, config: &UnetConfig, classes: i64) -> Self {
         let (inputs, width) = (config.time_channels(), config.embedding_width());
         let half = config.channels * config.noise_ratio / 2;
         let frequencies: Vec<f64> = (0..half)
@@ -216,17 +210,16 @@ impl Embedding {
         };
         Self {
             times: config.embedding,
-            frequencies: scope.constant(&frequencies, &[half]),
+            frequencies: vars.constant(&frequencies, &[half]),
             augment: (config.augment > 0).then(|| {
-                scope
-                    .sub("map_augment")
+                vars.sub("map_augment")
                     .parameter("weight", &[inputs, config.augment], init)
             }),
             labels: (classes > 0)
-                .then(|| LabelEmbedder::new(&mut scope.sub("y_embedder"), classes, inputs)),
+                .then(|| LabelEmbedder::new(&mut vars.sub("y_embedder"), classes, inputs)),
             layers: [
-                Linear::xavier(&mut scope.sub("map_layer0"), inputs, width),
-                Linear::xavier(&mut scope.sub("map_layer1"), width, width),
+                Linear::xavier(&mut vars.sub("map_layer0"), inputs, width),
+                Linear::xavier(&mut vars.sub("map_layer1"), width, width),
             ],
         }
     }

@@ -17,13 +17,13 @@ pub(super) struct Residual {
 
 impl Residual {
     /// Declares `norm1`, `conv1`, `norm2`, `conv2`, and `conv_shortcut` where the number of channels changes.
-    pub(super) fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, groups: i64) -> Self {
-        let norm1 = GroupNorm::in_groups(&mut scope.sub("norm1"), inputs, groups);
-        let conv1 = Convolution::new(&mut scope.sub("conv1"), inputs, outputs, 3, 1.0);
-        let norm2 = GroupNorm::in_groups(&mut scope.sub("norm2"), outputs, groups);
-        let conv2 = Convolution::new(&mut scope.sub("conv2"), outputs, outputs, 3, 1.0);
+    pub(super) fn new(vars: &mut VarBuilder, inputs: i64, outputs: i64, groups: i64) -> Self {
+        let norm1 = GroupNorm::in_groups(&mut vars.sub("norm1"), inputs, groups);
+        let conv1 = Convolution::new(&mut vars.sub("conv1"), inputs, outputs, 3, 1.0);
+        let norm2 = GroupNorm::in_groups(&mut vars.sub("norm2"), outputs, groups);
+        let conv2 = Convolution::new(&mut vars.sub("conv2"), outputs, outputs, 3, 1.0);
         let mut shortcut =
-            || Convolution::new(&mut scope.sub("conv_shortcut"), inputs, outputs, 1, 1.0);
+            || Convolution::new(&mut vars.sub("conv_shortcut"), inputs, outputs, 1, 1.0);
         Self {
             norms: [norm1, norm2],
             convolutions: [conv1, conv2],
@@ -53,11 +53,11 @@ pub(super) struct Middle {
 
 impl Middle {
     /// Declares `resnets.{0,1}` and `attentions.0`.
-    pub(super) fn new(scope: &mut VarBuilder, config: &VaeConfig, channels: i64) -> Self {
+    pub(super) fn new(vars: &mut VarBuilder, config: &VaeConfig, channels: i64) -> Self {
         let groups = config.norm_num_groups;
         let mut residual = |index: i64| {
             Residual::new(
-                &mut scope.sub(format!("resnets.{index}")),
+                &mut vars.sub(format!("resnets.{index}")),
                 channels,
                 channels,
                 groups,
@@ -66,7 +66,7 @@ impl Middle {
         let residuals = [residual(0), residual(1)];
         let attention = config
             .attention
-            .then(|| Attention::new(&mut scope.sub("attentions.0"), channels, groups));
+            .then(|| Attention::new(&mut vars.sub("attentions.0"), channels, groups));
         Self {
             residuals,
             attention,
@@ -97,9 +97,9 @@ struct Attention {
 
 impl Attention {
     /// Declares `group_norm`, `to_q`, `to_k`, `to_v` and `to_out.0`.
-    fn new(scope: &mut VarBuilder, channels: i64, groups: i64) -> Self {
-        let norm = GroupNorm::in_groups(&mut scope.sub("group_norm"), channels, groups);
-        let mut linear = |name: &str| Linear::xavier(&mut scope.sub(name), channels, channels);
+    fn new(vars: &mut VarBuilder, channels: i64, groups: i64) -> Self {
+        let norm = GroupNorm::in_groups(&mut vars.sub("group_norm"), channels, groups);
+        let mut linear = |name: &str| Linear::xavier(&mut vars.sub(name), channels, channels);
         Self {
             norm,
             query: linear("to_q"),

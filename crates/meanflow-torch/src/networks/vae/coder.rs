@@ -16,7 +16,7 @@ struct Level<R> {
 impl<R> Level<R> {
     /// Declares `resnets.{0,…}` with so many `layers`.
     fn new(
-        scope: &mut VarBuilder,
+        vars: &mut VarBuilder,
         (inputs, outputs): (i64, i64),
         layers: i64,
         groups: i64,
@@ -24,8 +24,8 @@ impl<R> Level<R> {
     ) -> Self {
         let residual = |index: i64| {
             let inputs = if index == 0 { inputs } else { outputs };
-            let mut scope = scope.sub(format!("resnets.{index}"));
-            Residual::new(&mut scope, inputs, outputs, groups)
+            let mut vars = vars.sub(format!("resnets.{index}"));
+            Residual::new(&mut vars, inputs, outputs, groups)
         };
         Self {
             residuals: (0..layers).map(residual).collect(),
@@ -52,10 +52,10 @@ struct Tail {
 
 impl Tail {
     /// Declares `conv_norm_out` and `conv_out`.
-    fn new(scope: &mut VarBuilder, inputs: i64, outputs: i64, groups: i64) -> Self {
+    fn new(vars: &mut VarBuilder, inputs: i64, outputs: i64, groups: i64) -> Self {
         Self {
-            norm: GroupNorm::in_groups(&mut scope.sub("conv_norm_out"), inputs, groups),
-            convolution: Convolution::new(&mut scope.sub("conv_out"), inputs, outputs, 3, 1.0),
+            norm: GroupNorm::in_groups(&mut vars.sub("conv_norm_out"), inputs, groups),
+            convolution: Convolution::new(&mut vars.sub("conv_out"), inputs, outputs, 3, 1.0),
         }
     }
 
@@ -75,11 +75,11 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Declares `conv_in`, `down_blocks.{0,…}`, `mid_block`, `conv_norm_out` and `conv_out`.
-    pub(super) fn new(scope: &mut VarBuilder, config: &VaeConfig) -> Self {
+    pub(super) fn new(vars: &mut VarBuilder, config: &VaeConfig) -> Self {
         let (widths, groups) = (&config.block_out_channels, config.norm_num_groups);
         let last = widths[widths.len() - 1];
         let first = Convolution::new(
-            &mut scope.sub("conv_in"),
+            &mut vars.sub("conv_in"),
             config.in_channels,
             widths[0],
             3,
@@ -88,18 +88,18 @@ impl Encoder {
         let mut inputs = widths[0];
         let mut levels = Vec::new();
         for (index, &outputs) in widths.iter().enumerate() {
-            let mut scope = scope.sub(format!("down_blocks.{index}"));
+            let mut vars = vars.sub(format!("down_blocks.{index}"));
             let halve = (index + 1 < widths.len())
-                .then(|| HalvingConvolution::new(&mut scope.sub("downsamplers.0.conv"), outputs));
+                .then(|| HalvingConvolution::new(&mut vars.sub("downsamplers.0.conv"), outputs));
             let (ends, layers) = ((inputs, outputs), config.layers_per_block);
-            levels.push(Level::new(&mut scope, ends, layers, groups, halve));
+            levels.push(Level::new(&mut vars, ends, layers, groups, halve));
             inputs = outputs;
         }
         Self {
             first,
             levels,
-            middle: Middle::new(&mut scope.sub("mid_block"), config, last),
-            tail: Tail::new(scope, last, 2 * config.latent_channels, groups),
+            middle: Middle::new(&mut vars.sub("mid_block"), config, last),
+            tail: Tail::new(vars, last, 2 * config.latent_channels, groups),
         }
     }
 
@@ -123,34 +123,34 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// Declares `conv_in`, `mid_block`, `up_blocks.{0,…}`, `conv_norm_out` and `conv_out`.
-    pub(super) fn new(scope: &mut VarBuilder, config: &VaeConfig) -> Self {
+    pub(super) fn new(vars: &mut VarBuilder, config: &VaeConfig) -> Self {
         let (widths, groups) = (&config.block_out_channels, config.norm_num_groups);
         let lowest = widths[widths.len() - 1];
         let first = Convolution::new(
-            &mut scope.sub("conv_in"),
+            &mut vars.sub("conv_in"),
             config.latent_channels,
             lowest,
             3,
             1.0,
         );
-        let middle = Middle::new(&mut scope.sub("mid_block"), config, lowest);
+        let middle = Middle::new(&mut vars.sub("mid_block"), config, lowest);
         let mut inputs = lowest;
         let mut levels = Vec::new();
         for (index, &outputs) in widths.iter().rev().enumerate() {
-            let mut scope = scope.sub(format!("up_blocks.{index}"));
+            let mut vars = vars.sub(format!("up_blocks.{index}"));
             let double = (index + 1 < widths.len()).then(|| {
-                let mut scope = scope.sub("upsamplers.0.conv");
-                Convolution::new(&mut scope, outputs, outputs, 3, 1.0)
+                let mut vars = vars.sub("upsamplers.0.conv");
+                Convolution::new(&mut vars, outputs, outputs, 3, 1.0)
             });
             let (ends, layers) = ((inputs, outputs), config.layers_per_block + 1);
-            levels.push(Level::new(&mut scope, ends, layers, groups, double));
+            levels.push(Level::new(&mut vars, ends, layers, groups, double));
             inputs = outputs;
         }
         Self {
             first,
             middle,
             levels,
-            tail: Tail::new(scope, inputs, config.out_channels, groups),
+            tail: Tail::new(vars, inputs, config.out_channels, groups),
         }
     }
 

@@ -225,12 +225,12 @@ pub struct VaeNetwork {
 
 impl VaeNetwork {
     /// Declares `encoder`, `decoder`, `quant_conv` and `post_quant_conv`; the configuration has been validated.
-    fn new(scope: &mut VarBuilder, config: &VaeConfig) -> Self {
+    fn new(vars: &mut VarBuilder, config: &VaeConfig) -> Self {
         let channels = config.latent_channels;
-        let encoder = Encoder::new(&mut scope.sub("encoder"), config);
-        let decoder = Decoder::new(&mut scope.sub("decoder"), config);
+        let encoder = Encoder::new(&mut vars.sub("encoder"), config);
+        let decoder = Decoder::new(&mut vars.sub("decoder"), config);
         let mut pointwise = |name: &str, channels: i64| {
-            Convolution::new(&mut scope.sub(name), channels, channels, 1, 1.0)
+            Convolution::new(&mut vars.sub(name), channels, channels, 1, 1.0)
         };
         Self {
             encoder,

@@ -147,7 +147,7 @@ fn moving(time: &Tensor, k: i64, speed: f64) -> Result<Dual, TorchError> {
 }
 
 /// `J·tangents` as the gradient with respect to `w` of `⟨Jᵀ w, tangents⟩`; the result has no tape.
-pub fn double_backward(
+fn double_backward(
     function: impl FnOnce(&[Tensor]) -> Tensor,
     primals: &[Tensor],
     tangents: &[Tensor],
@@ -175,7 +175,7 @@ pub fn double_backward(
 }
 
 /// `(f(x + h dx) − f(x − h dx)) / 2h`, in error by `O(h²)` and by rounding over `h`.
-pub fn central_difference(
+fn central_difference(
     function: impl Fn(&[Tensor]) -> Tensor,
     primals: &[Tensor],
     tangents: &[Tensor],
