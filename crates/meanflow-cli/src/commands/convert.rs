@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use meanflow_torch::convert::{ConvertedTensor, Layout, below, export, fits, import};
 use meanflow_torch::{Device, Kind, Model, weights};
-use meanflow_train::weights_of;
 use serde_json::json;
 
-use crate::commands::located::located;
-use crate::commands::opening::{load_model, model_of};
+use crate::commands::opening::{Checkpoint, Loaded, model_of};
 use crate::options::{Reading, Recipe};
 use crate::output::{is_json, say};
 
@@ -35,6 +33,8 @@ pub(crate) enum Direction {
         /// A weights file or a run directory
         #[arg(value_name = "MODEL")]
         model: PathBuf,
+        #[command(flatten)]
+        checkpoint: Checkpoint,
         /// The layout to write
         #[arg(long, value_enum)]
         layout: OfficialLayout,
@@ -81,12 +81,12 @@ pub(crate) fn run(args: &Convert) -> anyhow::Result<u8> {
         Direction::Import(to) => import_file(to)?,
         Direction::Export {
             model,
+            checkpoint,
             layout,
             out,
             reading,
         } => {
-            let (model, _) =
-                load_model(&weights_of(&located(model, reading)?), Device::Cpu, reading)?;
+            let Loaded { model, .. } = checkpoint.load(model, Device::Cpu, reading)?;
             let (tensors, entries) = export(&model, layout.layout())?;
             weights::save(out, &tensors, BTreeMap::new())?;
             entries

@@ -4,12 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use meanflow_train::{Samples, class_names_of, weights_of};
+use meanflow_train::{Samples, class_names_of};
 
 use crate::commands::classes;
 use crate::commands::destination::Output;
-use crate::commands::located::located;
-use crate::commands::opening::{load_model, open_device};
+use crate::commands::opening::{Checkpoint, Loaded, open_device};
 use crate::effort::Effort;
 use crate::options::{Class, Compute, Reading};
 use crate::route::Route;
@@ -27,6 +26,8 @@ pub(crate) struct Interpolate {
     /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "MODEL")]
     model: PathBuf,
+    #[command(flatten)]
+    checkpoint: Checkpoint,
     /// Two seeds
     #[arg(long, value_name = "A,B")]
     seeds: Seeds,
@@ -61,8 +62,9 @@ pub(crate) fn run(args: &Interpolate) -> anyhow::Result<u8> {
         return Err(Usage(format!("--seeds: expected two seeds, got {count}")).into());
     };
     let device = open_device(&args.compute)?;
-    let weights = weights_of(&located(&args.model, &args.reading)?);
-    let (model, metadata) = load_model(&weights, device, &args.reading)?;
+    let Loaded {
+        model, metadata, ..
+    } = args.checkpoint.load(&args.model, device, &args.reading)?;
     let names = class_names_of(&metadata);
     let class = class(&args.class, model.config().classes, names.as_deref())?;
     let (grid, solver) = args.route.resolve();

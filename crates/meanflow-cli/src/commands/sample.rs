@@ -8,13 +8,12 @@ use std::time::Instant;
 use anyhow::Context;
 use meanflow_data::Pictures;
 use meanflow_torch::{Model, Team, Tensor};
-use meanflow_train::{Samples, balanced, class_names_of, data_labels, recipe_of, weights_within};
+use meanflow_train::{Samples, balanced, class_names_of, data_labels, recipe_of};
 
 use crate::commands::classes;
 use crate::commands::decode::Decoding;
 use crate::commands::destination::{Output, write_index};
-use crate::commands::located::located;
-use crate::commands::opening::{load_model, open_device};
+use crate::commands::opening::{Checkpoint, Loaded, open_device};
 use crate::commands::ranks;
 use crate::commands::unfinished::Unfinished;
 use crate::effort::Effort;
@@ -39,12 +38,8 @@ pub(crate) struct Sample {
     /// A weights file (.safetensors), a run directory, an exported folder, or hf:OWNER/NAME[@REVISION]
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// The checkpoint of a run after so many steps, in the place of its last weights
-    #[arg(long, value_name = "STEP")]
-    checkpoint: Option<u64>,
-    /// The average of a run, by its decay or as half-life-N [default: the first of the recipe]
-    #[arg(long, value_name = "NAME")]
-    ema: Option<String>,
+    #[command(flatten)]
+    checkpoint: Checkpoint,
     /// Seeds and ranges of seeds, both ends included, such as 0-63,100
     #[arg(long)]
     seeds: Seeds,
@@ -76,9 +71,11 @@ pub(crate) fn run(args: &Sample) -> anyhow::Result<u8> {
     let output = Output::of(&args.out)?;
     output.check(&args.out, args.force)?;
     let device = open_device(&args.compute)?;
-    let model = located(&args.model, &args.reading)?;
-    let weights = weights_within(&model, args.checkpoint, args.ema.as_deref())?;
-    let (model, metadata) = load_model(&weights, device, &args.reading)?;
+    let Loaded {
+        weights,
+        model,
+        metadata,
+    } = args.checkpoint.load(&args.model, device, &args.reading)?;
     let seeds = &args.seeds.0;
     let labels = labels(&args.class, seeds, &model, (&weights, &metadata))?;
     let labels = labels.as_deref().unwrap_or_default();

@@ -65,6 +65,22 @@ fn train_digits(scene: &Scene) {
 }
 
 #[test]
+fn a_checkpoint_of_a_run_is_evaluated_apart_from_its_last_weights() {
+    let scene = Scene::new();
+    train_digits(&scene);
+    let checkpoint = ["eval", "run", "--checkpoint", "4", "--ema", "0.999"];
+    let error = scene.fails(2, &checkpoint);
+    assert!(error.contains("--out DIR is needed"), "{error}");
+    let more = ["--samples", "20", "--repeats", "1", "--steps", "1"];
+    scene.succeeds(&[&checkpoint[..], &more, &["--metrics", "is", "--out", "r"]].concat());
+    let subject = &report(&scene.path("r"))["protocol"]["model"]["name"];
+    assert_eq!(
+        subject,
+        "run/checkpoints/step-00000004/ema-0.999.safetensors"
+    );
+}
+
+#[test]
 fn a_run_is_evaluated_without_being_told_how() {
     let scene = Scene::new();
     train_digits(&scene);

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use meanflow_data::decode::Channels;
 use meanflow_data::{BadPictures, Dataset, ImageDataset};
 use meanflow_torch::{Model, Tensor};
-use meanflow_train::{LATENTS_KEY, balanced, class_names_of, weights_within};
+use meanflow_train::{LATENTS_KEY, balanced, class_names_of};
 
-use crate::commands::located::located;
 use crate::commands::named_data::{self, Look, Named};
-use crate::commands::opening::{load_model, open_device};
+use crate::commands::opening::{Checkpoint, Loaded, open_device};
 use crate::commands::{classes, picture_data};
 use crate::options::{Class, Compute, Reading};
 use crate::seeds::Seeds;
@@ -31,12 +30,8 @@ pub(crate) struct ModelAndPictures {
     /// Cut every picture to its centre square and resize it to the model's size, as a recipe of that size does
     #[arg(long)]
     resize: bool,
-    /// The checkpoint of a run after so many steps, in the place of its last weights
-    #[arg(long, value_name = "STEP")]
-    checkpoint: Option<u64>,
-    /// The average of a run, by its decay or as half-life-N [default: the first of the recipe]
-    #[arg(long, value_name = "NAME")]
-    ema: Option<String>,
+    #[command(flatten)]
+    checkpoint: Checkpoint,
     #[command(flatten)]
     look: Look,
     #[command(flatten)]
@@ -65,9 +60,9 @@ impl ModelAndPictures {
     /// Opens both; the pictures must have the shape of the model's samples.
     pub(super) fn open(&self) -> anyhow::Result<Opened> {
         let device = open_device(&self.compute)?;
-        let model = located(&self.model, &self.reading)?;
-        let weights = weights_within(&model, self.checkpoint, self.ema.as_deref())?;
-        let (model, metadata) = load_model(&weights, device, &self.reading)?;
+        let Loaded {
+            model, metadata, ..
+        } = self.checkpoint.load(&self.model, device, &self.reading)?;
         let names = class_names_of(&metadata);
         let is_latent = metadata.contains_key(LATENTS_KEY);
         let data = self.data(&model, is_latent)?;

@@ -213,10 +213,11 @@ fn folder(args: &Eval) -> anyhow::Result<PathBuf> {
         ))
         .into()),
         Some(out) => Ok(out.clone()),
-        None if is_run => Ok(args.model.clone()),
-        None => {
-            Err(Usage("--out DIR is needed where no run folder is evaluated".to_owned()).into())
-        }
+        None if is_run && !args.checkpoint.is_named() => Ok(args.model.clone()),
+        None => Err(Usage(
+            "--out DIR is needed for anything but the last weights of a run folder".to_owned(),
+        )
+        .into()),
     }
 }
 

@@ -6,7 +6,7 @@ use meanflow_core::random::{Purpose, RngStream};
 use meanflow_eval::{SampleBatch, pictures};
 use meanflow_torch::sampler::Solver;
 use meanflow_torch::{Device, Model, Tensor};
-use meanflow_train::{Samples, TrainConfig, class_names_of, data_labels, recipe_of, weights_of};
+use meanflow_train::{Samples, TrainConfig, class_names_of, data_labels, recipe_of};
 
 use super::identity::Identity;
 use super::options::{Eval, Labels};
@@ -38,7 +38,7 @@ pub(super) struct Generator {
 impl ModelUnderTest {
     pub(super) fn open(args: &Eval, device: Device) -> anyhow::Result<Self> {
         let path = &located(&args.model, &args.reading)?;
-        let weights = weights_of(path);
+        let weights = args.checkpoint.weights(path)?;
         let is_model = weights.extension().is_some_and(|end| end == "safetensors");
         if !(is_model && weights.is_file()) {
             return Ok(Self::Pictures(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use meanflow_eval::MetricFamily;
 
 use crate::commands::named_data::Look;
+use crate::commands::opening::Checkpoint;
 use crate::options::{Compute, Reading};
 use crate::route::OdeRoute;
 
@@ -21,6 +22,8 @@ pub(crate) struct Eval {
     /// A run folder, a weights file (.safetensors), or pictures drawn before: an .npz with arr_0, a folder, a .zip or .tar
     #[arg(value_name = "MODEL|PICTURES")]
     pub(super) model: PathBuf,
+    #[command(flatten)]
+    pub(super) checkpoint: Checkpoint,
     /// Statistics of features (.npz), a recipe (.toml) whose data is taken as it is, pictures (also a folder with MNIST's or CIFAR's files), or `digits` [default: the data the model was trained on]
     #[arg(long = "ref", value_name = "STATS|DATA")]
     pub(super) reference: Option<PathBuf>,

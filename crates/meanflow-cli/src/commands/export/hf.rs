@@ -10,8 +10,9 @@ use meanflow_train::{Samples, balanced, class_names_of, recipe_of};
 use serde_json::json;
 
 use super::facts;
-use super::source::{ExportedWeights, Opened};
+use super::source::ExportedWeights;
 use crate::commands::decode::Decoding;
+use crate::commands::opening::Loaded;
 use crate::commands::unfinished::{Unfinished, refuse_others};
 use crate::output::{is_json, note, say};
 use crate::usage::Usage;
@@ -75,9 +76,13 @@ pub(super) fn run(args: &Hf) -> anyhow::Result<u8> {
         parameters: opened.model.parameters().count(),
         class_names: names.as_deref(),
         vae: facts::vae(&opened.metadata)?,
-        training: recipe
-            .as_ref()
-            .map(|recipe| facts::training(recipe, &opened.metadata, args.source.ema.as_deref())),
+        training: recipe.as_ref().map(|recipe| {
+            facts::training(
+                recipe,
+                &opened.metadata,
+                args.source.checkpoint.ema.as_deref(),
+            )
+        }),
         metrics,
         has_samples: samples.is_some(),
     };
@@ -136,7 +141,7 @@ fn name(args: &Hf) -> anyhow::Result<String> {
 }
 
 /// A grid of samples, a class a column where that fits; the density of many for points of the plane. None of what has no picture.
-fn samples(args: &Hf, opened: &Opened) -> anyhow::Result<Option<Picture>> {
+fn samples(args: &Hf, opened: &Loaded) -> anyhow::Result<Option<Picture>> {
     /// Columns of a grid, and pictures in it.
     const COLUMNS: usize = 8;
     const COUNT: usize = 64;
