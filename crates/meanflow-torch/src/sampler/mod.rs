@@ -78,11 +78,11 @@ fn rows_of(seeds: &[u64], shape: &[i64], fill: impl Fn(u64, &mut [f32]) + Sync) 
             fill(*seed, row);
         }
     };
-    thread::scope(|vars| {
+    thread::scope(|scope| {
         let mut shares = seeds.chunks(share).zip(values.chunks_mut(share * size));
         let own = shares.next();
         for part in shares {
-            vars.spawn(move || fill(part));
+            scope.spawn(move || fill(part));
         }
         own.map(fill);
     });

@@ -85,10 +85,10 @@ impl Workers {
             return states.iter_mut().try_for_each(caught);
         };
         let mut results: Vec<Result<(), TorchError>> = states.iter().map(|_| Ok(())).collect();
-        pool.in_place_scope(|vars| {
+        pool.in_place_scope(|scope| {
             for (state, result) in states.iter_mut().zip(&mut results) {
                 let caught = &caught;
-                vars.spawn(move |_| *result = caught(state));
+                scope.spawn(move |_| *result = caught(state));
             }
         });
         results.into_iter().collect()
