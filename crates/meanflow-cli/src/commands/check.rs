@@ -306,7 +306,7 @@ fn table(routes: &[RouteCheck], passes: bool) -> String {
 /// The routes with the settings that suit f64 and f32.
 const JVP_METHODS: [(&str, JvpMethod, JvpMethod); 4] = [
     ("dual", JvpMethod::Dual, JvpMethod::Dual),
-    ("forward", JvpMethod::ForwardAd, JvpMethod::ForwardAd),
+    ("forward-ad", JvpMethod::ForwardAd, JvpMethod::ForwardAd),
     (
         "double-backward",
         JvpMethod::DoubleBackward,
