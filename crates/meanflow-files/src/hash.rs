@@ -45,10 +45,17 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// If it cannot be read.
 pub fn sha256_of_file(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
+    sha256_of_reader(File::open(path)?)
+}
+
+/// Length and hash of all that a reader gives, piece by piece.
+///
+/// # Errors
+/// Those of the reader.
+pub fn sha256_of_reader(mut reader: impl Read) -> io::Result<(u64, String)> {
     let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
-        let count = file.read(&mut buffer)?;
+        let count = reader.read(&mut buffer)?;
         if count == 0 {
             return Ok((length, hash.finish()));
         }

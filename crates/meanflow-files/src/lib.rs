@@ -24,7 +24,7 @@ mod safetensors;
 mod space;
 
 pub use durable::{DurableFile, create_folder, remove_file, remove_folder, rename, sync_folder};
-pub use hash::{Sha256, sha256, sha256_of_file};
+pub use hash::{Sha256, sha256, sha256_of_file, sha256_of_reader};
 pub use leftovers::{is_leftover, remove_leftovers};
 pub use replace::{Durability, replace};
 pub use safetensors::{SafetensorsError, SafetensorsHeader};
