@@ -1,9 +1,12 @@
 //! Running other programs.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::env;
-use std::io::ErrorKind;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The cargo that runs this program, in the workspace's root.
 pub(crate) fn cargo() -> Command {
@@ -22,6 +25,40 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
         bail!("{status}: {line}");
     }
     Ok(())
+}
+
+/// Runs to the end; what it said on standard output. Anything but success is an error that shows the command line, and what it said
+/// on standard error unless that went elsewhere.
+pub(crate) fn answer(command: &mut Command) -> Result<String> {
+    let line = line(command);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start: {line}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {line}\n{said}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The lines that a program says, as they come, until it closes its output.
+pub(crate) fn lines(output: ChildStdout) -> Receiver<std::io::Result<String>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(output).lines();
+        while lines.next().is_some_and(|line| sender.send(line).is_ok()) {}
+    });
+    receiver
+}
+
+/// Waits for the end of a program, but no longer than until a deadline.
+pub(crate) fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match child.try_wait()? {
+            None if !left.is_zero() => thread::sleep(left.min(PAUSE)),
+            ended => return Ok(ended),
+        }
+    }
 }
 
 /// Whether a program can be started at all and ends well with these arguments.
@@ -43,29 +80,16 @@ pub(crate) fn works(program: &str, args: &[&str]) -> Result<bool> {
 pub(crate) fn require_cxx() -> Result<()> {
     let compiler = env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     // CXX may carry arguments or a launcher ("ccache g++").
-    let mut words = compiler.split_whitespace();
-    let program = words.next().unwrap_or("c++");
-    let args: Vec<&str> = words.chain(["--version"]).collect();
-    if works(program, &args)? {
-        return refuse_old_gcc(&compiler, program, &args);
-    }
-    bail!(
-        "no C++ compiler: `{compiler}` does not run, and the bindings of libtorch are C++.\n\
-         Install one (Debian, Ubuntu: `apt install g++`; Fedora: `dnf install gcc-c++`), or name yours in CXX."
-    )
-}
-
-/// The oldest GCC that compiles the kernels, as the build script of meanflow-libtorch has it.
-const GCC: u32 = 12;
-
-fn refuse_old_gcc(compiler: &str, program: &str, args: &[&str]) -> Result<()> {
-    let ask = |question: &str| {
-        let (_, launched) = args.split_last().expect("`--version` is the last");
-        Command::new(program).args(launched).arg(question).output()
+    let words: Vec<&str> = compiler.split_whitespace().collect();
+    let (program, launched) = words.split_first().unwrap_or((&"c++", &[]));
+    let ask = |question: &str| answer(Command::new(program).args(launched).arg(question));
+    let Ok(about) = ask("--version") else {
+        bail!(
+            "no C++ compiler: `{compiler}` does not run, and the bindings of libtorch are C++.\n\
+             Install one (Debian, Ubuntu: `apt install g++`; Fedora: `dnf install gcc-c++`), or name yours in CXX."
+        );
     };
-    let [about, version] = [ask("--version")?, ask("-dumpversion")?]
-        .map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned());
-    match gcc(&about, &version) {
+    match gcc(&about, &ask("-dumpversion")?) {
         Some(major) if major < GCC => bail!(
             "`{compiler}` is GCC {major}, and the kernels need GCC {GCC} or newer, or Clang.\n\
              Install one (Debian, Ubuntu: `apt install g++-{GCC}`) and name it in CXX."
@@ -73,6 +97,9 @@ fn refuse_old_gcc(compiler: &str, program: &str, args: &[&str]) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// The oldest GCC that compiles the kernels, as the build script of meanflow-libtorch has it.
+const GCC: u32 = 12;
 
 /// The major version of a GCC by its answers to `--version` and `-dumpversion`; none for another compiler.
 fn gcc(about: &str, version: &str) -> Option<u32> {

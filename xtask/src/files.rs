@@ -1,11 +1,14 @@
-//! Files that are kept: whole or not at all.
+//! Files and folders; what is kept is written whole or not at all.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Error, Result};
 use meanflow_files::{Durability, replace};
+
+use crate::command;
 
 /// Writes a text, in the place of what was there; a reader at any time finds the old one or the new one.
 ///
@@ -29,19 +32,67 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies a folder with all that is in it, as what is not there yet.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    command::succeed(Command::new("cp").arg("-a").args([from, to]))
+}
+
+/// The text of a file.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What is in a folder, in order.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot list {}", folder.display());
+    let entries = fs::read_dir(folder).with_context(context)?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let mut paths: Vec<_> = paths.collect::<Result<_>>().with_context(context)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The files in a folder and in those folders in it whose names say that they are to be entered, in order.
+pub(crate) fn below(folder: &Path, enter: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in entries(folder)? {
+        if !path.is_dir() {
+            files.push(path);
+        } else if enter(&name(&path)) {
+            files.extend(below(&path, enter)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The last part of a path.
+pub(crate) fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// Whether a file's name has this ending.
+pub(crate) fn ends(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|found| found == ending)
+}
+
+/// Removes a file or a folder with all that is in it, where there is one.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("cannot remove {}", path.display())),
+    }
+}
+
 /// The bytes of all files in a folder and the folders in it.
 pub(crate) fn size(folder: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let about = entry.metadata()?;
-        sum += if about.is_dir() {
-            size(&entry.path())?
-        } else {
-            about.len()
-        };
-    }
-    Ok(sum)
+    let sizes = below(folder, |_| true)?;
+    let sizes = sizes.iter().map(|file| Ok(file.metadata()?.len()));
+    sizes.sum()
 }
 
 #[cfg(test)]
@@ -49,15 +100,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_and_a_refusal_names_it() {
+    fn files_are_listed_in_order_and_a_refusal_names_them() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("report.md");
-        for text in ["old", "new"] {
-            write(&path, text).unwrap();
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        let path = |name: &str| folder.path().join(name);
+        for name in ["b/c.md", "b/a.md", ".git/x", "a"] {
+            make_folder(path(name).parent().unwrap()).unwrap();
+            write(&path(name), "text").unwrap();
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = write(&path.join("inside.md"), "x").unwrap_err().to_string();
-        assert!(error.contains("inside.md"), "{error}");
+        let found = below(folder.path(), |name| !name.starts_with('.')).unwrap();
+        assert_eq!(found, ["a", "b/a.md", "b/c.md"].map(path));
+        assert_eq!(size(folder.path()).unwrap(), 4 * 4);
+        for _ in 0..2 {
+            remove(&path("b")).unwrap();
+        }
+        for error in [write(&path("a/in"), ""), read(&path("b")).map(drop)] {
+            let text = error.unwrap_err().to_string();
+            assert!(
+                text.contains(&folder.path().display().to_string()),
+                "{text}"
+            );
+        }
     }
 }

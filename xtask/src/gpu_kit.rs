@@ -1,12 +1,12 @@
 //! `cargo xtask gpu-kit [--out DIR]`: a folder that checks a GPU and measures it, without cargo, pip and network.
 
-use crate::{command, files, libtorch, workspace};
+use crate::{command, files, libtorch, program, workspace};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Where the kit goes.
 #[derive(clap::Args)]
@@ -51,9 +51,9 @@ pub(crate) fn run(args: &GpuKit) -> Result<()> {
     clear(&out)?;
     let release = workspace::target().join("release");
     for program in PROGRAMS {
-        carry(&release.join(program), &out.join("bin").join(program))?;
+        program::strip(&release.join(program), &out.join("bin").join(program))?;
     }
-    carry(&tests, &out.join("tests/cuda"))?;
+    program::strip(&tests, &out.join("tests/cuda"))?;
     let root = workspace::root();
     for (from, to, endings) in FOLDERS {
         copy_files(&root.join(from), &out.join(to), endings)?;
@@ -85,12 +85,7 @@ fn build() -> Result<PathBuf> {
     let mut build = command::cargo();
     build.args(["build", "--release", "--workspace", "--bins"]);
     build.args(["--test", TESTS, "--message-format=json-render-diagnostics"]);
-    let output = build
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
-    ensure!(output.status.success(), "the programs do not build");
-    let lines = String::from_utf8_lossy(&output.stdout);
+    let lines = command::answer(build.stderr(Stdio::inherit()))?;
     let executable = |line: &str| -> Option<PathBuf> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_test = message["target"]["name"] == TESTS;
@@ -106,34 +101,20 @@ fn build() -> Result<PathBuf> {
 /// Makes the folder empty. One that holds anything but a kit is left alone.
 fn clear(out: &Path) -> Result<()> {
     if out.join(ABOUT).is_file() {
-        fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
-    } else if out.is_dir() && fs::read_dir(out)?.next().is_some() {
+        files::remove(out)?;
+    } else if out.is_dir() && !files::entries(out)?.is_empty() {
         bail!("{}: is neither empty nor a kit", out.display());
     }
-    for folder in ["bin", "goldens"] {
-        files::make_folder(&out.join(folder))?;
-    }
-    Ok(())
-}
-
-/// Copies a program without its symbols, which comes with every C++ compiler.
-fn carry(from: &Path, to: &Path) -> Result<()> {
-    if let Some(folder) = to.parent() {
-        files::make_folder(folder)?;
-    }
-    command::succeed(Command::new("strip").arg("-o").args([to, from]))
+    ["bin", "tests"]
+        .iter()
+        .try_for_each(|folder| files::make_folder(&out.join(folder)))
 }
 
 fn copy_files(from: &Path, to: &Path, endings: &[&str]) -> Result<()> {
     files::make_folder(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let path = entry?.path();
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        if let (Some(name), true) = (
-            path.file_name(),
-            ending.is_some_and(|ending| endings.contains(&ending)),
-        ) {
-            files::copy(&path, &to.join(name))?;
+    for path in files::entries(from)? {
+        if endings.iter().any(|ending| files::ends(&path, ending)) {
+            files::copy(&path, &to.join(files::name(&path)))?;
         }
     }
     Ok(())
@@ -143,7 +124,6 @@ fn copy_files(from: &Path, to: &Path, endings: &[&str]) -> Result<()> {
 fn commit() -> Option<String> {
     let mut git = Command::new("git");
     git.args(["describe", "--always", "--dirty", "--abbrev=12"]);
-    let output = git.current_dir(workspace::root()).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.trim().to_owned())
+    let said = command::answer(git.current_dir(workspace::root()));
+    said.ok().map(|text| text.trim().to_owned())
 }

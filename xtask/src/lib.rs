@@ -12,6 +12,7 @@ mod kit;
 mod libtorch;
 mod packages;
 mod pages;
+mod program;
 mod progress;
 mod python;
 mod soak;

@@ -3,10 +3,9 @@
 mod documents;
 mod rules;
 
-use crate::workspace;
-use anyhow::{Context, Result, bail};
-use std::fs;
-use std::path::{Path, PathBuf};
+use crate::{files, workspace};
+use anyhow::{Result, bail};
+use std::path::Path;
 
 /// Checks every file; lists every offence.
 pub(crate) fn run() -> Result<()> {
@@ -19,18 +18,18 @@ pub(crate) fn run() -> Result<()> {
 
 /// Every offence below `root`, as `path:line: what`.
 fn offences(root: &Path) -> Result<Vec<String>> {
-    let mut files = Vec::new();
-    collect(root, &mut files)?;
-    files.sort();
+    // Without build outputs and hidden folders.
+    let enter = |name: &str| !name.starts_with('.') && name != "target" && name != "runs";
     let equations = documents::equations(root)?;
     let mut offences = Vec::new();
-    for path in &files {
+    for path in files::below(root, enter)? {
         let name = path.strip_prefix(root)?.to_string_lossy().into_owned();
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-        let found = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("rs") => rules::check(&name, &text, &equations),
-            _ if name.starts_with("configs/") => documents::check_config(&text),
-            _ => Vec::new(),
+        let found = if name.ends_with(".rs") {
+            rules::check(&name, &files::read(&path)?, &equations)
+        } else if name.starts_with("configs/") && name.ends_with(".toml") {
+            documents::check_config(&files::read(&path)?)
+        } else {
+            continue;
         };
         offences.extend(
             found
@@ -39,23 +38,6 @@ fn offences(root: &Path) -> Result<Vec<String>> {
         );
     }
     Ok(offences)
-}
-
-/// Rust and TOML files below a folder, without build outputs and hidden folders.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') || ["target", "runs"].contains(&name.as_ref()) {
-            continue;
-        }
-        if path.is_dir() {
-            collect(&path, files)?;
-        } else if name.ends_with(".rs") || name.ends_with(".toml") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `cargo xtask train [CONFIG] [ARGUMENTS…]`: from a fresh clone to samples, in one command.
 
-use crate::{command, libtorch, workspace};
-use anyhow::{Context, Result, bail};
+use crate::{program, workspace};
+use anyhow::{Context, Result};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -22,14 +22,7 @@ pub(crate) struct Train {
 
 /// Obtains libtorch, builds, and becomes `meanflow train`: signals and the exit status are the trainer's own.
 pub(crate) fn run(args: &Train) -> Result<()> {
-    command::require_cxx()?;
-    libtorch::ensure()?;
-    let mut build = command::cargo();
-    command::succeed(build.args(["build", "--release", "--package", "meanflow-cli"]))?;
-    let program = workspace::target().join("release/meanflow");
-    if !program.is_file() {
-        bail!("the build left no {}", program.display());
-    }
+    let program = program::build("--package meanflow-cli")?.join("meanflow");
     let error = Command::new(&program)
         .arg("train")
         .args(with_config(&args.arguments))

@@ -2,12 +2,12 @@
 
 use crate::packages::packages;
 use crate::{command, files, workspace};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Wheels by the beginning of their names, and the licences in them: those of the libraries of libtorch.
 const WHEELS: [(&str, &[&str]); 3] = [
@@ -61,26 +61,8 @@ fn crates() -> Result<String> {
 
 /// `name version` of every crate in the program.
 fn tree() -> Result<Vec<String>> {
-    let mut cargo = command::cargo();
-    cargo.args([
-        "tree",
-        "--package",
-        "meanflow-cli",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-        "--locked",
-        "--format",
-        "{p}",
-    ]);
-    let output = cargo.output().context("cannot start cargo tree")?;
-    ensure!(
-        output.status.success(),
-        "cargo tree: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = "tree --package meanflow-cli --edges normal --prefix none --locked --format {p}";
+    let lines = command::answer(command::cargo().args(words.split(' ')))?;
     let name = |line: &str| {
         let mut words = line.split(' ');
         let (name, version) = (words.next()?, words.next()?);
@@ -92,48 +74,26 @@ fn tree() -> Result<Vec<String>> {
 /// The texts beside a crate's manifest.
 fn texts_of(manifest: &Path) -> Result<Vec<String>> {
     let folder = manifest.parent().context("a manifest is in a folder")?;
-    let mut names: Vec<PathBuf> = Vec::new();
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-    {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
-        if path.is_file()
+    let mut files = files::entries(folder)?;
+    files.retain(|path| {
+        let name = files::name(path).to_lowercase();
+        path.is_file()
             && BEGINNINGS
                 .iter()
                 .any(|beginning| name.starts_with(beginning))
-        {
-            names.push(path);
-        }
-    }
-    names.sort();
-    Ok(names
+    });
+    let texts = files
         .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .collect())
+        .filter_map(|path| fs::read_to_string(path).ok());
+    Ok(texts.collect())
 }
 
 /// Files with licences out of a wheel that libtorch came from.
 fn of_wheel(beginning: &str, names: &[&str], folder: &Path) -> Result<()> {
     let downloads = workspace::cache()?;
-    let mut wheel = None;
-    for entry in
-        fs::read_dir(&downloads).with_context(|| format!("cannot list {}", downloads.display()))?
-    {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if name.starts_with(beginning) && name.ends_with(".whl") {
-            wheel = Some(path);
-        }
-    }
+    let wheel = files::entries(&downloads)?
+        .into_iter()
+        .find(|path| files::ends(path, "whl") && files::name(path).starts_with(beginning));
     let wheel = wheel.with_context(|| format!("no wheel {beginning}* in {}, which has its licence: `cargo xtask libtorch --from wheel`", downloads.display()))?;
     let mut archive = zip::ZipArchive::new(File::open(&wheel)?)
         .with_context(|| format!("unreadable: {}", wheel.display()))?;

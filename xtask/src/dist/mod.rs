@@ -4,8 +4,8 @@ mod licenses;
 mod runpath;
 mod trial;
 
-use crate::{command, files, libtorch, workspace};
-use anyhow::{Context, Result, ensure};
+use crate::{command, files, program, workspace};
+use anyhow::{Result, ensure};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,15 +31,10 @@ const FILES: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "CHANGELOG.md"];
 
 /// Builds the program, puts everything into a folder, packs that, and tries what was packed.
 pub(crate) fn run(args: &Dist) -> Result<()> {
-    command::require_cxx()?;
-    libtorch::ensure()?;
     let name = format!("meanflow-{}-{PLATFORM}", env!("CARGO_PKG_VERSION"));
     let place = workspace::target().join("dist");
     let folder = place.join(&name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
+    files::remove(&folder)?;
     fill(&folder)?;
     let default = || place.join(format!("{name}.tar.gz"));
     let archive = args.out.clone().unwrap_or_else(default);
@@ -60,24 +55,13 @@ pub(crate) fn run(args: &Dist) -> Result<()> {
 
 /// Everything that the archive holds.
 fn fill(folder: &Path) -> Result<()> {
-    let mut build = command::cargo();
-    build.args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "meanflow-cli",
-        "--bin",
-        "meanflow",
-    ]);
-    command::succeed(&mut build)?;
+    let programs = program::build("--locked --package meanflow-cli --bin meanflow")?;
     for part in ["bin", "lib", "licenses"] {
         files::make_folder(&folder.join(part))?;
     }
     let program = folder.join("bin/meanflow");
-    let built = workspace::target().join("release/meanflow");
     // Without its symbols, and with the one place of its libtorch that is right everywhere.
-    command::succeed(Command::new("strip").arg("-o").args([&program, &built]))?;
+    program::strip(&programs.join("meanflow"), &program)?;
     runpath::set(&program, "$ORIGIN/../lib")?;
     libraries(&folder.join("lib"))?;
     for file in FILES {
@@ -92,33 +76,24 @@ fn fill(folder: &Path) -> Result<()> {
 fn glibc(folder: &Path) -> Result<String> {
     let mut newest = (0, 0);
     for part in ["bin", "lib"] {
-        for entry in fs::read_dir(folder.join(part))? {
-            newest = newest.max(newest_of(&fs::read(entry?.path())?));
+        for path in files::entries(&folder.join(part))? {
+            let mut readelf = Command::new("readelf");
+            let said = command::answer(readelf.arg("--version-info").arg(path))?;
+            newest = newest.max(newest_of(&said));
         }
     }
     ensure!(newest > (0, 0), "no version of glibc in the program");
     Ok(format!("{}.{}", newest.0, newest.1))
 }
 
-/// The newest `GLIBC_N.N` in the text of a program.
-fn newest_of(bytes: &[u8]) -> (u32, u32) {
-    const WORD: &[u8] = b"GLIBC_";
-    let places = bytes
-        .windows(WORD.len())
-        .enumerate()
-        .filter(|(_, window)| *window == WORD);
-    let version = |at: usize| {
-        let rest = &bytes[at + WORD.len()..];
-        let end = rest
-            .iter()
-            .position(|byte| !(byte.is_ascii_digit() || *byte == b'.'))?;
-        let mut numbers = std::str::from_utf8(&rest[..end]).ok()?.split('.');
+/// The newest `GLIBC_N.N` in a text.
+fn newest_of(text: &str) -> (u32, u32) {
+    let version = |rest: &str| {
+        let mut numbers = rest.split(|letter: char| !letter.is_ascii_digit());
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     };
-    places
-        .filter_map(|(at, _)| version(at))
-        .max()
-        .unwrap_or((0, 0))
+    let versions = text.split("GLIBC_").skip(1).filter_map(version);
+    versions.max().unwrap_or_default()
 }
 
 /// The libraries of the libtorch that the program was linked with; linker scripts, which a program does not read, are left out.
@@ -126,12 +101,8 @@ fn libraries(to: &Path) -> Result<()> {
     let own =
         env::var_os("LIBTORCH").map_or_else(|| workspace::root().join(".libtorch"), PathBuf::from);
     let from = own.join("lib");
-    for entry in fs::read_dir(&from).with_context(|| format!("cannot list {}", from.display()))? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+    for path in files::entries(&from)? {
+        let name = files::name(&path);
         ensure!(
             !name.contains("_cuda"),
             "{}: a libtorch for CUDA, which is beyond an archive; `cargo xtask libtorch --device cpu`",
@@ -166,8 +137,8 @@ mod tests {
 
     #[test]
     fn the_newest_version_counts_as_a_number() {
-        let text = b"\0GLIBC_2.4\0GLIBC_2.34\0GLIBC_2.9\0GLIBC_PRIVATE\0GLIBC_2.2.5\0";
+        let text = "GLIBC_2.4 GLIBC_2.34 GLIBC_2.9 GLIBC_PRIVATE GLIBC_2.2.5";
         assert_eq!(newest_of(text), (2, 34));
-        assert_eq!(newest_of(b"GLIBC_"), (0, 0));
+        assert_eq!(newest_of("GLIBC_"), (0, 0));
     }
 }

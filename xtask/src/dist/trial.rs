@@ -34,35 +34,16 @@ const TRIALS: [&[&str]; 5] = [
 /// Unpacks, moves and runs.
 pub(super) fn run(archive: &Path, name: &str) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    command::succeed(
-        Command::new("tar")
-            .arg("-xzf")
-            .arg(archive)
-            .arg("-C")
-            .arg(folder.path()),
-    )?;
+    let mut tar = Command::new("tar");
+    command::succeed(tar.arg("-xzf").arg(archive).arg("-C").arg(folder.path()))?;
     let moved = folder.path().join(ELSEWHERE);
     meanflow_files::rename(&folder.path().join(name), &moved)
         .context("cannot move what was unpacked")?;
     let (program, work) = (moved.join("bin/meanflow"), folder.path().join("work"));
     fs::create_dir(&work).context("cannot make a folder")?;
     for trial in TRIALS {
-        let output = Command::new(&program)
-            .args(trial)
-            .env_clear()
-            .current_dir(&work)
-            .output();
-        let output = output.with_context(|| format!("cannot start {}", program.display()))?;
-        let (said, error) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
-        ensure!(
-            output.status.success(),
-            "meanflow {}: {}\n{said}{error}",
-            trial.join(" "),
-            output.status
-        );
+        let mut meanflow = Command::new(&program);
+        command::answer(meanflow.args(trial).env_clear().current_dir(&work))?;
         println!("ran: meanflow {}", trial.join(" "));
     }
     for file in ["a run/model.safetensors", "grid.png", "exported/README.md"] {

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+
+use crate::command;
 
 /// The help of the program and of every command.
 pub(super) fn page(program: &Path) -> Result<String> {
@@ -37,21 +39,8 @@ fn add(page: &mut String, program: &Path, words: &[&str]) -> Result<()> {
 }
 
 fn help(program: &Path, words: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(words)
-        .arg("--help")
-        .output()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    ensure!(
-        output.status.success(),
-        "{words:?} --help: {}",
-        output.status
-    );
-    let text = String::from_utf8(output.stdout)?;
+    let text = command::answer(Command::new(program).args(words).arg("--help"))?;
     // The end of a line is no part of a page.
-    Ok(text
-        .lines()
-        .map(str::trim_end)
-        .collect::<Vec<_>>()
-        .join("\n"))
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    Ok(lines.join("\n"))
 }

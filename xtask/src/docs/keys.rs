@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use syn::punctuated::Punctuated;
 use syn::{
-    Attribute, Expr, Field, Fields, GenericArgument, Item, ItemEnum, ItemMacro, Lit, LitStr, Meta,
-    PathArguments, Token, Type, Variant,
+    Attribute, Expr, ExprLit, Field, Fields, GenericArgument, Item, ItemEnum, ItemMacro, Lit,
+    LitStr, Meta, PathArguments, Token, Type, Variant,
 };
+
+use crate::files;
 
 /// Where the types of a recipe are; of two types of one name the first counts.
 const FOLDERS: [&str; 5] = [
@@ -51,26 +52,20 @@ pub(super) fn page(root: &Path) -> Result<String> {
 
 /// Adds every struct and enum below a folder that is read from a recipe.
 fn collect(folder: &Path, types: &mut Types) -> Result<()> {
-    let mut paths: Vec<_> = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            collect(&path, types)?;
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            let text = fs::read_to_string(&path)?;
-            let file = syn::parse_file(&text)
-                .with_context(|| format!("cannot parse {}", path.display()))?;
-            for item in file.items {
-                let name = match &item {
-                    Item::Struct(item) => item.ident.to_string(),
-                    Item::Enum(item) => item.ident.to_string(),
-                    Item::Macro(item) if item.mac.path.is_ident("bounded") => first_word(item),
-                    _ => continue,
-                };
-                types.entry(name).or_insert(item);
-            }
+    for path in files::below(folder, |_| true)? {
+        if !files::ends(&path, "rs") {
+            continue;
+        }
+        let file = syn::parse_file(&files::read(&path)?)
+            .with_context(|| format!("cannot parse {}", path.display()))?;
+        for item in file.items {
+            let name = match &item {
+                Item::Struct(item) => item.ident.to_string(),
+                Item::Enum(item) => item.ident.to_string(),
+                Item::Macro(item) if item.mac.path.is_ident("bounded") => first_word(item),
+                _ => continue,
+            };
+            types.entry(name).or_insert(item);
         }
     }
     Ok(())
@@ -97,18 +92,23 @@ fn range(item: &ItemMacro) -> String {
 
 /// The keys of a type below the key `at`.
 fn describe(page: &mut String, types: &Types, at: &str, of: &Type) -> Result<()> {
-    match written(types, &named(of)) {
-        Some(Item::Struct(item))
-            if matches!(item.fields, Fields::Named(_)) && !is_leaf(&item.attrs) =>
-        {
+    match with_keys(types, of) {
+        Some(Item::Struct(item)) => {
             let all = serde(&item.attrs, "default").is_some();
             table(page, types, at, &item.fields, all)
         }
-        Some(Item::Enum(item)) if !is_leaf(&item.attrs) && !is_plain(item) => {
-            variants(page, types, at, item)
-        }
+        Some(Item::Enum(item)) => variants(page, types, at, item),
         _ => Ok(()),
     }
+}
+
+/// What a type, or what it is a list or an option of, is written as, where it has keys or variants to be told of.
+fn with_keys<'a>(types: &'a Types, of: &Type) -> Option<&'a Item> {
+    written(types, &named(inner(of))).filter(|item| match item {
+        Item::Struct(item) => matches!(item.fields, Fields::Named(_)) && !is_leaf(&item.attrs),
+        Item::Enum(item) => !is_leaf(&item.attrs) && !is_plain(item),
+        _ => false,
+    })
 }
 
 /// The type of this name as it is written: one that is checked afterwards is read into another.
@@ -157,7 +157,7 @@ fn variants(page: &mut String, types: &Types, at: &str, item: &ItemEnum) -> Resu
             Fields::Unnamed(fields) => {
                 let of = &fields.unnamed[0].ty;
                 let shares = |next: &&Variant| matches!(&next.fields, Fields::Unnamed(next) if named(&next.unnamed[0].ty) == named(of));
-                if tag.is_none() && !has_keys(types, of) {
+                if tag.is_none() && with_keys(types, of).is_none() {
                     writeln!(page, "\nThe value: {}.", value(types, of))?;
                 } else if !all.get(place + 1).is_some_and(shares) {
                     describe(page, types, at, of)?;
@@ -190,7 +190,7 @@ fn table(page: &mut String, types: &Types, at: &str, fields: &Fields, all: bool)
     }
     for field in fields {
         let below = format!("{at}.{}", key(field));
-        if has_keys(types, &field.ty) {
+        if with_keys(types, &field.ty).is_some() {
             writeln!(page, "\n### {below}")?;
             describe(page, types, &below, inner(&field.ty))?;
         }
@@ -202,7 +202,7 @@ fn table(page: &mut String, types: &Types, at: &str, fields: &Fields, all: bool)
 fn words(types: &Types, of: &Type) -> String {
     let Some(Item::Enum(item)) = types
         .get(&named(inner(of)))
-        .filter(|_| !has_keys(types, of))
+        .filter(|_| with_keys(types, of).is_none())
     else {
         return String::new();
     };
@@ -215,17 +215,6 @@ fn words(types: &Types, of: &Type) -> String {
         String::new()
     } else {
         item.variants.iter().map(word).collect()
-    }
-}
-
-/// Whether a type has keys or variants to be told of.
-fn has_keys(types: &Types, of: &Type) -> bool {
-    match written(types, &named(inner(of))) {
-        Some(Item::Struct(item)) => {
-            matches!(item.fields, Fields::Named(_)) && !is_leaf(&item.attrs)
-        }
-        Some(Item::Enum(item)) => !is_leaf(&item.attrs) && !is_plain(item),
-        _ => false,
     }
 }
 
@@ -245,7 +234,7 @@ fn value(types: &Types, of: &Type) -> String {
         "Value" | "Table" | "Map" => "table".to_owned(),
         "NonZeroUsize" | "NonZeroU64" | "NonZeroU32" => "integer from 1".to_owned(),
         _ if name.starts_with(['u', 'i']) => "integer".to_owned(),
-        _ if has_keys(types, of) => "below".to_owned(),
+        _ if with_keys(types, of).is_some() => "below".to_owned(),
         _ => match types.get(&name) {
             Some(Item::Macro(item)) => range(item),
             Some(Item::Enum(item)) if is_plain(item) && !is_leaf(&item.attrs) => {
@@ -260,15 +249,11 @@ fn value(types: &Types, of: &Type) -> String {
 
 /// The last name of a type's path.
 fn named(of: &Type) -> String {
-    match of {
-        Type::Path(path) => path
-            .path
-            .segments
-            .last()
-            .map(|last| last.ident.to_string())
-            .unwrap_or_default(),
-        _ => String::new(),
-    }
+    let Type::Path(path) = of else {
+        return String::new();
+    };
+    let last = path.path.segments.last();
+    last.map(|last| last.ident.to_string()).unwrap_or_default()
 }
 
 /// What an option, a list or a box is of; otherwise the type itself.
@@ -277,11 +262,11 @@ fn inner(of: &Type) -> &Type {
         Type::Array(array) => inner(&array.elem),
         Type::Path(path) if ["Option", "Vec", "Box"].contains(&named(of).as_str()) => {
             let last = path.path.segments.last().map(|last| &last.arguments);
-            match last {
-                Some(PathArguments::AngleBracketed(arguments)) => match arguments.args.first() {
-                    Some(GenericArgument::Type(of)) => inner(of),
-                    _ => of,
-                },
+            let Some(PathArguments::AngleBracketed(arguments)) = last else {
+                return of;
+            };
+            match arguments.args.first() {
+                Some(GenericArgument::Type(of)) => inner(of),
                 _ => of,
             }
         }
@@ -305,10 +290,7 @@ fn is_leaf(attributes: &[Attribute]) -> bool {
 }
 
 fn is_read(attributes: &[Attribute]) -> bool {
-    let derives = attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("derive"));
-    derives.into_iter().any(|derive| match &derive.meta {
+    of_name(attributes, "derive").any(|derive| match &derive.meta {
         Meta::List(list) => list.tokens.to_string().contains("Deserialize"),
         _ => false,
     })
@@ -316,10 +298,7 @@ fn is_read(attributes: &[Attribute]) -> bool {
 
 /// The value of a serde attribute; empty for one without.
 fn serde(attributes: &[Attribute], name: &str) -> Option<String> {
-    let lists = attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("serde"));
-    lists
+    of_name(attributes, "serde")
         .filter_map(|list| {
             list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
                 .ok()
@@ -332,22 +311,25 @@ fn serde(attributes: &[Attribute], name: &str) -> Option<String> {
         })
 }
 
+fn of_name<'a>(attributes: &'a [Attribute], name: &str) -> impl Iterator<Item = &'a Attribute> {
+    attributes
+        .iter()
+        .filter(move |attribute| attribute.path().is_ident(name))
+}
+
 fn literal(value: &Expr) -> String {
     match value {
-        Expr::Lit(literal) => match &literal.lit {
-            Lit::Str(text) => text.value(),
-            _ => String::new(),
-        },
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text),
+            ..
+        }) => text.value(),
         _ => String::new(),
     }
 }
 
 /// The comment of an item in one line, without the part on errors.
 fn comment(attributes: &[Attribute]) -> String {
-    let docs = attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("doc"));
-    let lines = docs.filter_map(|doc| match &doc.meta {
+    let lines = of_name(attributes, "doc").filter_map(|doc| match &doc.meta {
         Meta::NameValue(pair) => Some(literal(&pair.value).trim().to_owned()),
         _ => None,
     });

@@ -1,18 +1,20 @@
 //! Links between pages: each leads to a file that is there, and to a heading that it has.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use crate::files;
 
 /// Every link of the README and of the pages that leads nowhere, as `page: link`.
 fn broken(root: &Path) -> Result<Vec<String>> {
     let mut pages = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
-    collect(&root.join("docs/src"), &mut pages)?;
+    pages.extend(files::below(&root.join("docs/src"), |_| true)?);
+    pages.retain(|path| files::ends(path, "md"));
     let mut broken = Vec::new();
     for page in pages {
-        let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
+        let text = files::read(&page)?;
         for link in links(&text) {
             if !leads_somewhere(&page, link)? {
                 let shown = page.strip_prefix(root)?.display();
@@ -21,18 +23,6 @@ fn broken(root: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(broken)
-}
-
-fn collect(folder: &Path, pages: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, pages)?;
-        } else if path.extension().is_some_and(|end| end == "md") {
-            pages.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// The targets of the links of a page, without those that lead out of the project.
@@ -58,8 +48,7 @@ fn leads_somewhere(page: &Path, link: &str) -> Result<bool> {
     if heading.is_empty() || !target.is_file() {
         return Ok(target.exists());
     }
-    let text = fs::read_to_string(&target).with_context(|| target.display().to_string())?;
-    Ok(headings(&text).contains(heading))
+    Ok(headings(&files::read(&target)?).contains(heading))
 }
 
 /// The names of the headings of a page in links: letters and digits in lower case, blanks as hyphens, a number behind repeated ones.
@@ -88,6 +77,7 @@ fn headings(text: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::workspace;
+    use std::fs;
 
     #[test]
     fn every_link_leads_somewhere() {

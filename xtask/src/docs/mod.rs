@@ -5,13 +5,12 @@ mod keys;
 #[cfg(test)]
 mod links;
 
-use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::{command, files, workspace};
+use crate::{command, files, program, workspace};
 
 /// What is done.
 #[derive(clap::Args)]
@@ -29,17 +28,12 @@ const COMMANDS: &str = "docs/src/cli.md";
 pub(crate) fn run(args: &Docs) -> Result<()> {
     let root = workspace::root();
     page(&root.join(KEYS), &keys::page(&root)?, args.check)?;
-    command::succeed(command::cargo().args("build --release --package meanflow-cli".split(' ')))?;
-    let program = workspace::target().join("release/meanflow");
+    let program = program::build("--package meanflow-cli")?.join("meanflow");
     page(&root.join(COMMANDS), &commands::page(&program)?, args.check)?;
     if args.check {
         return Ok(());
     }
-    let is_there = Command::new("mdbook")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
-    if is_there.is_err() {
+    if !command::works("mdbook", &["--version"])? {
         println!("wrote {KEYS} and {COMMANDS}; no book: `cargo install mdbook` first");
         return Ok(());
     }
@@ -54,9 +48,8 @@ fn page(path: &Path, text: &str, is_check: bool) -> Result<()> {
     if !is_check {
         return files::write(path, text);
     }
-    let there = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     ensure!(
-        there == text,
+        files::read(path)? == text,
         "{shown} is not what the code says: run `cargo xtask docs`"
     );
     Ok(())

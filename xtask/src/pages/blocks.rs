@@ -2,47 +2,21 @@
 
 use anyhow::{Result, bail};
 
-/// Why a block is not run: a word behind `sh` at its fence.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Mark {
-    /// It needs a CUDA device.
-    Gpu,
-    /// It needs files or programs that must be fetched first.
-    Fetch,
-    /// It takes longer than a test may.
-    Long,
-    /// It acts on what only a reader has, such as a run that broke.
-    Yours,
-}
-
-impl Mark {
-    fn read(word: &str) -> Option<Self> {
-        match word {
-            "gpu" => Some(Self::Gpu),
-            "fetch" => Some(Self::Fetch),
-            "long" => Some(Self::Long),
-            "yours" => Some(Self::Yours),
-            _ => None,
-        }
-    }
-
-    /// The reason in words.
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Gpu => "needs a GPU",
-            Self::Fetch => "needs what must be fetched",
-            Self::Long => "takes too long",
-            Self::Yours => "acts on the reader's own",
-        }
-    }
-}
+/// Why a block is not run: a word behind `sh` at its fence, and what it stands for.
+const MARKS: [(&str, &str); 4] = [
+    ("gpu", "needs a GPU"),
+    ("fetch", "needs what must be fetched"),
+    ("long", "takes too long"),
+    ("yours", "acts on the reader's own"),
+];
 
 /// A block of shell commands.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Block {
     /// The line of its fence, from 1.
     pub(super) line: usize,
-    pub(super) mark: Option<Mark>,
+    /// Why it is not run.
+    pub(super) left_out: Option<&'static str>,
     pub(super) text: String,
 }
 
@@ -87,13 +61,16 @@ pub(super) fn read(page: &str) -> Result<Vec<Block>> {
             Some("sh") => {}
             Some(_) => continue,
         }
-        let word = words.next();
-        let mark = word.and_then(Mark::read);
-        if word.is_some() && mark.is_none() {
+        let mark = words.next();
+        let known = mark.map(|word| MARKS.iter().find(|(mark, _)| *mark == word));
+        if known == Some(None) {
             bail!("line {line}: `{info}`: expected gpu, fetch, long or yours behind sh");
         }
-        let text = body.join("\n");
-        blocks.push(Block { line, mark, text });
+        blocks.push(Block {
+            line,
+            left_out: known.flatten().map(|(_, reason)| *reason),
+            text: body.join("\n"),
+        });
     }
     Ok(blocks)
 }
@@ -109,9 +86,9 @@ mod tests {
         let [first, second] = &blocks[..] else {
             panic!("{blocks:?}")
         };
-        assert_eq!((first.line, first.mark), (2, None));
+        assert_eq!((first.line, first.left_out), (2, None));
         assert_eq!(first.outputs(), ["x/", "y"]);
-        assert_eq!((second.line, second.mark), (10, Some(Mark::Gpu)));
+        assert_eq!((second.line, second.left_out), (10, Some("needs a GPU")));
     }
 
     #[test]

@@ -3,14 +3,13 @@
 mod blocks;
 mod scene;
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{command, workspace};
+use crate::{command, files, program, workspace};
 use blocks::Block;
 use scene::Scene;
 
@@ -27,8 +26,7 @@ const FIRST: &str = "quick-start.md";
 
 /// Runs every block of commands that is not marked, page after page.
 pub(crate) fn run(args: &Pages) -> Result<()> {
-    let build = "build --release --package meanflow-cli --examples --bins";
-    command::succeed(command::cargo().args(build.split(' ')))?;
+    program::build("--package meanflow-cli --examples --bins")?;
     let folder = workspace::root().join("target/pages");
     let pages = pages()?;
     let find = |wanted: &str| pages.iter().find(|(name, _)| name == wanted);
@@ -44,7 +42,7 @@ pub(crate) fn run(args: &Pages) -> Result<()> {
             let scene = Scene::new(&folder.join(name), Some(&first))?;
             furnish(name, &scene)?;
             follow(name, &scene, blocks)?;
-            fs::remove_dir_all(scene.path(""))?;
+            files::remove(&scene.path(""))?;
         }
     }
     Ok(())
@@ -53,25 +51,17 @@ pub(crate) fn run(args: &Pages) -> Result<()> {
 /// Runs the blocks of a page one after the other; ends its servers whatever happens.
 fn follow(name: &str, scene: &Scene, blocks: &[Block]) -> Result<()> {
     let begun = Instant::now();
-    let (mut commands, mut left) = (0, Vec::new());
-    let mut result = Ok(());
-    for block in blocks {
-        match block.mark {
-            Some(mark) => left.push(format!("line {} {}", block.line, mark.reason())),
-            None => {
-                commands += block.commands().count();
-                let shown = || format!("{name}, line {}:\n{}", block.line, block.text);
-                result = scene.run(block).with_context(shown);
-            }
-        }
-        if result.is_err() {
-            break;
-        }
-    }
+    let marked = |block: &Block| Some(format!("line {} {}", block.line, block.left_out?));
+    let mut left: Vec<String> = blocks.iter().filter_map(marked).collect();
+    let run = || blocks.iter().filter(|block| block.left_out.is_none());
+    let result = run().try_for_each(|block| {
+        let shown = || format!("{name}, line {}:\n{}", block.line, block.text);
+        scene.run(block).with_context(shown)
+    });
     scene.end()?;
     result?;
     let left_out = scene.left_out()?;
-    commands -= left_out.len();
+    let commands = run().flat_map(Block::commands).count() - left_out.len();
     left.extend(left_out);
     let left = match left.as_slice() {
         [] => String::new(),
@@ -95,7 +85,7 @@ fn furnish(name: &str, scene: &Scene) -> Result<()> {
         "own-pictures.md" => {
             moved("pictures/three", "pictures/animal")?;
             moved("pictures/seven", "pictures/flag")?;
-            fs::remove_dir_all(scene.path("runs/pictures"))?;
+            files::remove(&scene.path("runs/pictures"))?;
         }
         "troubleshooting.md" => moved("runs/short", "runs/mine")?,
         _ => {}
@@ -106,20 +96,17 @@ fn furnish(name: &str, scene: &Scene) -> Result<()> {
 /// All pages, by the names of their files, with their blocks. Translations show the commands of their original and are not run.
 fn pages() -> Result<Vec<(String, Vec<Block>)>> {
     let root = workspace::root();
-    let mut paths = vec![root.join("README.md")];
-    for entry in fs::read_dir(root.join("docs/src"))? {
-        paths.push(entry?.path());
-    }
-    paths.retain(|path| path.extension().is_some_and(|end| end == "md"));
+    let mut paths = files::entries(&root.join("docs/src"))?;
+    paths.push(root.join("README.md"));
+    paths.retain(|path| files::ends(path, "md"));
     paths.sort();
     paths.into_iter().map(|path| page(&path)).collect()
 }
 
-fn page(path: &PathBuf) -> Result<(String, Vec<Block>)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let blocks = blocks::read(&text).with_context(|| name.to_string())?;
-    Ok((name.into_owned(), blocks))
+fn page(path: &Path) -> Result<(String, Vec<Block>)> {
+    let name = files::name(path);
+    let blocks = blocks::read(&files::read(path)?).with_context(|| name.clone())?;
+    Ok((name, blocks))
 }
 
 #[cfg(test)]
@@ -130,7 +117,7 @@ mod tests {
     fn every_block_says_what_it_is_and_every_reason_is_used() {
         let pages = pages().unwrap();
         let blocks = pages.iter().flat_map(|(_, blocks)| blocks);
-        let (run, left): (Vec<_>, Vec<_>) = blocks.partition(|block| block.mark.is_none());
+        let (run, left): (Vec<_>, Vec<_>) = blocks.partition(|block| block.left_out.is_none());
         assert!(
             run.len() > 30 && left.len() < run.len(),
             "{} run, {} left",
@@ -142,14 +129,13 @@ mod tests {
     #[test]
     fn a_translation_shows_the_commands_of_its_original() {
         let folder = workspace::root().join("docs/src");
-        for entry in fs::read_dir(folder.join("zh")).unwrap() {
-            let path = entry.unwrap().path();
-            let texts = |path: &PathBuf| -> Vec<String> {
+        for path in files::entries(&folder.join("zh")).unwrap() {
+            let texts = |path: &Path| -> Vec<String> {
                 let commands =
                     |block: &Block| block.commands().map(str::to_owned).collect::<Vec<_>>();
                 page(path).unwrap().1.iter().flat_map(commands).collect()
             };
-            let original = folder.join(path.file_name().unwrap());
+            let original = folder.join(files::name(&path));
             assert_eq!(texts(&path), texts(&original), "{}", path.display());
         }
     }

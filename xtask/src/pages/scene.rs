@@ -1,7 +1,6 @@
 //! A folder that looks like the clone in which a reader types, for one page.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,21 +60,17 @@ pub(super) struct Scene(PathBuf);
 impl Scene {
     /// An empty one, or one with everything that another page left.
     pub(super) fn new(folder: &Path, like: Option<&Self>) -> Result<Self> {
-        remove(folder)?;
-        match like {
-            None => fs::create_dir_all(folder)?,
-            Some(like) => {
-                command::succeed(Command::new("cp").arg("-a").arg(&like.0).arg(folder))?;
-            }
-        }
+        files::remove(folder)?;
         let scene = Self(folder.to_owned());
-        if like.is_none() {
-            scene.furnish()?;
+        match like {
+            None => scene.furnish()?,
+            Some(like) => files::copy_folder(&like.0, folder)?,
         }
         Ok(scene)
     }
 
     fn furnish(&self) -> Result<()> {
+        files::make_folder(&self.0.join("home"))?;
         for name in LINKS {
             symlink(workspace::root().join(name), self.0.join(name))?;
         }
@@ -85,11 +80,11 @@ impl Scene {
             ("bin/cargo", CARGO),
         ] {
             let path = self.0.join(path);
-            fs::create_dir_all(path.parent().context("a path in a folder")?)?;
+            files::make_folder(path.parent().context("a path in a folder")?)?;
             files::write(&path, text)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         }
-        Ok(fs::create_dir(self.0.join("home"))?)
+        Ok(())
     }
 
     /// A path in it.
@@ -100,17 +95,10 @@ impl Scene {
     /// Runs a block, which must end well, within its time, and leave what it says it writes.
     pub(super) fn run(&self, block: &Block) -> Result<()> {
         let mut child = self.shell(block)?.spawn()?;
-        let begun = Instant::now();
-        let status = loop {
-            match child.try_wait()? {
-                Some(status) => break status,
-                None if begun.elapsed() > PATIENCE => {
-                    child.kill()?;
-                    child.wait()?;
-                    bail!("it did not end within {PATIENCE:?}");
-                }
-                None => std::thread::sleep(Duration::from_millis(50)),
-            }
+        let Some(status) = command::wait_until(&mut child, Instant::now() + PATIENCE)? else {
+            child.kill()?;
+            child.wait()?;
+            bail!("it did not end within {PATIENCE:?}");
         };
         let said = || fs::read_to_string(self.0.join("block.log")).unwrap_or_default();
         ensure!(status.success(), "{status}:\n{}", said());
@@ -159,7 +147,7 @@ impl Scene {
     pub(super) fn left_out(&self) -> Result<Vec<String>> {
         let file = self.0.join("not-run.txt");
         let text = fs::read_to_string(&file).unwrap_or_default();
-        remove(&file)?;
+        files::remove(&file)?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
@@ -175,7 +163,7 @@ impl Scene {
                 std::thread::sleep(Duration::from_millis(50));
             }
         }
-        remove(&file)
+        files::remove(&file)
     }
 }
 
@@ -184,16 +172,5 @@ fn is_something(path: &Path) -> bool {
     match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => fs::metadata(path).is_ok_and(|file| file.len() > 0),
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let removed = match path.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    };
-    match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
     }
 }

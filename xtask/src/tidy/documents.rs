@@ -1,8 +1,8 @@
 //! What the documents and recipes must keep to.
 
-use anyhow::{Context, Result};
+use crate::files;
+use anyhow::Result;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 /// What the opening comment of a recipe must name.
@@ -10,9 +10,7 @@ const NAMED: [&str; 3] = ["cargo xtask train", "hardware:", "expected:"];
 
 /// The numbers of the equations that the derivation defines: first cells `| M7 |` of its tables.
 pub(super) fn equations(root: &Path) -> Result<BTreeSet<String>> {
-    let path = root.join("docs/src/derivation.md");
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = files::read(&root.join("docs/src/derivation.md"))?;
     Ok(numbers(&text))
 }
 

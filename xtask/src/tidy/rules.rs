@@ -5,9 +5,6 @@ use std::collections::BTreeSet;
 /// Longest file, in lines.
 const FILE: usize = 700;
 
-/// Files that may be longer, with the reason.
-const LONG_FILES: &[(&str, &str)] = &[];
-
 /// The only file that lifts the compiler's ban on `unsafe`: the crate that talks to C++.
 const UNSAFE: &str = "crates/meanflow-libtorch/src/lib.rs";
 /// How a file would lift it. Split, so that this file keeps its own rule.
@@ -52,7 +49,7 @@ const WRITERS: &[(&str, &str)] = &[
 /// Every offence of a file: line and what is wrong.
 pub(super) fn check(name: &str, text: &str, equations: &BTreeSet<String>) -> Vec<(usize, String)> {
     let mut offences = opening(text);
-    offences.extend(file_length(name, text));
+    offences.extend(file_length(text));
     offences.extend(words(name, text));
     offences.extend(writes(name, text));
     offences.extend(citations(text, equations));
@@ -67,10 +64,9 @@ fn opening(text: &str) -> Vec<(usize, String)> {
     vec![(1, "a file opens with `//!`: what it is for".to_owned())]
 }
 
-fn file_length(name: &str, text: &str) -> Option<(usize, String)> {
+fn file_length(text: &str) -> Option<(usize, String)> {
     let lines = text.lines().count();
-    let allowed = LONG_FILES.iter().any(|(file, _)| *file == name);
-    (lines > FILE && !allowed).then(|| (FILE, format!("{lines} lines, at most {FILE}: split it")))
+    (lines > FILE).then(|| (FILE, format!("{lines} lines, at most {FILE}: split it")))
 }
 
 fn words(name: &str, text: &str) -> Vec<(usize, String)> {
