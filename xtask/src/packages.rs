@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use semver::Version;
 use serde::Deserialize;
 
 use crate::command;
@@ -11,7 +12,7 @@ use crate::command;
 #[derive(Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
-    pub(crate) version: String,
+    pub(crate) version: Version,
     /// The expression in its manifest.
     pub(crate) license: Option<String>,
     pub(crate) manifest_path: PathBuf,
@@ -31,13 +32,7 @@ pub(crate) fn packages(platform: Option<&str>) -> Result<Vec<Package>> {
     if let Some(platform) = platform {
         cargo.args(["--filter-platform", platform]);
     }
-    let output = cargo.output().context("cannot start cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Metadata =
-        serde_json::from_slice(&output.stdout).context("unreadable: cargo metadata")?;
+    let said = command::answer(&mut cargo)?;
+    let metadata: Metadata = serde_json::from_str(&said).context("unreadable: cargo metadata")?;
     Ok(metadata.packages)
 }
