@@ -1,50 +1,27 @@
-//! Progress of long work: a bar on a terminal, plain lines elsewhere.
+//! Progress of long work: a bar on a terminal, a plain line elsewhere.
 
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, stderr};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-/// One piece of work of known length.
-pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
+/// Announces work of `total` bytes.
+pub(crate) fn bytes(label: &str, total: u64) -> ProgressBar {
+    let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    bar(label, total, template)
 }
 
-impl Progress {
-    /// Announces work of `total` bytes.
-    pub(crate) fn bytes(label: &str, total: u64) -> Self {
-        let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        Self::new(label, total, template)
-    }
-
-    /// Announces work of `total` pieces.
-    pub(crate) fn count(label: &str, total: u64) -> Self {
-        Self::new(label, total, "{msg} [{bar:30}] {pos}/{len} {eta}")
-    }
-
-    fn new(label: &str, total: u64, template: &str) -> Self {
-        if !stderr().is_terminal() {
-            eprintln!("{label}");
-            return Self { bar: None };
-        }
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(total)
-            .with_style(style)
-            .with_message(label.to_owned());
-        Self { bar: Some(bar) }
-    }
-
-    /// Some more is done.
-    pub(crate) fn add(&self, amount: u64) {
-        if let Some(bar) = &self.bar {
-            bar.inc(amount);
-        }
-    }
+/// Announces work of `total` pieces.
+pub(crate) fn count(label: &str, total: u64) -> ProgressBar {
+    bar(label, total, "{msg} [{bar:30}] {pos}/{len} {eta}")
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+fn bar(label: &str, total: u64, template: &str) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(total)
+        .with_style(style)
+        .with_message(label.to_owned())
+        .with_finish(ProgressFinish::AndClear);
+    if bar.is_hidden() {
+        eprintln!("{label}");
     }
+    bar
 }

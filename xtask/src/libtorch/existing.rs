@@ -46,11 +46,8 @@ fn version(folder: &Path) -> Result<String> {
             folder.display()
         )
     })?;
-    let stated = text.lines().find_map(|line| {
-        let value = line.strip_prefix("__version__")?.trim_start();
-        let value = value.trim_start_matches([':', '=', ' ']);
-        Some(value.trim_start_matches("str = ").trim_matches(['\'', '"']))
-    });
+    let mut lines = text.lines().filter(|line| line.starts_with("__version__"));
+    let stated = lines.find_map(|line| line.split(['\'', '"']).nth(1));
     stated
         .map(str::to_owned)
         .with_context(|| format!("{}/version.py states no __version__", folder.display()))

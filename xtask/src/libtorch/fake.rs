@@ -25,7 +25,6 @@ pub(crate) fn pin(file: &str, content: &[u8]) -> Pin {
     let path = folder.path().join(file);
     fs::write(&path, content).unwrap();
     Pin {
-        requirement: format!("{file}==1"),
         file: file.to_owned(),
         bytes: content.len() as u64,
         sha256: verify::sha256(&path).unwrap(),

@@ -3,6 +3,7 @@
 use super::pins::Device;
 use super::platform::Platform;
 use super::stamp;
+use crate::files;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ const REQUIRED: [&str; 3] = ["c10", "torch", "torch_cpu"];
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let context = || format!("cannot lock {}", path.display());
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(context)?;
+        files::make_folder(folder)?;
     }
     let file = File::create(path).with_context(context)?;
     match file.try_lock() {
@@ -71,18 +72,9 @@ pub(crate) fn require_libraries(folder: &Path, platform: Platform) -> Result<()>
 
 /// Removes everything in a folder whose name starts so.
 pub(crate) fn remove_prefixed(folder: &Path, prefix: &str) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(prefix) {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    let mut found = files::entries(folder)?;
+    found.retain(|path| files::name(path).starts_with(prefix));
+    found.iter().try_for_each(|path| files::remove(path))
 }
 
 /// Moves what is at `target` out of the way; a link is simply removed.
@@ -102,15 +94,12 @@ fn set_aside(target: &Path) -> Result<()> {
 fn sweep(target: &Path) -> Result<()> {
     let folder = target.parent().unwrap_or(Path::new("."));
     for kind in ["partial-", "old-"] {
-        let path = beside(target, kind);
-        let prefix = path.file_name().unwrap_or_default().to_string_lossy();
-        remove_prefixed(folder, &prefix)?;
+        remove_prefixed(folder, &files::name(&beside(target, kind)))?;
     }
     Ok(())
 }
 
 /// `.libtorch` → `.libtorch.KIND`.
 fn beside(target: &Path, kind: &str) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!("{name}.{kind}"))
+    target.with_file_name(format!("{}.{kind}", files::name(target)))
 }

@@ -1,6 +1,6 @@
 //! Which files of an archive are kept, and where they go below the installation.
 
-use super::pins::Device;
+use super::pins::{self, Device};
 use super::platform::Platform;
 
 /// A linker script: what asks for `libtorch` is given its CPU part. The wheel's own `libtorch.so` asks for the CUDA part.
@@ -16,7 +16,9 @@ pub(crate) fn from_wheel(platform: Platform, device: Device, name: &str) -> Opti
         .strip_prefix("torch/lib/")
         .or_else(|| nvidia_library(name))?;
     let kept = match device {
-        Device::Cpu => platform.cpu_libraries().contains(&library),
+        Device::Cpu => pins::cpu_libraries(platform)
+            .iter()
+            .any(|kept| kept == library),
         Device::Cuda => is_library(library) && !library.starts_with("libtorch_python"),
     };
     kept.then(|| format!("lib/{library}"))
@@ -46,60 +48,56 @@ fn is_library(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_cpu_keeps_headers_and_five_libraries() {
-        let place = |name| from_wheel(Platform::LinuxX86_64, Device::Cpu, name);
-        assert_eq!(
-            place("torch/include/ATen/ATen.h").as_deref(),
-            Some("include/ATen/ATen.h")
-        );
-        assert_eq!(
-            place("torch/lib/libc10.so").as_deref(),
-            Some("lib/libc10.so")
-        );
-        assert_eq!(
-            place("nvidia/cu13/lib/libcupti.so.13").as_deref(),
-            Some("lib/libcupti.so.13")
-        );
-        for left in [
-            "torch/lib/libtorch.so",
-            "torch/lib/libtorch_cuda.so",
-            "torch/version.py",
-            "nvidia/cu13/lib/libnvrtc.so.13",
-            "nvidia/cu13/include/cuda.h",
-            "torch/lib/sub/libc10.so",
-        ] {
-            assert_eq!(place(left), None, "{left}");
+    /// Every entry goes where it is said to.
+    fn places(place: impl Fn(&str) -> Option<String>, entries: &[(&str, Option<&str>)]) {
+        for (name, expected) in entries {
+            assert_eq!(place(name).as_deref(), *expected, "{name}");
         }
     }
 
     #[test]
+    fn the_cpu_keeps_headers_and_five_libraries() {
+        places(
+            |name| from_wheel(Platform::LinuxX86_64, Device::Cpu, name),
+            &[
+                ("torch/include/ATen/ATen.h", Some("include/ATen/ATen.h")),
+                ("torch/lib/libc10.so", Some("lib/libc10.so")),
+                ("nvidia/cu13/lib/libcupti.so.13", Some("lib/libcupti.so.13")),
+                ("torch/lib/libtorch.so", None),
+                ("torch/lib/libtorch_cuda.so", None),
+                ("torch/version.py", None),
+                ("nvidia/cu13/lib/libnvrtc.so.13", None),
+                ("nvidia/cu13/include/cuda.h", None),
+                ("torch/lib/sub/libc10.so", None),
+            ],
+        );
+    }
+
+    #[test]
     fn cuda_keeps_every_library_but_pythons() {
-        let place = |name| from_wheel(Platform::LinuxX86_64, Device::Cuda, name);
-        assert_eq!(
-            place("torch/lib/libtorch.so").as_deref(),
-            Some("lib/libtorch.so")
+        places(
+            |name| from_wheel(Platform::LinuxX86_64, Device::Cuda, name),
+            &[
+                ("torch/lib/libtorch.so", Some("lib/libtorch.so")),
+                ("nvidia/cudnn/lib/libcudnn.so.9", Some("lib/libcudnn.so.9")),
+                ("torch/lib/libtorch_python.so", None),
+                ("torch/lib/libshm/err.h", None),
+                ("nvidia/nvshmem/lib/libnvshmem.a", None),
+            ],
         );
-        assert_eq!(
-            place("nvidia/cudnn/lib/libcudnn.so.9").as_deref(),
-            Some("lib/libcudnn.so.9")
-        );
-        assert_eq!(place("torch/lib/libtorch_python.so"), None);
-        assert_eq!(place("torch/lib/libshm/err.h"), None);
-        assert_eq!(place("nvidia/nvshmem/lib/libnvshmem.a"), None);
     }
 
     #[test]
     fn the_archive_loses_its_outer_folder() {
-        assert_eq!(
-            from_archive("libtorch/lib/libgomp-98b21ff3.so.1").as_deref(),
-            Some("lib/libgomp-98b21ff3.so.1")
+        let gomp = "lib/libgomp-98b21ff3.so.1";
+        places(
+            from_archive,
+            &[
+                ("libtorch/lib/libgomp-98b21ff3.so.1", Some(gomp)),
+                ("libtorch/build-version", Some("build-version")),
+                ("libtorch/share/cmake/x.cmake", None),
+                ("other/lib/libc10.so", None),
+            ],
         );
-        assert_eq!(
-            from_archive("libtorch/build-version").as_deref(),
-            Some("build-version")
-        );
-        assert_eq!(from_archive("libtorch/share/cmake/x.cmake"), None);
-        assert_eq!(from_archive("other/lib/libc10.so"), None);
     }
 }

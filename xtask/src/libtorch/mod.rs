@@ -28,13 +28,11 @@ use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use pins::{Device, Pin, VERSION};
 use platform::Platform;
-use std::convert::Infallible;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// What libtorch to put in place.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Libtorch {
     /// What it computes on [default: what is installed, else cpu].
     #[arg(long)]
@@ -51,24 +49,23 @@ pub(crate) struct Libtorch {
 }
 
 /// Where libtorch comes from.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 enum WheelSource {
+    #[default]
     Auto,
     Wheel,
     Archive,
     Path(PathBuf),
 }
 
-impl FromStr for WheelSource {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
+impl From<&str> for WheelSource {
+    fn from(text: &str) -> Self {
+        match text {
             "auto" => Self::Auto,
             "wheel" => Self::Wheel,
             "archive" => Self::Archive,
             path => Self::Path(path.into()),
-        })
+        }
     }
 }
 
@@ -80,13 +77,7 @@ pub(crate) fn run(args: &Libtorch) -> Result<()> {
 
 /// Puts libtorch in place where none is; silent where one is.
 pub(crate) fn ensure() -> Result<()> {
-    let args = Libtorch {
-        device: None,
-        from: WheelSource::Auto,
-        platform: None,
-        into: None,
-    };
-    obtain(&args).map(drop)
+    obtain(&Libtorch::default()).map(drop)
 }
 
 /// Sees to it that there is a libtorch as asked for; answers with a sentence on what was found or done.
@@ -203,7 +194,7 @@ impl Site {
             }
         };
         let device = args.device.is_none_or(|device| device == stamp.device);
-        let source = args.from == WheelSource::Auto || args.from == named(&stamp.source);
+        let source = args.from == WheelSource::Auto || args.from == stamp.source.as_str().into();
         (device && source).then(|| {
             format!(
                 "libtorch {VERSION} ({}, from {}) is in {place}: nothing to do",
@@ -272,13 +263,6 @@ impl Site {
             archive::build(folder, &self.downloads)
         })
     }
-}
-
-/// The source that a stamp names.
-fn named(source: &str) -> WheelSource {
-    source
-        .parse()
-        .unwrap_or_else(|never: Infallible| match never {})
 }
 
 /// The platform of this machine, where anything is pinned for it.

@@ -1,10 +1,9 @@
 //! Is there room on the disk? Asked before anything is fetched.
 
 use anyhow::{Result, ensure};
-use std::fs;
+use meanflow_files::free_space;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 
 /// Fails unless each folder's disk has the bytes free; needs on one disk add up. A disk that does not say passes.
 pub(crate) fn require(needs: &[(&Path, u64)]) -> Result<()> {
@@ -12,7 +11,9 @@ pub(crate) fn require(needs: &[(&Path, u64)]) -> Result<()> {
         let disk = disk(folder);
         let same = needs.iter().filter(|(other, _)| self::disk(other) == disk);
         let needed: u64 = same.map(|(_, bytes)| bytes).sum();
-        let Some(free) = free(folder) else { continue };
+        let Some(free) = free(folder) else {
+            continue;
+        };
         ensure!(
             free >= needed,
             "not enough disk space at {}: {} MB free, {} MB needed",
@@ -24,27 +25,18 @@ pub(crate) fn require(needs: &[(&Path, u64)]) -> Result<()> {
     Ok(())
 }
 
-/// The number of the disk that a folder, or the nearest folder above it, is on.
-fn disk(folder: &Path) -> Option<u64> {
-    folder
-        .ancestors()
-        .find_map(|path| fs::metadata(path).ok())
-        .map(|data| data.dev())
+/// The folder, or the nearest above it that is there.
+fn existing(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|path| path.exists())
 }
 
-/// Free bytes for a user, as `df` tells them.
+/// The number of the disk that a folder is on.
+fn disk(folder: &Path) -> Option<u64> {
+    Some(existing(folder)?.metadata().ok()?.dev())
+}
+
 fn free(folder: &Path) -> Option<u64> {
-    let existing = folder.ancestors().find(|path| path.exists())?;
-    let output = Command::new("df").arg("-Pk").arg(existing).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let kibibytes: u64 = text
-        .lines()
-        .nth(1)?
-        .split_whitespace()
-        .nth(3)?
-        .parse()
-        .ok()?;
-    Some(kibibytes * 1024)
+    free_space(existing(folder)?)
 }
 
 #[cfg(test)]

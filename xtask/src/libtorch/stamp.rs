@@ -1,11 +1,12 @@
 //! The stamp of a finished installation: written last, it lists every file with its length.
 
 use super::pins::{Device, VERSION};
+use crate::files;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The stamp's name in the installation.
 const FILE: &str = "installed.json";
@@ -20,15 +21,18 @@ pub(crate) struct Stamp {
     pub device: Device,
     /// Where it came from: `wheel` or `archive`.
     pub source: String,
-    /// Every file but this one: path and bytes, sorted.
+    /// Every file but this one: path and bytes, in order.
     pub files: Vec<(String, u64)>,
 }
 
 /// Stamps a folder whose files are all in place.
 pub(crate) fn write(folder: &Path, device: Device, source: &str) -> Result<()> {
-    let mut files = Vec::new();
-    collect(folder, "", &mut files)?;
-    files.sort();
+    let entry = |path: PathBuf| {
+        let name = path.strip_prefix(folder)?.to_string_lossy().into_owned();
+        Ok((name, path.metadata()?.len()))
+    };
+    let found = files::below(folder, |_| true)?.into_iter().map(entry);
+    let files = found.collect::<Result<_>>()?;
     let stamp = Stamp {
         version: VERSION.to_owned(),
         device,
@@ -62,21 +66,6 @@ pub(crate) fn check(folder: &Path) -> Result<Stamp> {
     Ok(stamp)
 }
 
-/// All files below a folder, with their lengths.
-fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, u64)>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let data = entry.metadata()?;
-        if data.is_dir() {
-            collect(&entry.path(), &format!("{name}/"), files)?;
-        } else {
-            files.push((name, data.len()));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,36 +89,18 @@ mod tests {
 
     #[test]
     fn every_damage_is_named() {
-        let cut = installation();
-        fs::write(cut.path().join("lib/libc10.so"), b"lib").unwrap();
-        let text = check(cut.path()).unwrap_err().to_string();
+        let said = |spoil: &dyn Fn(&Path)| {
+            let folder = installation();
+            spoil(folder.path());
+            check(folder.path()).unwrap_err().to_string()
+        };
+        let text = said(&|folder| fs::write(folder.join("lib/libc10.so"), b"lib").unwrap());
         assert_eq!(text, "lib/libc10.so: expected 7 bytes, got 3");
-
-        let gone = installation();
-        fs::remove_file(gone.path().join("build-version")).unwrap();
-        assert!(
-            check(gone.path())
-                .unwrap_err()
-                .to_string()
-                .starts_with("build-version: ")
-        );
-
-        let unfinished = installation();
-        fs::remove_file(unfinished.path().join(FILE)).unwrap();
-        assert!(
-            check(unfinished.path())
-                .unwrap_err()
-                .to_string()
-                .contains("never finished")
-        );
-
-        let torn = installation();
-        fs::write(torn.path().join(FILE), b"{\"version\":").unwrap();
-        assert!(
-            check(torn.path())
-                .unwrap_err()
-                .to_string()
-                .contains("damaged")
-        );
+        let text = said(&|folder| fs::remove_file(folder.join("build-version")).unwrap());
+        assert!(text.starts_with("build-version: "), "{text}");
+        let text = said(&|folder| fs::remove_file(folder.join(FILE)).unwrap());
+        assert!(text.contains("never finished"), "{text}");
+        let text = said(&|folder| fs::write(folder.join(FILE), b"{\"version\":").unwrap());
+        assert!(text.contains("damaged"), "{text}");
     }
 }

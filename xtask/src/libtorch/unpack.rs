@@ -1,6 +1,6 @@
 //! Taking files out of a zip archive: only regular files, only below the target, only the announced length.
 
-use crate::progress::Progress;
+use crate::{files, progress};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -24,8 +24,8 @@ pub(crate) fn unpack(
     let context = || format!("cannot unpack {}", archive.display());
     let mut zip =
         ZipArchive::new(File::open(archive).with_context(context)?).with_context(context)?;
-    let name = archive.file_name().unwrap_or_default().to_string_lossy();
-    let progress = Progress::count(&format!("unpacking {name}"), zip.len() as u64);
+    let label = format!("unpacking {}", files::name(archive));
+    let progress = progress::count(&label, zip.len() as u64);
     let mut written = 0;
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).with_context(context)?;
@@ -35,7 +35,7 @@ pub(crate) fn unpack(
             write(&mut entry, &name, &target.join(place)).with_context(context)?;
             written += 1;
         }
-        progress.add(1);
+        progress.inc(1);
     }
     Ok(written)
 }
@@ -129,22 +129,6 @@ mod tests {
         "out\0.h",
     ];
 
-    /// Everything below a folder.
-    fn below(folder: &Path) -> Vec<std::path::PathBuf> {
-        let mut found = Vec::new();
-        let mut folders = vec![folder.to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path.clone());
-                }
-                found.push(path);
-            }
-        }
-        found
-    }
-
     #[test]
     fn sixty_archives_whose_names_leave_the_target_are_refused_before_anything_escapes() {
         for name in EVIL {
@@ -153,13 +137,9 @@ mod tests {
                 let (folder, outcome) = all(entries);
                 let text = format!("{:#}", outcome.expect_err(name));
                 assert!(text.contains("refused"), "{name}: {text}");
-                let escaped = below(folder.path()).into_iter().filter(|path| {
-                    let target = folder.path().join("a/target");
-                    !path.starts_with(&target)
-                        && !target.starts_with(path)
-                        && !path.ends_with("archive.zip")
-                });
-                assert_eq!(escaped.count(), 0, "{name}");
+                let mut escaped = files::below(folder.path(), |_| true).unwrap();
+                escaped.retain(|path| !path.starts_with(folder.path().join("a/target")));
+                assert_eq!(escaped, [folder.path().join("archive.zip")], "{name}");
                 assert!(!Path::new("/out").exists());
             }
         }

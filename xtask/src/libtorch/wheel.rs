@@ -37,7 +37,7 @@ pub(crate) fn pip(platform: Platform, pin: &Pin, folder: &Path) -> Result<()> {
     eprintln!("fetching {} ({} MB)", pin.file, pin.bytes / 1_000_000);
     // Hashes stand in files of requirements only.
     let required = folder.join("requirements.txt");
-    let line = format!("{} --hash=sha256:{}\n", pin.requirement, pin.sha256);
+    let line = format!("{} --hash=sha256:{}\n", pin.requirement(), pin.sha256);
     fs::write(&required, line).with_context(|| format!("cannot write {}", required.display()))?;
     let mut command = Command::new(python);
     command
@@ -56,7 +56,7 @@ pub(crate) fn pip(platform: Platform, pin: &Pin, folder: &Path) -> Result<()> {
     command::succeed(&mut command).with_context(|| {
         format!(
             "pip could not fetch {}; without pip: --from archive, or --from PATH",
-            pin.requirement
+            pin.requirement()
         )
     })
 }
