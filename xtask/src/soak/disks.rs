@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use super::runs::Runs;
+use crate::{command, files};
 
 /// Exit code of the program on a full disk.
 const FULL: i32 = 6;
@@ -29,12 +30,11 @@ pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
     let mut full = 0;
     for number in 0..count {
         let scene = format!("disk-{number}");
-        let size = 4 + runs.random.below(2 * whole);
+        let size = 4 + runs.random.u64(..2 * whole);
         let run = runs.path(&scene);
         fs::create_dir_all(&run)?;
-        let output = runs
-            .train_by(&scene, on_a_disk(size, runs))?
-            .wait_with_output()?;
+        let child = runs.train_by(&scene, on_a_disk(size, runs))?;
+        let output = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let code = output.status.code();
         ensure!(
@@ -65,31 +65,19 @@ fn on_a_disk(size: u64, runs: &Runs) -> Command {
 /// Whether this system lets its users have disks of their own.
 fn may_mount() -> Result<bool> {
     let folder = tempfile::tempdir()?;
+    let words = "--map-root-user --mount mount -t tmpfs tmpfs";
     let mut command = Command::new("unshare");
-    let status = command
-        .args([
-            "--map-root-user",
-            "--mount",
-            "mount",
-            "-t",
-            "tmpfs",
-            "tmpfs",
-        ])
-        .arg(folder.path())
-        .stderr(Stdio::null())
-        .status();
-    Ok(status.is_ok_and(|status| status.success()))
+    command.args(words.split(' ')).arg(folder.path());
+    Ok(command::answer(&mut command).is_ok())
 }
 
 /// The size of a folder, every file in whole pages.
 fn kib(folder: &Path) -> Result<u64> {
     let mut size = 4;
-    for entry in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
-        let entry = entry?;
-        size += if entry.file_type()?.is_dir() {
-            kib(&entry.path())?
-        } else {
-            entry.metadata()?.len().div_ceil(4096) * 4
+    for path in files::entries(folder)? {
+        size += match path.is_dir() {
+            true => kib(&path)?,
+            false => path.metadata()?.len().div_ceil(4096) * 4,
         };
     }
     Ok(size)

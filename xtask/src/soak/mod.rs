@@ -3,7 +3,6 @@
 
 mod disks;
 mod processes;
-mod random;
 mod runs;
 mod seeds;
 mod server;
@@ -14,8 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::command;
-use random::Random;
+use crate::program;
 use runs::Runs;
 
 /// How much is done.
@@ -106,8 +104,7 @@ pub(crate) fn run(args: &Soak) -> Result<()> {
     let scene = tempfile::tempdir().context("cannot make a folder to work in")?;
     let mut runs = None;
     if parts.iter().any(|part| part.needs_runs()) {
-        let build = "build --release --package meanflow-cli";
-        command::succeed(command::cargo().args(build.split(' ')))?;
+        program::build("--package meanflow-cli")?;
         let begun = Runs::begin(scene.path(), args.seed)?;
         println!(
             "seed {}; {} s an undisturbed run",
@@ -145,11 +142,11 @@ fn disturb(part: Part, count: usize, runs: &mut Runs) -> Result<()> {
         Part::Kills => runs.kills("SIGKILL", count, &["KILL"]),
         Part::Signals => runs.kills("signals", count, &["INT", "TERM", "HUP", "USR1"]),
         Part::Flips => runs.damage("bit flips", count, |bytes, random| {
-            let bit = random.below(8 * bytes.len() as u64);
-            bytes[bit as usize / 8] ^= 1 << (bit % 8);
+            let bit = random.usize(..8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
         }),
-        Part::Truncations => runs.damage("truncations", count, |bytes, random: &mut Random| {
-            bytes.truncate(random.below(bytes.len() as u64) as usize);
+        Part::Truncations => runs.damage("truncations", count, |bytes, random| {
+            bytes.truncate(random.usize(..bytes.len()));
         }),
         Part::Doubles => runs.doubles(count),
         Part::Server => server::run(runs, count),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::runs::{Runs, kill};
+use super::runs::{Runs, ended_well, kill};
 
 /// How many processes a run has before each kill.
 const WORLDS: [u64; 2] = [4, 2];
@@ -16,9 +16,7 @@ const WORLDS: [u64; 2] = [4, 2];
 pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
     // They share cores, so that a run takes longer than one process does.
     let begun = Instant::now();
-    let output = launch(runs, "processes-whole", WORLDS[0])?.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}: {said}", output.status);
+    ended_well(launch(runs, "processes-whole", WORLDS[0])?)?;
     runs.compare("processes-whole")?;
     let usual = begun.elapsed();
     let (mut done, mut all, mut rest) = (0, 0, 0);
@@ -45,15 +43,13 @@ pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
 /// Trains on some processes and kills one of them within the time that a run takes; whether it came to that.
 fn kill_one(runs: &mut Runs, scene: &str, world: u64, usual: Duration) -> Result<bool> {
     let launcher = launch(runs, scene, world)?;
-    thread::sleep(Duration::from_micros(
-        runs.random.below(usual.as_micros() as u64),
-    ));
+    thread::sleep(usual.mul_f64(runs.random.f64()));
     let children = format!("/proc/{0}/task/{0}/children", launcher.id());
     // It may have ended.
     let children = fs::read_to_string(children).unwrap_or_default();
     let children: Vec<u32> = children.split(' ').flat_map(str::parse).collect();
-    if let Some(last) = (children.len() as u64).checked_sub(1) {
-        kill("KILL", children[runs.random.below(last + 1) as usize])?;
+    if let Some(child) = runs.random.choice(children) {
+        kill("KILL", child)?;
     }
     let output = launcher.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);

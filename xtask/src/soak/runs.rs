@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
+use fastrand::Rng;
+use meanflow_files::sha256;
 
-use super::random::Random;
-use crate::workspace;
+use crate::{command, files, workspace};
 
 /// A run is killed so often, then it may end.
 const KILLS_A_RUN: usize = 12;
@@ -28,14 +27,14 @@ const SETTINGS: [&str; 7] = [
 ];
 
 /// What is compared: hashes by name.
-type Results = BTreeMap<String, Vec<u8>>;
+type Results = BTreeMap<String, String>;
 
 /// The undisturbed run, and those that are compared with it.
 pub(super) struct Runs {
     pub(super) program: PathBuf,
     recipe: PathBuf,
     pub(super) folder: PathBuf,
-    pub(super) random: Random,
+    pub(super) random: Rng,
     expected: Results,
     undisturbed: Duration,
     /// How long a run takes as busy as the machine is now.
@@ -49,7 +48,7 @@ impl Runs {
             program: workspace::target().join("release/meanflow"),
             recipe: workspace::root().join("configs/digits.toml"),
             folder: folder.to_owned(),
-            random: Random(seed),
+            random: Rng::with_seed(seed),
             expected: Results::new(),
             undisturbed: Duration::ZERO,
             lately: Duration::ZERO,
@@ -95,10 +94,7 @@ impl Runs {
 
     /// Trains to the end; what it said.
     pub(super) fn finish(&self, scene: &str) -> Result<String> {
-        let output = self.train(scene)?.wait_with_output()?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "{}: {said}", output.status);
-        Ok(said)
+        ended_well(self.train(scene)?)
     }
 
     /// The run ended as the undisturbed one did; removes it.
@@ -117,14 +113,14 @@ impl Runs {
 
     /// Ends runs by signals at random moments, each several times in a row, and lets them end.
     pub(super) fn kills(&mut self, name: &str, count: usize, signals: &[&str]) -> Result<()> {
-        let (mut done, mut runs, mut inside) = (0, 0, 0);
+        let (mut done, mut runs, mut inside) = (0, 0_usize, 0);
         while done < count {
             let scene = format!("{name}-{runs}");
             for _ in 0..KILLS_A_RUN.min(count - done) {
                 let (mut child, begun) = (self.train(&scene)?, Instant::now());
-                let moment = begun + self.moment();
-                let signal = signals[self.random.below(signals.len() as u64) as usize];
-                if ends_before(&mut child, moment)? {
+                let moment = begun + self.lately.mul_f64(self.random.f64());
+                let signal = self.random.choice(signals).context("some signal")?;
+                if command::wait_until(&mut child, moment)?.is_some() {
                     self.lately = (self.lately + begun.elapsed()) / 2;
                 } else {
                     kill(signal, child.id())?;
@@ -140,7 +136,7 @@ impl Runs {
             self.finish(&scene)?;
             self.compare(&scene)?;
             runs += 1;
-            tell(name, (runs, 10), done, count);
+            tell(name, runs.is_multiple_of(10), done, count);
         }
         println!(
             "{name}: {done} in {runs} runs, {inside} of them in the middle of a save; 0 runs differ"
@@ -148,23 +144,19 @@ impl Runs {
         Ok(())
     }
 
-    /// A random time within that of a run.
-    fn moment(&mut self) -> Duration {
-        Duration::from_micros(self.random.below(self.lately.as_micros() as u64))
-    }
-
     /// Damages one file of a finished run at a time: it is named, and the run ends as it did.
     pub(super) fn damage(
         &mut self,
         name: &str,
         count: usize,
-        change: fn(&mut Vec<u8>, &mut Random),
+        change: fn(&mut Vec<u8>, &mut Rng),
     ) -> Result<()> {
-        let files = files_that_count(&self.path("whole"))?;
+        let counted = files_that_count(&self.path("whole"))?;
         for number in 0..count {
             let scene = format!("damaged-{number}");
-            copy_folder(&self.path("whole"), &self.path(&scene))?;
-            let file = &files[self.random.below(files.len() as u64) as usize];
+            files::make_folder(&self.folder.join(&scene))?;
+            files::copy_folder(&self.path("whole"), &self.path(&scene))?;
+            let file = self.random.choice(&counted).context("some file")?;
             let path = self.path(&scene).join(file);
             let whole = fs::read(&path)?;
             let mut bytes = whole.clone();
@@ -176,7 +168,7 @@ impl Runs {
                 bail!("{name} number {number} in {file} was not noticed: {said}");
             }
             self.compare(&scene)?;
-            tell(name, (number + 1, 100), number + 1, count);
+            tell(name, (number + 1).is_multiple_of(100), number + 1, count);
         }
         println!("{name}: {count}, all noticed; 0 runs differ");
         Ok(())
@@ -201,24 +193,19 @@ impl Runs {
     }
 }
 
-/// Says how far a long part has come, at every so-manieth call.
-fn tell(name: &str, (call, every): (usize, usize), done: usize, count: usize) {
-    if call.is_multiple_of(every) && done < count {
+/// Says how far a long part has come, where that is due.
+fn tell(name: &str, is_due: bool, done: usize, count: usize) {
+    if is_due && done < count {
         println!("  {name}: {done} of {count}, 0 runs differ");
     }
 }
 
-/// Waits until a moment; whether the process has ended before.
-fn ends_before(child: &mut Child, moment: Instant) -> Result<bool> {
-    const PAUSE: Duration = Duration::from_millis(5);
-    while child.try_wait()?.is_none() {
-        let left = moment.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        thread::sleep(left.min(PAUSE));
-    }
-    Ok(true)
+/// Waits for the end of a process, which must be a good one; what it said.
+pub(super) fn ended_well(child: Child) -> Result<String> {
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{}: {said}", output.status);
+    Ok(said)
 }
 
 pub(super) fn kill(signal: &str, process: u32) -> Result<()> {
@@ -257,54 +244,28 @@ fn is_blank(whole: &[u8], damaged: &[u8]) -> bool {
 
 /// The files of the newest checkpoint, and the weights: names below the run.
 fn files_that_count(run: &Path) -> Result<Vec<String>> {
-    let newest = names(&run.join("checkpoints"))?
+    let newest = files::entries(&run.join("checkpoints"))?
         .into_iter()
-        .rfind(|name| name.starts_with("step-"))
+        .rfind(|path| files::name(path).starts_with("step-"))
         .context("a run leaves checkpoints")?;
-    let inside = names(&run.join("checkpoints").join(&newest))?;
-    let mut files: Vec<String> = inside
-        .iter()
-        .map(|name| format!("checkpoints/{newest}/{name}"))
-        .collect();
-    files.push("model.safetensors".to_owned());
-    Ok(files)
+    let inside = files::entries(&newest)?;
+    let names = inside.iter().map(|path| path.strip_prefix(run));
+    let names = names.map(|name| Ok(name?.to_string_lossy().into_owned()));
+    names.chain([Ok("model.safetensors".to_owned())]).collect()
 }
 
 /// The hashes of all that must not depend on how a run went: not of what holds seconds.
 fn results(run: &Path) -> Result<Results> {
-    let mut files = files_that_count(run)?;
-    files.retain(|name| name.ends_with(".safetensors"));
-    files.extend(["loss.svg".to_owned(), "samples/step-000150.png".to_owned()]);
-    files
+    let mut counted = files_that_count(run)?;
+    counted.retain(|name| name.ends_with(".safetensors"));
+    counted.extend(["loss.svg".to_owned(), "samples/step-000150.png".to_owned()]);
+    counted
         .into_iter()
         .map(|name| {
             let bytes = fs::read(run.join(&name)).with_context(|| format!("cannot read {name}"))?;
-            Ok((name, Sha256::digest(bytes).to_vec()))
+            Ok((name, sha256(&bytes)))
         })
         .collect()
-}
-
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("{}", folder.display()))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        names.extend(entry?.file_name().into_string());
-    }
-    names.sort();
-    Ok(names)
-}
-
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for name in names(from)? {
-        let (source, target) = (from.join(&name), to.join(&name));
-        if source.is_dir() {
-            copy_folder(&source, &target)?;
-        } else {
-            fs::copy(&source, &target)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use fastrand::Rng;
 
-use super::random::Random;
-use super::runs::Runs;
+use super::runs::{Runs, kill};
+use crate::command;
 
 /// Threads that send requests, each over one connection as long as the server keeps it.
 const CLIENTS: usize = 24;
@@ -22,7 +22,7 @@ const SLOW: usize = 500;
 const AT_ONCE: usize = 1000;
 /// Requests before memory is looked at, in rounds of which the largest counts: the allocator gives back more at one time than at another.
 const WARM_UP: usize = 5_000;
-const ROUNDS: u64 = 3;
+const ROUNDS: usize = 3;
 /// How much of memory may be gained after the warm-up.
 const GROWTH: f64 = 0.05;
 /// The slowest answer but one in a hundred to `/healthz`, beside all others.
@@ -32,14 +32,14 @@ const HEALTH: Duration = Duration::from_millis(50);
 pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
     let server = Server::start(runs)?;
     // The same, but shorter: what connections and threads need once they have then.
-    let (served, refused, unheard) = server.at_once()?;
+    let at_once = server.at_once()?;
     let mut before = 0;
-    for round in 0..ROUNDS {
-        server.load(WARM_UP, runs.random.0.wrapping_add(round))?;
+    for _ in 0..ROUNDS {
+        server.load(WARM_UP, &mut runs.random)?;
         before = server.memory()?.max(before);
     }
     let begun = Instant::now();
-    let (answers, health) = server.load(count, runs.random.0.wrapping_add(ROUNDS))?;
+    let (answers, health) = server.load(count, &mut runs.random)?;
     let seconds = begun.elapsed().as_secs_f64();
     let after = server.memory()?;
     let growth = after as f64 / before as f64 - 1.0;
@@ -49,22 +49,23 @@ pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
         "a hundredth of the answers of /healthz took more than {health:?}"
     );
     ensure!(
-        served + refused > 0,
+        at_once.good + at_once.refused > 0,
         "of {AT_ONCE} at once nobody was answered"
     );
     server.speed(runs, count / 10)?;
     server.end()?;
-    let Answers {
-        good,
-        refused: bad,
-        closed,
-    } = answers;
     println!(
-        "server: {count} requests in {seconds:.0} s beside {SLOW} slow connections: {good} answered, {bad} refused, {closed} closed; \
-         99 of 100 answers of /healthz within {:.1} ms; memory {:+.1} %; {AT_ONCE} at once: {served} answered, {refused} told to come \
-         again, {unheard} closed",
+        "server: {count} requests in {seconds:.0} s beside {SLOW} slow connections: {} answered, {} refused, {} closed; \
+         99 of 100 answers of /healthz within {:.1} ms; memory {:+.1} %; {AT_ONCE} at once: {} answered, {} told to come \
+         again, {} closed",
+        answers.good,
+        answers.refused,
+        answers.closed,
         1e3 * health.as_secs_f64(),
-        100.0 * growth
+        100.0 * growth,
+        at_once.good,
+        at_once.refused,
+        at_once.closed
     );
     Ok(())
 }
@@ -117,15 +118,14 @@ impl Server {
     }
 
     /// So many requests beside slow connections, and how long `/healthz` takes meanwhile.
-    fn load(&self, count: usize, seed: u64) -> Result<(Answers, Duration)> {
+    fn load(&self, count: usize, random: &mut Rng) -> Result<(Answers, Duration)> {
         let is_done = AtomicBool::new(false);
         thread::scope(|scope| {
             let slow = scope.spawn(|| self.slow(&is_done));
             let health = scope.spawn(|| self.health(&is_done));
-            // The other two go on until they are told, after a panic of a client, too.
-            let answers = catch_unwind(AssertUnwindSafe(|| self.mixed(count, seed)));
+            let answers = self.mixed(count, random);
+            // The other two go on until they are told.
             is_done.store(true, Ordering::Relaxed);
-            let answers = answers.unwrap_or_else(|panic| resume_unwind(panic));
             slow.join().expect("the slow ones do not panic");
             let health = health.join().expect("asking does not panic");
             Ok((answers?, health?))
@@ -133,49 +133,35 @@ impl Server {
     }
 
     /// So many requests, a third of them malformed.
-    fn mixed(&self, count: usize, seed: u64) -> Result<Answers> {
+    fn mixed(&self, count: usize, random: &mut Rng) -> Result<Answers> {
         let left = AtomicUsize::new(count);
-        let take = || {
-            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(1)
-            })
-            .is_ok()
-        };
-        let all = thread::scope(|scope| {
+        let take = |left: usize| left.checked_sub(1);
+        let more = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let more = &|| more().is_ok();
+        thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
-                .map(|client| {
-                    let take = &take;
-                    scope.spawn(move || self.client(seed.wrapping_add((client as u64) << 32), take))
-                })
+                .map(|_| random.fork())
+                .map(|random| scope.spawn(move || self.client(random, more)))
                 .collect();
-            let ended = clients
-                .into_iter()
-                .map(|client| client.join().expect("clients do not panic"));
-            ended.collect::<Result<Vec<Answers>>>()
-        })?;
-        Ok(all
-            .into_iter()
-            .fold(Answers::default(), |sum, more| Answers {
-                good: sum.good + more.good,
-                refused: sum.refused + more.refused,
-                closed: sum.closed + more.closed,
-            }))
+            let mut all = Answers::default();
+            for client in clients {
+                let answers = client.join().map_err(|_| anyhow!("a client panicked"))??;
+                all.good += answers.good;
+                all.refused += answers.refused;
+                all.closed += answers.closed;
+            }
+            Ok(all)
+        })
     }
 
-    fn client(&self, seed: u64, more: impl Fn() -> bool) -> Result<Answers> {
-        let (mut random, mut answers) = (Random(seed), Answers::default());
-        let mut stream = None;
+    fn client(&self, mut random: Rng, more: impl Fn() -> bool) -> Result<Answers> {
+        let (mut answers, mut stream) = (Answers::default(), None);
         while more() {
             let (request, is_good) = self.request(&mut random);
-            let mut connection = match stream.take() {
-                Some(stream) => stream,
-                None => match TcpStream::connect(&self.host) {
-                    Ok(stream) => stream,
-                    Err(_) => {
-                        answers.closed += 1;
-                        continue;
-                    }
-                },
+            let connect = || TcpStream::connect(&self.host).ok();
+            let Some(mut connection) = stream.take().or_else(connect) else {
+                answers.closed += 1;
+                continue;
             };
             connection.set_read_timeout(Some(Duration::from_secs(90)))?;
             let sent = connection.write_all(&request);
@@ -204,31 +190,27 @@ impl Server {
     }
 
     /// A request, and whether it is as it should be.
-    fn request(&self, random: &mut Random) -> (Vec<u8>, bool) {
-        let seed = random.below(1 << 40);
-        let body = format!(r#"{{"model":"run","seeds":[{seed}],"class":"balanced"}}"#);
+    fn request(&self, random: &mut Rng) -> (Vec<u8>, bool) {
+        let body = ask(random.u64(..1 << 40));
         let mut request = self.post(&body);
-        if random.below(3) > 0 {
+        if random.u8(..3) > 0 {
             return (request, true);
         }
-        match random.below(6) {
-            0 => request = self.post(&body[..random.below(body.len() as u64) as usize]),
+        match random.u8(..6) {
+            0 => request = self.post(&body[..random.usize(..body.len())]),
             1 => {
-                let place = random.below(request.len() as u64) as usize;
-                request[place] ^= 1 << random.below(8);
+                let place = random.usize(..request.len());
+                request[place] ^= 1 << random.u8(..8);
             }
-            2 => request.truncate(random.below(request.len() as u64) as usize),
+            2 => request.truncate(random.usize(..request.len())),
             3 => {
-                request = (0..random.below(2000))
-                    .map(|_| random.below(256) as u8)
-                    .collect();
+                request = vec![0; random.usize(..2000)];
+                random.fill(&mut request);
             }
-            4 => request = self.post(&"[".repeat(random.below(70_000) as usize)),
+            4 => request = self.post(&"[".repeat(random.usize(..70_000))),
             _ => {
-                request = self.post(&body.replace(
-                    "[",
-                    &format!("[{},", "9".repeat(random.below(50) as usize + 1)),
-                ));
+                let nines = "9".repeat(random.usize(1..=50));
+                request = self.post(&body.replace('[', &format!("[{nines},")));
             }
         }
         (request, false)
@@ -297,13 +279,13 @@ impl Server {
         let begun = Instant::now();
         for seed in 0..PROCESSES {
             let out = runs.folder.join("one.png");
-            let output = Command::new(&runs.program)
-                .arg("sample")
-                .arg(runs.path("whole"))
-                .args(["--seeds", &seed.to_string(), "--threads", "1", "--out"])
-                .arg(&out)
-                .output()?;
-            ensure!(output.status.success(), "sample: {}", output.status);
+            command::answer(
+                Command::new(&runs.program)
+                    .arg("sample")
+                    .arg(runs.path("whole"))
+                    .args(["--seeds", &seed.to_string(), "--threads", "1", "--out"])
+                    .arg(&out),
+            )?;
             fs::remove_file(out)?;
         }
         let processes = PROCESSES as f64 / begun.elapsed().as_secs_f64();
@@ -319,8 +301,7 @@ impl Server {
         let mut stream = TcpStream::connect(&self.host)?;
         for place in 0..count {
             let seed = client * count + place;
-            let body = format!(r#"{{"model":"run","seeds":[{seed}],"class":"balanced"}}"#);
-            stream.write_all(&self.post(&body))?;
+            stream.write_all(&self.post(&ask(seed as u64)))?;
             let status = answer(&mut stream);
             ensure!(status == Some(200), "status {status:?} for seed {seed}");
         }
@@ -328,39 +309,30 @@ impl Server {
     }
 
     /// Opens many connections, then asks on all of them: how many are answered, told to come again, and closed.
-    fn at_once(&self) -> Result<(usize, usize, usize)> {
-        let mut streams: Vec<TcpStream> = (0..AT_ONCE)
-            .filter_map(|_| TcpStream::connect(&self.host).ok())
-            .collect();
-        let (mut served, mut refused, mut unheard) = (0, 0, AT_ONCE - streams.len());
+    fn at_once(&self) -> Result<Answers> {
+        let connect = |_| TcpStream::connect(&self.host).ok();
+        let mut streams: Vec<TcpStream> = (0..AT_ONCE).filter_map(connect).collect();
         let request = self.post(r#"{"model":"run","seeds":[1]}"#);
-        let sent: Vec<bool> = streams
-            .iter_mut()
-            .map(|stream| stream.write_all(&request).is_ok())
-            .collect();
-        for (stream, sent) in streams.iter_mut().zip(sent) {
+        streams.retain_mut(|stream| stream.write_all(&request).is_ok());
+        let mut answers = Answers::default();
+        for mut stream in streams {
             stream.set_read_timeout(Some(Duration::from_secs(90)))?;
-            match answer(stream).filter(|_| sent) {
-                Some(200) => served += 1,
-                Some(429 | 503) => refused += 1,
-                _ => unheard += 1,
+            match answer(&mut stream) {
+                Some(200) => answers.good += 1,
+                Some(429 | 503) => answers.refused += 1,
+                _ => {}
             }
         }
-        Ok((served, refused, unheard))
+        answers.closed = AT_ONCE - answers.good - answers.refused;
+        Ok(answers)
     }
 
     /// Asks it to end, which it does at once and well, having said nothing of a panic.
     fn end(mut self) -> Result<()> {
-        Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status()?;
+        kill("TERM", self.child.id())?;
         let mut said = String::new();
-        let stderr = self
-            .child
-            .stderr
-            .take()
-            .context("it has a standard error")?;
-        BufReader::new(stderr).read_to_string(&mut said)?;
+        let mut stderr = self.child.stderr.take().context("no standard error")?;
+        stderr.read_to_string(&mut said)?;
         let status = self.child.wait()?;
         ensure!(
             status.success() && !said.contains("panicked"),
@@ -375,6 +347,11 @@ impl Drop for Server {
         // After an error it is still there.
         let _ = self.child.kill();
     }
+}
+
+/// What draws a picture of this seed.
+fn ask(seed: u64) -> String {
+    format!(r#"{{"model":"run","seeds":[{seed}],"class":"balanced"}}"#)
 }
 
 /// The status of an answer whose body has been read; none where the connection was closed before.
