@@ -6,22 +6,21 @@ mod parts;
 mod picture;
 mod results;
 
-use crate::{command, files, libtorch, python, workspace};
-use anyhow::{Context, Result, ensure};
-use parts::Variant;
+use crate::{command, files, program, python, workspace};
+use anyhow::{Context, Result};
+use clap::builder::PossibleValuesParser;
+use parts::Row;
+use rayon::prelude::*;
 use results::{Outcome, Recipe, Results, Score, Training};
 use serde::de::DeserializeOwned;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 /// Which part of it.
 #[derive(clap::Args)]
 pub(crate) struct Ablate {
-    /// Run only these parts: jump-rows, tangent, embedding, times, power, omega, kappa.
-    #[arg(long, value_name = "PART", num_args = 1..)]
+    /// Run only these parts.
+    #[arg(long, value_name = "PART", num_args = 1.., value_parser = PossibleValuesParser::new(parts::names()))]
     only: Vec<String>,
     /// Training steps of a run.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -41,53 +40,28 @@ const PICTURE: &str = "docs/src/images/ablations.svg";
 
 /// Runs what is not there yet, then writes the document from every result of that many steps.
 pub(crate) fn run(args: &Ablate) -> Result<()> {
-    let wanted = parts::variants(&args.only)?;
-    command::require_cxx()?;
-    libtorch::ensure()?;
+    let programs = program::build("--package benches --bin ablate")?;
     let laboratory = Laboratory {
-        python: args
-            .python
-            .clone()
-            .map_or_else(|| python::SCORES.python(), Ok)?,
-        program: build()?,
-        base: fs::read_to_string(workspace::root().join(RECIPE))
-            .with_context(|| format!("cannot read {RECIPE}"))?,
+        python: python::SCORES.python(args.python.as_deref())?,
+        program: programs.join("ablate"),
+        base: files::read(&workspace::root().join(RECIPE))?,
         folder: workspace::target().join(format!("ablations/{}-steps", args.steps)),
         steps: args.steps,
     };
+    let wanted = parts::variants(&args.only);
     let seeds = 0..args.seeds;
-    let runs: Vec<(Variant, u32)> = seeds
-        .flat_map(|seed| wanted.iter().map(move |variant| (*variant, seed)))
-        .collect();
-    laboratory.run_all(&runs)?;
-    let results = laboratory.results()?;
-    publish(&results, args.steps)
-}
-
-fn build() -> Result<PathBuf> {
-    let mut build = command::cargo();
-    command::succeed(build.args([
-        "build",
-        "--release",
-        "--package",
-        "benches",
-        "--bin",
-        "ablate",
-    ]))?;
-    Ok(workspace::target().join("release/ablate"))
+    let runs = seeds.flat_map(|seed| wanted.iter().map(move |variant| (*variant, seed)));
+    // One on every processor, in this order; ends at the first error.
+    runs.par_bridge()
+        .try_for_each(|(variant, seed)| laboratory.run(variant, seed))?;
+    publish(&laboratory.results()?, args.steps)
 }
 
 fn publish(results: &Results, steps: u32) -> Result<()> {
     print!("{}", document::tables(results));
-    let (document, picture) = (
-        workspace::root().join(DOCUMENT),
-        workspace::root().join(PICTURE),
-    );
-    if let Some(folder) = picture.parent() {
-        files::make_folder(folder)?;
-    }
-    files::write(&document, document::text(results, steps))?;
-    files::write(&picture, picture::svg(results))?;
+    let root = workspace::root();
+    files::write(&root.join(DOCUMENT), document::text(results, steps))?;
+    files::write(&root.join(PICTURE), picture::svg(results))?;
     println!("wrote {DOCUMENT} and {PICTURE}");
     Ok(())
 }
@@ -103,30 +77,8 @@ struct Laboratory {
 }
 
 impl Laboratory {
-    /// Does the runs in this order, one on every processor; ends at the first error.
-    fn run_all(&self, runs: &[(Variant, u32)]) -> Result<()> {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some((variant, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.run(variant, *seed)
-                    .inspect_err(|_| next.store(runs.len(), Ordering::Relaxed))?;
-            }
-            Ok(())
-        };
-        let workers = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            workers
-                .into_iter()
-                .try_for_each(|worker| match worker.join() {
-                    Ok(result) => result,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-        })
-    }
-
     /// Does the run, unless its result is there.
-    fn run(&self, variant: &Variant, seed: u32) -> Result<()> {
+    fn run(&self, variant: &Row, seed: u32) -> Result<()> {
         let recipe = self.recipe(variant, seed);
         let folder = self.place(variant, seed);
         let file = folder.join(RESULT);
@@ -142,7 +94,7 @@ impl Laboratory {
         let [one, two] = scores;
         eprintln!(
             "{} with seed {seed}: {:.0} s, Fréchet {:.1} and {:.1}, accuracy {:.3} and {:.3}",
-            variant.name, training.seconds, one.frechet, two.frechet, one.accuracy, two.accuracy
+            variant.run, training.seconds, one.frechet, two.frechet, one.accuracy, two.accuracy
         );
         Outcome {
             recipe,
@@ -155,36 +107,35 @@ impl Laboratory {
     /// Every result that is there and of today's recipe, from seed 0 to the first that is missing.
     fn results(&self) -> Result<Results> {
         let mut results = Results::default();
-        for variant in parts::variants(&[])? {
+        for variant in parts::variants(&[]) {
             for seed in 0.. {
-                let file = self.place(&variant, seed).join(RESULT);
+                let file = self.place(variant, seed).join(RESULT);
                 if !file.is_file() {
                     break;
                 }
-                let Some(outcome) = Outcome::read(&file, &self.recipe(&variant, seed)) else {
+                let Some(outcome) = Outcome::read(&file, &self.recipe(variant, seed)) else {
                     break;
                 };
-                results.add(&variant, outcome);
+                results.add(&variant.run, outcome);
             }
         }
         Ok(results)
     }
 
-    fn recipe(&self, variant: &Variant, seed: u32) -> Recipe {
+    fn recipe(&self, variant: &Row, seed: u32) -> Recipe {
         let own = [
             format!("seed={seed}"),
             format!("training.steps={}", self.steps),
         ];
-        let set = variant.set.iter().map(|&change| change.to_owned());
         Recipe {
             base: self.base.clone(),
-            changes: set.chain(own).collect(),
+            changes: variant.set.iter().cloned().chain(own).collect(),
             wrong_direction: variant.wrong_direction,
         }
     }
 
-    fn place(&self, variant: &Variant, seed: u32) -> PathBuf {
-        self.folder.join(variant.name).join(format!("seed-{seed}"))
+    fn place(&self, variant: &Row, seed: u32) -> PathBuf {
+        self.folder.join(&variant.run).join(format!("seed-{seed}"))
     }
 
     fn train(&self, recipe: &Recipe, folder: &Path) -> Result<Training> {
@@ -214,15 +165,6 @@ const RESULT: &str = "result.json";
 
 /// The JSON that a program prints.
 fn answer<T: DeserializeOwned>(command: &mut Command) -> Result<T> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(output.status.success(), "{}: {command:?}", output.status);
-    serde_json::from_slice(&output.stdout).with_context(|| {
-        format!(
-            "{command:?} said {:?}",
-            String::from_utf8_lossy(&output.stdout)
-        )
-    })
+    let said = command::answer(command.stderr(Stdio::inherit()))?;
+    serde_json::from_str(&said).with_context(|| format!("{command:?} said {said:?}"))
 }

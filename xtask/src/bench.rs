@@ -51,24 +51,21 @@ pub(crate) fn run(args: &Bench) -> Result<()> {
     }
 }
 
-/// The answers of a variant, round by round.
-type Replies<'a> = Vec<(&'a str, Vec<Reply>)>;
-
-/// Runs every variant once a round.
-fn measure<'a>(
+/// Runs every variant once a round; the answers of each, round by round.
+fn measure<S: AsRef<str> + Clone + PartialEq>(
     title: &str,
     rounds: u32,
-    rivals: &mut [(Rival, Vec<&'a str>)],
-) -> Result<Replies<'a>> {
-    let mut replies: Replies<'a> = Vec::new();
+    rivals: &mut [(Rival, Vec<S>)],
+) -> Result<Vec<(S, Vec<Reply>)>> {
+    let mut replies: Vec<(S, Vec<Reply>)> = Vec::new();
     for round in 1..=rounds {
         eprintln!("{title}: round {round} of {rounds}");
         for (rival, variants) in rivals.iter_mut() {
-            for &variant in variants.iter() {
-                let reply = rival.step(variant)?;
-                match replies.iter_mut().find(|(name, _)| *name == variant) {
+            for variant in variants.iter() {
+                let reply = rival.step(variant.as_ref())?;
+                match replies.iter_mut().find(|(name, _)| name == variant) {
                     Some((_, list)) => list.push(reply),
-                    None => replies.push((variant, vec![reply])),
+                    None => replies.push((variant.clone(), vec![reply])),
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! `cargo xtask interchange`: PyTorch and onnxruntime draw from exported models what the program draws.
 
-use crate::{command, libtorch, python, workspace};
+use crate::{command, program, python, workspace};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,22 +23,10 @@ const EXAMPLE: &str = "interchange";
 
 /// Exports, then lets the script compare.
 pub(crate) fn run(args: &Interchange) -> Result<()> {
-    command::require_cxx()?;
-    libtorch::ensure()?;
-    let python = args.python.clone();
-    let python = python.map_or_else(|| python::INTERCHANGE.python(), Ok)?;
+    let python = python::INTERCHANGE.python(args.python.as_deref())?;
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let mut build = command::cargo();
-    build.args([
-        "build",
-        "--release",
-        "--package",
-        PACKAGE,
-        "--example",
-        EXAMPLE,
-    ]);
-    command::succeed(&mut build)?;
-    let program = workspace::target().join("release/examples").join(EXAMPLE);
+    let programs = program::build(&format!("--package {PACKAGE} --example {EXAMPLE}"))?;
+    let program = programs.join("examples").join(EXAMPLE);
     command::succeed(Command::new(program).arg(folder.path()))?;
     let tests = workspace::root().join("crates").join(PACKAGE).join("tests");
     let mut script = Command::new(python);

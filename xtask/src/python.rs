@@ -3,7 +3,7 @@
 use crate::{command, files, workspace};
 use anyhow::{Context, Result};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A virtual environment.
@@ -37,8 +37,11 @@ pub(crate) const SCORES: Environment = Environment {
 };
 
 impl Environment {
-    /// The environment's Python; it is made the first time.
-    pub(crate) fn python(&self) -> Result<PathBuf> {
+    /// The user's own Python, where there is one, otherwise the environment's; that is made the first time.
+    pub(crate) fn python(&self, own: Option<&Path>) -> Result<PathBuf> {
+        if let Some(own) = own {
+            return Ok(own.to_owned());
+        }
         let folder = workspace::cache()?.join(self.folder);
         let python = folder.join("bin/python");
         let complete = folder.join("complete");

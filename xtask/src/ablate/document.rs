@@ -27,8 +27,8 @@ pub(super) fn tables(results: &Results) -> String {
 
 /// Whether a part has a result of its own.
 pub(super) fn measured(part: &Part, results: &Results) -> bool {
-    let own = part.rows.iter().filter(|row| row.variant != BASE);
-    own.clone().any(|row| !results.of(&row.variant).is_empty())
+    let own = part.rows.iter().filter(|row| row.run != BASE);
+    own.clone().any(|row| !results.of(&row.run).is_empty())
 }
 
 fn opening(steps: u32) -> String {
@@ -67,7 +67,7 @@ fn orderings(results: &Results) -> String {
         text.push_str("No part that the paper orders was measured completely.\n");
     }
     if let Some(noise) = noise(results) {
-        let seeds = results.of(&BASE).len();
+        let seeds = results.of(BASE).len();
         let _ = writeln!(
             text,
             "\nWhat chance does: {seeds} seeds of the recipe as it is differ at one step from {:.1} to {:.1} in Fréchet distance. \
@@ -83,24 +83,24 @@ fn table(part: &Part, results: &Results) -> String {
         "\n### {}\n\n| {} | Fréchet, 1 step | 2 steps | accuracy in %, 1 step | 2 steps | seeds | paper, FID |\n|---|---|---|---|---|---|---|\n",
         part.title, part.column
     );
-    for row in part.rows {
+    for row in &part.rows {
         text.push_str(&line(row, results).unwrap_or_default());
     }
     text
 }
 
 fn line(row: &Row, results: &Results) -> Option<String> {
-    let runs = results.of(&row.variant);
-    let number = |number: fn(&Outcome) -> f64| results.spread(&row.variant, number).map(show);
+    let runs = results.of(&row.run);
+    let number = |number: fn(&Outcome) -> f64| results.spread(&row.run, number).map(show);
     let cells = [
         number(|outcome| outcome.scores[0].frechet)?,
         number(|outcome| outcome.scores[1].frechet)?,
         number(|outcome| 100.0 * outcome.scores[0].accuracy)?,
         number(|outcome| 100.0 * outcome.scores[1].accuracy)?,
     ];
-    let label = match row.variant == BASE {
+    let label = match row.run == BASE {
         true => format!("**{}**", row.label),
-        false => row.label.to_owned(),
+        false => row.label.clone(),
     };
     let label = label + &gave_up(runs, results);
     Some(format!(
@@ -131,8 +131,11 @@ mod tests {
 
     fn results(part: &str) -> Results {
         let mut results = Results::default();
-        for (index, variant) in variants(&[part.to_owned()]).unwrap().iter().enumerate() {
-            results.add(variant, outcome([30.0 + index as f64, 20.0], [0.9, 0.95]));
+        for (index, variant) in variants(&[part.to_owned()]).iter().enumerate() {
+            results.add(
+                &variant.run,
+                outcome([30.0 + index as f64, 20.0], [0.9, 0.95]),
+            );
         }
         results
     }
@@ -159,7 +162,7 @@ mod tests {
     #[test]
     fn several_seeds_are_a_mean_with_extremes() {
         let mut results = results("omega");
-        results.add(&BASE, outcome([34.0, 20.0], [0.94, 0.95]));
+        results.add(BASE, outcome([34.0, 20.0], [0.94, 0.95]));
         let text = text(&results, 100);
         assert!(
             text.contains(
@@ -182,8 +185,7 @@ mod tests {
         let mut results = results("power");
         let mut early = outcome([900.0; 2], [0.1; 2]);
         early.training.steps = 40;
-        let variant = variants(&["power".to_owned()]).unwrap()[0];
-        results.add(&variant, early);
+        results.add("power-0", early);
         assert!(tables(&results).contains("| 0 (diverged at step 40) |"));
     }
 }

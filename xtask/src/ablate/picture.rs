@@ -39,7 +39,10 @@ pub(super) fn svg(results: &Results) -> String {
             results,
         ),
     ];
-    let (lines, bottom) = lines(results);
+    let parts = || PARTS.iter().filter(|part| measured(part, results));
+    let measured = |row: &&Row| !results.of(&row.run).is_empty();
+    let rows = parts().flat_map(|part| part.rows.iter().filter(measured));
+    let bottom = TOP + TITLE * parts().count() as f64 + LINE * (rows.count() + 1) as f64;
     let mut drawing = Drawing::new(WIDTH, bottom + BOTTOM);
     drawing.title([20.0, 34.0], NAME);
     for (x, class, text) in [(626.0, "one", "1 step"), (704.0, "two", "2 steps")] {
@@ -49,10 +52,13 @@ pub(super) fn svg(results: &Results) -> String {
     for panel in &panels {
         panel.draw_axis(&mut drawing, bottom);
     }
-    for line in &lines {
-        match line {
-            Line::Title(text, y) => drawing.text("title", [20.0, *y], "start", text),
-            Line::Row(row, y) => draw_row(&mut drawing, row, *y, &panels, results),
+    let mut y = TOP;
+    for part in parts() {
+        y += TITLE;
+        drawing.text("title", [20.0, y], "start", &part.title);
+        for row in part.rows.iter().filter(measured) {
+            y += LINE;
+            draw_row(&mut drawing, row, y, &panels, results);
         }
     }
     drawing.on_card(NAME, LIGHT, DARK)
@@ -79,36 +85,11 @@ fn wrong(outcome: &Outcome, steps: usize) -> f64 {
     (100.0 * (1.0 - outcome.scores[steps].accuracy)).max(100.0 * 0.5 / 1797.0)
 }
 
-/// What stands at a height.
-enum Line {
-    Title(&'static str, f64),
-    Row(&'static Row, f64),
-}
-
-/// The lines from top to bottom, and where they end.
-fn lines(results: &Results) -> (Vec<Line>, f64) {
-    let mut y = TOP;
-    let mut lines = Vec::new();
-    for part in PARTS.iter().filter(|part| measured(part, results)) {
-        y += TITLE;
-        lines.push(Line::Title(part.title, y));
-        for row in part
-            .rows
-            .iter()
-            .filter(|row| !results.of(&row.variant).is_empty())
-        {
-            y += LINE;
-            lines.push(Line::Row(row, y));
-        }
-    }
-    (lines, y + LINE)
-}
-
 fn draw_row(drawing: &mut Drawing, row: &Row, y: f64, panels: &[Panel], results: &Results) {
-    let class = if row.variant == BASE { "title" } else { "text" };
-    drawing.text(class, [LABELS, y + 4.3], "end", row.label);
+    let class = if row.run == BASE { "title" } else { "text" };
+    drawing.text(class, [LABELS, y + 4.3], "end", &row.label);
     for panel in panels {
-        let at = |steps| results.spread(&row.variant, |run| (panel.number)(run, steps));
+        let at = |steps| results.spread(&row.run, |run| (panel.number)(run, steps));
         let (Some(one), Some(two)) = (at(0), at(1)) else {
             continue;
         };
@@ -196,8 +177,8 @@ mod tests {
     #[test]
     fn every_measured_row_is_drawn_in_both_panels() {
         let mut results = Results::default();
-        for variant in variants(&["omega".to_owned()]).unwrap() {
-            results.add(&variant, outcome([30.0, 20.0], [0.9, 1.0]));
+        for variant in variants(&["omega".to_owned()]) {
+            results.add(&variant.run, outcome([30.0, 20.0], [0.9, 1.0]));
         }
         let svg = svg(&results);
         // Four rows of ω, and κ = 0, which is one of them; two marks in each of two panels, and the legend.

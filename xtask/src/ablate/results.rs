@@ -2,7 +2,6 @@
 //!
 //! Changes of the code are not seen: remove `target/ablations` to measure them.
 
-use super::parts::Variant;
 use crate::files;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -67,7 +66,7 @@ impl Outcome {
 
 /// Finished runs of every variant, one a seed.
 #[derive(Debug, Default)]
-pub(super) struct Results(BTreeMap<&'static str, Vec<Outcome>>);
+pub(super) struct Results(BTreeMap<String, Vec<Outcome>>);
 
 /// Mean and extremes over seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,13 +81,13 @@ pub(super) struct Spread {
 
 impl Results {
     /// One more seed of a variant.
-    pub(super) fn add(&mut self, variant: &Variant, outcome: Outcome) {
-        self.0.entry(variant.name).or_default().push(outcome);
+    pub(super) fn add(&mut self, run: &str, outcome: Outcome) {
+        self.0.entry(run.to_owned()).or_default().push(outcome);
     }
 
     /// The runs of a variant.
-    pub(super) fn of(&self, variant: &Variant) -> &[Outcome] {
-        self.0.get(variant.name).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, run: &str) -> &[Outcome] {
+        self.0.get(run).map_or(&[], Vec::as_slice)
     }
 
     /// Every run there is.
@@ -97,12 +96,8 @@ impl Results {
     }
 
     /// A number of a variant over its seeds; none without a run.
-    pub(super) fn spread(
-        &self,
-        variant: &Variant,
-        number: impl Fn(&Outcome) -> f64,
-    ) -> Option<Spread> {
-        let numbers: Vec<f64> = self.of(variant).iter().map(number).collect();
+    pub(super) fn spread(&self, run: &str, number: impl Fn(&Outcome) -> f64) -> Option<Spread> {
+        let numbers: Vec<f64> = self.of(run).iter().map(number).collect();
         (!numbers.is_empty()).then(|| Spread {
             mean: numbers.iter().sum::<f64>() / numbers.len() as f64,
             low: numbers.iter().copied().fold(f64::INFINITY, f64::min),
@@ -164,12 +159,12 @@ mod tests {
     fn seeds_make_a_spread() {
         let mut results = Results::default();
         let number = |outcome: &Outcome| outcome.scores[0].frechet;
-        assert_eq!(results.spread(&BASE, number), None);
+        assert_eq!(results.spread(BASE, number), None);
         for frechet in [30.0, 36.0, 27.0] {
-            results.add(&BASE, outcome([frechet, 0.0], [0.0, 0.0]));
+            results.add(BASE, outcome([frechet, 0.0], [0.0, 0.0]));
         }
         assert_eq!(
-            results.spread(&BASE, number),
+            results.spread(BASE, number),
             Some(Spread {
                 mean: 31.0,
                 low: 27.0,

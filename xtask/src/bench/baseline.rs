@@ -1,13 +1,12 @@
 //! `cargo xtask bench`: our steps beside the figures that are stored in the repository, and what moved.
 
 use super::measure;
-use super::options::{self, Guidance};
+use super::options::Guidance;
 use super::rival::Rival;
 use super::table::{self, Row, shown};
-use crate::{files, workspace};
+use crate::{files, program, workspace};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -23,10 +22,8 @@ pub(crate) struct Baseline {
 
 impl Default for Baseline {
     fn default() -> Self {
-        Self {
-            rounds: 20,
-            store: false,
-        }
+        let (rounds, store) = (20, false);
+        Self { rounds, store }
     }
 }
 
@@ -50,11 +47,11 @@ struct Stored {
 }
 
 pub(super) fn run(args: &Baseline) -> Result<()> {
-    let program = options::build("benches", "step")?;
+    let program = program::build("--package benches --bin step")?.join("step");
     let mut found = Vec::new();
     for guidance in GUIDANCE {
         let mut command = Command::new(&program);
-        command.args(["--size", SIZE, "--guidance", guidance.name()]);
+        command.args(["--size", SIZE, "--guidance", &guidance.name()]);
         let ours = Rival::start("benches/step", command)?;
         let title = format!("{SIZE}, guidance {}", guidance.name());
         let replies = measure(&title, args.rounds, &mut [(ours, VARIANTS.to_vec())])?;
@@ -66,12 +63,8 @@ pub(super) fn run(args: &Baseline) -> Result<()> {
         let text = serde_json::to_string_pretty(&found)? + "\n";
         return files::write(&file, text);
     }
-    let text = fs::read_to_string(&file).with_context(|| {
-        format!(
-            "no baseline; store one: cargo xtask bench baseline --store ({})",
-            file.display()
-        )
-    })?;
+    let text =
+        files::read(&file).context("no baseline; store one: cargo xtask bench baseline --store")?;
     let stored: Vec<Stored> =
         serde_json::from_str(&text).with_context(|| format!("cannot read {}", file.display()))?;
     println!("{}", comparison(&stored, &found));
@@ -125,13 +118,10 @@ fn changes(old: &Row, new: &Row) -> String {
             moved.push(format!("{name} {:+.0} %", change * 100.0));
         }
     }
-    text + " "
-        + if moved.is_empty() {
-            "–".to_owned()
-        } else {
-            moved.join(", ")
-        }
-        .as_str()
+    if moved.is_empty() {
+        moved.push("–".to_owned());
+    }
+    format!("{text} {}", moved.join(", "))
 }
 
 /// By which share a figure has grown, where it was there before and is now.
@@ -178,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_stored_baseline_is_of_what_is_measured() {
-        let text = fs::read_to_string(file()).unwrap();
+        let text = files::read(&file()).unwrap();
         let stored: Vec<Stored> = serde_json::from_str(&text).unwrap();
         let names: Vec<_> = stored
             .iter()

@@ -1,10 +1,10 @@
 //! What every question of rivals is asked with, and how its rivals are started.
 
 use super::rival::Rival;
-use crate::python::Environment;
-use crate::{command, files, libtorch, workspace};
+use crate::{files, program, python, workspace};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -45,12 +45,8 @@ pub(super) enum Guidance {
 
 impl Guidance {
     /// Its name on command lines.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Kappa0 => "kappa0",
-            Self::Kappa => "kappa",
-        }
+    pub(super) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 }
 
@@ -62,10 +58,12 @@ pub(super) struct Programs {
 
 impl Options {
     /// Builds ours, and finds or makes the Python of the peers.
-    pub(super) fn programs(&self, ours: &str, peers: &Environment) -> Result<Programs> {
-        let ours = build("benches", ours)?;
-        let python = self.python.clone().map_or_else(|| peers.python(), Ok)?;
-        Ok(Programs { ours, python })
+    pub(super) fn programs(&self, ours: &str) -> Result<Programs> {
+        let programs = program::build(&format!("--package benches --bin {ours}"))?;
+        Ok(Programs {
+            ours: programs.join(ours),
+            python: python::PEERS.python(self.python.as_deref())?,
+        })
     }
 
     /// The command of ours.
@@ -79,7 +77,7 @@ impl Options {
         programs: &Programs,
         script: &str,
         (size, guidance): (&str, Guidance),
-        variants: &[&str],
+        variants: &[impl Borrow<str>],
     ) -> Result<Rival> {
         let mut command = self.script(programs, script, size, guidance);
         command.args(["--variants", &variants.join(",")]);
@@ -114,7 +112,7 @@ impl Options {
         let threads = self.threads.or_else(processors).unwrap_or(1);
         command.args(["--size", size, "--device", &self.device]);
         command.args(["--threads", &threads.to_string()]);
-        command.args(["--guidance", guidance.name()]);
+        command.args(["--guidance", &guidance.name()]);
         // Of libgomp, on both sides: with its long default the figures are those of the machine's other guests.
         command.env("GOMP_SPINCOUNT", "10000");
         if let Some(batch) = self.batch {
@@ -122,14 +120,4 @@ impl Options {
         }
         command
     }
-}
-
-/// Builds a program of the workspace that links libtorch, and says where it is.
-pub(super) fn build(package: &str, program: &str) -> Result<PathBuf> {
-    command::require_cxx()?;
-    libtorch::ensure()?;
-    let mut build = command::cargo();
-    build.args(["build", "--release", "--package", package, "--bin", program]);
-    command::succeed(&mut build)?;
-    Ok(workspace::target().join("release").join(program))
 }

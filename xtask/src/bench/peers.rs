@@ -4,7 +4,7 @@ use super::options::{Guidance, Options, Programs};
 use super::rival::{Reply, Rival};
 use super::table::{mean_units, median, shown};
 use super::{measure, proof};
-use crate::{command, python};
+use crate::command;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -73,7 +73,7 @@ struct Row {
 }
 
 pub(super) fn run(args: &Peers) -> Result<()> {
-    let programs = args.options.programs("step", &python::PEERS)?;
+    let programs = args.options.programs("step")?;
     let (mut rows, mut absent) = (Vec::new(), Vec::new());
     for size in &args.sizes {
         for &guidance in &args.guidance {

@@ -36,9 +36,7 @@ impl Errors {
             .all(|error| *error < BOUND)
             && self.worst < WORST
     }
-}
 
-impl Errors {
     /// The largest of them.
     pub(crate) fn largest(&self) -> f64 {
         [self.v_loss, self.gradient, self.worst]

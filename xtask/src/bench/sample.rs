@@ -1,10 +1,10 @@
 //! `cargo xtask bench sample`: samples in one evaluation, here and in PyTorch, and how long the first one takes.
 
 use super::measure;
-use super::options::{self, Guidance, Options, Programs};
+use super::options::{Guidance, Options, Programs};
 use super::rival::{Reply, Rival};
 use super::table::{median, shown};
-use crate::{command, python};
+use crate::{command, program};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -47,8 +47,8 @@ struct Row {
 }
 
 pub(super) fn run(args: &Sample) -> Result<()> {
-    let meanflow = options::build("meanflow-cli", "meanflow")?;
-    let programs = args.options.programs("sample", &python::PEERS)?;
+    let meanflow = program::build("--package meanflow-cli")?.join("meanflow");
+    let programs = args.options.programs("sample")?;
     let mut rows = Vec::new();
     for size in &args.sizes {
         rows.extend(compare(args, &programs, &meanflow, size)?);
@@ -62,25 +62,16 @@ fn compare(args: &Sample, programs: &Programs, meanflow: &Path, size: &str) -> R
     let [proof, weights] =
         ["proof", "weights"].map(|name| folder.path().join(format!("{name}.safetensors")));
     let mut export = args.options.ours(programs, size, GUIDANCE);
-    command::succeed(
-        export
-            .arg("--export")
-            .arg(&proof)
-            .arg("--save")
-            .arg(&weights),
-    )?;
-    let replies = warm(args, programs, size, &proof)?;
-    let mut found = rows(size, &replies);
-    let script = args.options.script(programs, "sample.py", size, GUIDANCE);
-    found.extend(cold(
-        size,
-        args.options.rounds.min(COLD),
-        [
-            meanflow_command(meanflow, &weights),
-            first(script, &weights),
-        ],
-        folder.path(),
-    )?);
+    export.arg("--export").arg(&proof);
+    command::succeed(export.arg("--save").arg(&weights))?;
+    let mut found = rows(size, &warm(args, programs, size, &proof)?);
+    let mut ours = Command::new(meanflow);
+    ours.arg("sample").arg(&weights);
+    ours.args(["--seeds", "0", "--class", "0", "--force"]);
+    let mut script = args.options.script(programs, "sample.py", size, GUIDANCE);
+    script.arg("--first").arg(&weights);
+    let rounds = args.options.rounds.min(COLD);
+    found.extend(cold(size, rounds, [ours, script], folder.path())?);
     Ok(found)
 }
 
@@ -92,42 +83,23 @@ fn warm(
     size: &str,
     proof: &Path,
 ) -> Result<Vec<(String, Vec<Reply>)>> {
-    let variants = |kind| -> Vec<String> {
-        let named = |rows| format!("{kind}_{rows}");
-        args.rows.iter().map(named).collect()
+    let named = |kind| -> Vec<String> {
+        let name = |rows| format!("{kind}_{rows}");
+        args.rows.iter().map(name).collect()
     };
-    let names = [OURS, PEERS[0], PEERS[1]].map(variants);
-    let names = names
-        .each_ref()
-        .map(|names| names.iter().map(String::as_str).collect());
-    let [ours, peers @ ..]: [Vec<&str>; 3] = names;
     let command = args.options.ours(programs, size, GUIDANCE);
-    let mut rivals = vec![(Rival::start("benches/sample", command)?, ours)];
-    for names in peers {
-        let about = (size, GUIDANCE);
+    let mut rivals = vec![(Rival::start("benches/sample", command)?, named(OURS))];
+    for kind in PEERS {
+        let (about, names) = ((size, GUIDANCE), named(kind));
         let mut peer = args.options.peer(programs, "sample.py", about, &names)?;
         prove(&mut peer, proof, size)?;
         rivals.push((peer, names));
     }
-    let replies = measure(size, args.options.rounds, &mut rivals)?;
-    let owned = |(name, list): (&str, _)| (name.to_owned(), list);
-    Ok(replies.into_iter().map(owned).collect())
+    measure(size, args.options.rounds, &mut rivals)
 }
 
 /// Cold starts of each program: a median of five is near enough for what differs by a factor.
 const COLD: u32 = 5;
-
-fn meanflow_command(meanflow: &Path, weights: &Path) -> Command {
-    let mut command = Command::new(meanflow);
-    command.arg("sample").arg(weights);
-    command.args(["--seeds", "0", "--class", "0", "--force"]);
-    command
-}
-
-fn first(mut script: Command, weights: &Path) -> Command {
-    script.arg("--first").arg(weights);
-    script
-}
 
 /// Every program by turns, from its start to its end, with one sample in a file between.
 fn cold(size: &str, rounds: u32, mut programs: [Command; 2], folder: &Path) -> Result<Vec<Row>> {
@@ -138,10 +110,8 @@ fn cold(size: &str, rounds: u32, mut programs: [Command; 2], folder: &Path) -> R
     for _ in 0..rounds {
         for (command, times) in programs.iter_mut().zip(&mut times) {
             let start = Instant::now();
-            let output = command.output().context("cannot start a program")?;
+            command::answer(command)?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
-            let message = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "{command:?} failed: {message}");
         }
     }
     let row = |(variant, times)| row(size, variant, 0, median(times));

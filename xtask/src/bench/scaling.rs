@@ -1,7 +1,6 @@
 //! `cargo xtask bench scaling`: a step against batch, tokens, depth, width and share of MeanFlow rows, as pictures of the documentation.
 
-use super::options;
-use crate::{command, workspace};
+use crate::{command, program, workspace};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,7 +22,8 @@ pub(crate) struct Scaling {
 }
 
 pub(super) fn run(args: &Scaling) -> Result<()> {
-    let mut measure = Command::new(options::build("benches", "scaling")?);
+    let mut measure =
+        Command::new(program::build("--package benches --bin scaling")?.join("scaling"));
     measure.args(["--rounds", &args.rounds.to_string()]);
     if let Some(threads) = args.threads {
         measure.args(["--threads", &threads.to_string()]);

@@ -3,7 +3,6 @@
 use super::options::{Guidance, Options};
 use super::rival::Rival;
 use super::{measure, table};
-use crate::python;
 use anyhow::Result;
 
 #[derive(clap::Args)]
@@ -25,7 +24,7 @@ const PEERS: [&str; 2] = ["pytorch_plain", "pytorch_func_jvp"];
 
 pub(super) fn run(args: &Step) -> Result<()> {
     let options = &args.options;
-    let programs = options.programs("step", &python::PEERS)?;
+    let programs = options.programs("step")?;
     let mut rows = Vec::new();
     for size in &args.sizes {
         let ours = options.ours(&programs, size, args.guidance);
