@@ -72,7 +72,7 @@ pub fn xtask() -> ExitCode {
 
 /// The phases of the GPU kit, as `run.sh` starts them. It fails where a phase failed.
 pub fn kit() -> ExitCode {
-    ended(kit::run(&kit::KitRun::parse()))
+    ended(kit::run(kit::Kit::parse()))
 }
 
 /// Success where all went well, otherwise failure with the reasons.

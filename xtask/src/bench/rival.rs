@@ -1,12 +1,12 @@
 //! One program that runs training steps on demand: the line protocol of `benches/README.md`.
 
+use crate::command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// What a rival says about a step.
@@ -34,7 +34,7 @@ pub(crate) struct Rival {
     /// The lines that it says, until it closes its output.
     output: Receiver<std::io::Result<String>>,
     /// When it is given up.
-    deadline: Instant,
+    pub(crate) deadline: Instant,
 }
 
 impl Rival {
@@ -57,16 +57,11 @@ impl Rival {
             .with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take();
         let output = child.stdout.take().context("no standard output")?;
-        let (sender, receiver) = channel();
-        thread::spawn(move || {
-            let mut lines = BufReader::new(output).lines();
-            while lines.next().is_some_and(|line| sender.send(line).is_ok()) {}
-        });
         Ok(Self {
             name: name.to_owned(),
             child,
             input,
-            output: receiver,
+            output: command::lines(output),
             deadline: Instant::now(),
         })
     }
@@ -79,11 +74,6 @@ impl Rival {
             bail!("{} said {line:?} instead of `ready`", self.name);
         }
         Ok(self)
-    }
-
-    /// From now on it has until this deadline.
-    pub(crate) fn patience(&mut self, deadline: Instant) {
-        self.deadline = deadline;
     }
 
     /// Has it run one step.

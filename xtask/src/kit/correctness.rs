@@ -1,10 +1,10 @@
 //! Phase b: `meanflow check device` on the goldens beside it, and the CUDA tests of the workspace where the kit has them.
 
+use super::Session;
 use super::report::Status;
-use super::{Session, child};
-use anyhow::{Context, Result};
+use crate::files;
+use anyhow::Result;
 use serde_json::{Value, json};
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
@@ -34,37 +34,26 @@ fn failure(row: &Value) -> Option<String> {
 
 /// The test programs of the kit. Without a device they prove themselves on the CPU.
 fn tests(session: &Session<'_>) -> Result<Vec<PathBuf>> {
-    let folder = session.kit.folder.join("tests");
-    if !folder.is_dir() {
-        return Ok(Vec::new());
+    match session.kit.folder.join("tests") {
+        folder if folder.is_dir() => files::entries(&folder),
+        _ => Ok(Vec::new()),
     }
-    let mut programs = Vec::new();
-    for entry in
-        fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
-    {
-        programs.push(entry?.path());
-    }
-    programs.sort();
-    Ok(programs)
 }
 
 /// Runs a test program; every test is a row, and what else it says goes into the log.
 fn tested(session: &mut Session<'_>, program: &PathBuf) -> Result<Status> {
     let mut command = session.kit.quiet(Command::new(program));
-    command.arg("--test-threads=1").stderr(session.stderr()?);
+    command.arg("--test-threads=1");
     command.env("MEANFLOW_TEST_DEVICE", &session.kit.device);
     command.env("MEANFLOW_GOLDENS", session.kit.folder.join("goldens"));
-    let (deadline, mut log) = (session.deadline, session.stderr()?);
-    let ended = child::run(command, deadline, |line| {
+    let mut log = session.stderr()?;
+    session.hear(command, |report, line| {
         writeln!(log, "{line}")?;
-        let Some((name, end)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.rsplit_once(" ... "))
-        else {
+        let test = line.strip_prefix("test ");
+        let Some((name, end)) = test.and_then(|rest| rest.rsplit_once(" ... ")) else {
             return Ok(());
         };
         let verdict = if end == "ok" { "passed" } else { "failed" };
-        session.row(json!({ "name": format!("test {}", name.trim_end()), "verdict": verdict }))
-    })?;
-    Ok(ended.status(&session.log()))
+        report.row(json!({ "name": format!("test {}", name.trim_end()), "verdict": verdict }))
+    })
 }

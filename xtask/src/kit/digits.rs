@@ -2,6 +2,7 @@
 
 use super::report::Status;
 use super::{Kit, Session};
+use crate::files;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::fs;
@@ -22,10 +23,8 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
         STEPS
     };
     let run = kit.out.join("digits");
-    if run.exists() {
-        // Of an earlier report in this folder, with which the training would go on.
-        fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
-    }
+    // Of an earlier report in this folder, with which the training would go on.
+    files::remove(&run)?;
     let train = training(kit, steps, &run);
     let start = Instant::now();
     let status = session.rows_of(train)?;
@@ -38,16 +37,18 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
     judge.args(["--samples", if kit.is_cpu() { "200" } else { "1797" }]);
     judge.arg(run.join("model.safetensors"));
     let status = session.rows_of(judge)?;
-    session.report.extend_last_row(&json!({
+    session.report.extend_last_row(json!({
         "steps": steps, "seconds": seconds, "ms_per_step": pace(&run.join("metrics.jsonl")),
     }))?;
     picture(session, &run)?;
     if steps < STEPS {
-        session.remark(format!(
+        session.report.remark(format!(
             "{steps} of {STEPS} steps: the accuracy is that of a training that has just begun."
         ))?;
     } else {
-        session.remark("Expected: a class accuracy of at least 0.97.")?;
+        session
+            .report
+            .remark("Expected: a class accuracy of at least 0.97.")?;
     }
     Ok(status)
 }
@@ -95,14 +96,10 @@ fn pace(metrics: &Path) -> Option<f64> {
 
 /// The last picture of the run, beside the report.
 fn picture(session: &mut Session<'_>, run: &Path) -> Result<()> {
-    let folder = run.join("samples");
-    let mut pictures: Vec<_> = fs::read_dir(&folder)
-        .with_context(|| format!("cannot read {}", folder.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    pictures.sort();
-    let last = pictures.pop().context("the run drew no picture")?;
-    fs::copy(&last, session.kit.out.join("digits.png"))
-        .with_context(|| format!("cannot copy {}", last.display()))?;
-    session.remark("![Samples, by one evaluation and by two](digits.png)")
+    let pictures = files::entries(&run.join("samples"))?;
+    let last = pictures.last().context("the run drew no picture")?;
+    files::copy(last, &session.kit.out.join("digits.png"))?;
+    session
+        .report
+        .remark("![Samples, by one evaluation and by two](digits.png)")
 }

@@ -2,6 +2,7 @@
 
 use super::Session;
 use super::report::Status;
+use crate::command;
 use anyhow::Result;
 use serde_json::json;
 use std::fs;
@@ -38,17 +39,17 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
     ));
     for (fact, value) in facts {
         if let Some(value) = value {
-            session.row(json!({ "fact": fact, "value": value.trim() }))?;
+            session
+                .report
+                .row(json!({ "fact": fact, "value": value.trim() }))?;
         }
     }
-    let mut version = session.kit.program("meanflow");
-    version.arg("--version").stderr(session.stderr()?);
     // The first program that loads libtorch: on a fresh machine this reads it from the disk.
-    let deadline = session.deadline;
-    let ended = super::child::run(version, deadline, |line| {
-        session.row(json!({ "fact": "program", "value": line }))
-    })?;
-    Ok(ended.status(&session.log()))
+    let mut version = session.kit.program("meanflow");
+    version.arg("--version");
+    session.hear(version, |report, line| {
+        report.row(json!({ "fact": "program", "value": line }))
+    })
 }
 
 fn read(path: &str) -> Option<String> {
@@ -68,11 +69,5 @@ fn answer(program: &str, args: &[&str]) -> Option<String> {
     let places = ["/usr/bin", "/usr/local/bin", "/usr/lib/wsl/lib"];
     let found = places.iter().map(|place| Path::new(place).join(program));
     let program = found.into_iter().find(|path| path.is_file())?;
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output();
-    let output = output.ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output.status.success().then_some(text)
+    command::answer(Command::new(program).args(args).stdin(Stdio::null())).ok()
 }

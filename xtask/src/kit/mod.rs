@@ -5,29 +5,28 @@
 mod child;
 mod correctness;
 mod digits;
-mod group;
 mod machine;
+mod measure;
 mod page;
-mod profile;
 mod report;
 mod rivals;
 mod sampling;
-mod steps;
 
+use crate::files;
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use report::{Report, Status};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// Checks a device and measures it: run.sh of the GPU kit, which finds libtorch and Python.
-#[derive(clap::Parser)]
+#[derive(Debug, clap::Parser)]
 #[command(name = "run.sh", bin_name = "run.sh")]
-pub(crate) struct KitRun {
+pub(crate) struct Kit {
     /// About how long all of it may take.
     #[arg(long, default_value_t = 8.0, value_parser = minutes)]
     minutes: f64,
@@ -44,8 +43,8 @@ pub(crate) struct KitRun {
     #[arg(long, value_name = "DIR")]
     torch: Option<PathBuf>,
     /// The folder of the kit; run.sh says it.
-    #[arg(long, value_name = "DIR", hide = true)]
-    kit: PathBuf,
+    #[arg(long = "kit", value_name = "DIR", hide = true)]
+    folder: PathBuf,
     /// A Python that has torch; run.sh finds it.
     #[arg(long, value_name = "FILE", hide = true)]
     python: Option<PathBuf>,
@@ -62,46 +61,34 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 /// What the kit does, in order of value.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
+    #[value(alias = "a")]
     Machine,
+    #[value(alias = "b")]
     Correctness,
+    #[value(alias = "c")]
     Digits,
+    #[value(alias = "d")]
     Steps,
+    #[value(alias = "e")]
     Rivals,
+    #[value(alias = "f")]
     Sampling,
+    #[value(alias = "g")]
     Profile,
+    #[value(alias = "h")]
     Group,
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [
-        Self::Machine,
-        Self::Correctness,
-        Self::Digits,
-        Self::Steps,
-        Self::Rivals,
-        Self::Sampling,
-        Self::Profile,
-        Self::Group,
-    ];
-
     fn letter(self) -> char {
         (b'a' + self as u8) as char
     }
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Machine => "machine",
-            Self::Correctness => "correctness",
-            Self::Digits => "digits",
-            Self::Steps => "steps",
-            Self::Rivals => "rivals",
-            Self::Sampling => "sampling",
-            Self::Profile => "profile",
-            Self::Group => "group",
-        }
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 
     /// Its part of the time, where every phase is wanted and uses it up. What a phase leaves goes to those after it.
@@ -116,34 +103,14 @@ impl Phase {
     }
 }
 
-impl FromStr for Phase {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = |phase: &Self| text == phase.name() || text == phase.letter().to_string();
-        let names = Self::ALL.map(|phase| format!("{} ({})", phase.letter(), phase.name()));
-        Self::ALL
-            .into_iter()
-            .find(known)
-            .ok_or_else(|| format!("expected one of {}", names.join(", ")))
-    }
-}
-
-/// What every phase knows.
-#[derive(Clone, Debug)]
-struct Kit {
-    folder: PathBuf,
-    out: PathBuf,
-    device: String,
-    minutes: f64,
-    torch: Option<PathBuf>,
-    python: Option<PathBuf>,
-    jax: Option<PathBuf>,
-}
-
 impl Kit {
     fn is_cpu(&self) -> bool {
         self.device == "cpu"
+    }
+
+    /// The size that a device is measured with first.
+    fn size(&self) -> &'static str {
+        if self.is_cpu() { "digits" } else { "b4" }
     }
 
     /// A program of the kit.
@@ -179,16 +146,6 @@ impl Session<'_> {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Adds a row to the phase's table.
-    fn row(&mut self, row: Value) -> Result<()> {
-        self.report.row(row)
-    }
-
-    /// Adds a sentence below the phase's table.
-    fn remark(&mut self, text: impl Into<String>) -> Result<()> {
-        self.report.remark(text.into())
-    }
-
     /// The file that takes what programs say on standard error.
     fn log(&self) -> PathBuf {
         let name = format!("{}-{}.log", self.phase.letter(), self.phase.name());
@@ -201,48 +158,57 @@ impl Session<'_> {
         file.with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Runs a program to its end or the deadline. Its lines of JSON are rows, or remarks where they say so.
-    fn rows_of(&mut self, mut command: Command) -> Result<Status> {
+    /// Runs a program to its end or the deadline, and hears its lines. What it says on standard error goes into the log.
+    fn hear(
+        &mut self,
+        mut command: Command,
+        mut hear: impl FnMut(&mut Report, &str) -> Result<()>,
+    ) -> Result<Status> {
         command.stderr(self.stderr()?);
-        let (deadline, log) = (self.deadline, self.log());
-        let ended = child::run(command, deadline, |line| {
+        let log = self.log();
+        child::run(command, self.deadline, &log, |line| hear(self.report, line))
+    }
+
+    /// Runs a program that must end well before the deadline.
+    fn finish(&mut self, command: Command) -> Result<()> {
+        match self.hear(command, |_, _| Ok(()))? {
+            Status::Done => Ok(()),
+            other => bail!("{other}"),
+        }
+    }
+
+    /// Runs a program to its end or the deadline. Its lines of JSON are rows, or remarks where they say so.
+    fn rows_of(&mut self, command: Command) -> Result<Status> {
+        self.hear(command, |report, line| {
             let Ok(value @ Value::Object(_)) = serde_json::from_str(line) else {
                 return Ok(());
             };
             match value.get("remark").and_then(Value::as_str) {
-                Some(remark) => self.report.remark(remark.to_owned()),
-                None => self.report.row(value),
+                Some(remark) => report.remark(remark),
+                None => report.row(value),
             }
-        })?;
-        Ok(ended.status(&log))
+        })
     }
 }
 
 /// Runs the phases that are wanted; whether none of them failed.
-pub(crate) fn run(args: &KitRun) -> Result<bool> {
-    let kit = Kit {
-        folder: fs::canonicalize(&args.kit)
-            .with_context(|| format!("cannot find {}", args.kit.display()))?,
-        out: args.out.clone(),
-        device: args.device.clone(),
-        minutes: args.minutes,
-        torch: args.torch.clone(),
-        python: args.python.clone(),
-        jax: args.jax.clone(),
-    };
+pub(crate) fn run(mut kit: Kit) -> Result<bool> {
+    kit.folder = fs::canonicalize(&kit.folder)
+        .with_context(|| format!("cannot find {}", kit.folder.display()))?;
     if !kit.is_cpu() && !kit.device.starts_with("cuda") {
         bail!("--device: expected cuda, cuda:N or cpu, got {}", kit.device);
     }
-    fs::create_dir_all(kit.out.join("logs"))
-        .with_context(|| format!("cannot make {}", kit.out.display()))?;
-    let wanted = |phase: &Phase| args.only.is_empty() || args.only.contains(phase);
-    let phases: Vec<Phase> = Phase::ALL.into_iter().filter(wanted).collect();
+    files::make_folder(&kit.out.join("logs"))?;
+    let wanted = |phase: &Phase| kit.only.is_empty() || kit.only.contains(phase);
+    let phases = Phase::value_variants().iter().copied();
+    let phases: Vec<Phase> = phases.filter(wanted).collect();
     let mut report = Report::new(&kit, &phases, page::text)?;
-    let end = Instant::now() + Duration::from_secs_f64(60.0 * args.minutes);
+    let end = Instant::now() + Duration::from_secs_f64(60.0 * kit.minutes);
     for (index, phase) in phases.iter().enumerate() {
         let left = end.saturating_duration_since(Instant::now());
         let shares: f64 = phases[index..].iter().map(|phase| phase.share()).sum();
         let limit = left.mul_f64(phase.share() / shares);
+        report.begin(index, limit)?;
         perform(&kit, *phase, limit, &mut report)?;
     }
     println!("{}", kit.out.join("report.md").display());
@@ -250,7 +216,6 @@ pub(crate) fn run(args: &KitRun) -> Result<bool> {
 }
 
 fn perform(kit: &Kit, phase: Phase, limit: Duration, report: &mut Report) -> Result<()> {
-    report.begin(phase, limit)?;
     let start = Instant::now();
     let mut session = Session {
         kit,
@@ -262,11 +227,11 @@ fn perform(kit: &Kit, phase: Phase, limit: Duration, report: &mut Report) -> Res
         Phase::Machine => machine::run(&mut session),
         Phase::Correctness => correctness::run(&mut session),
         Phase::Digits => digits::run(&mut session),
-        Phase::Steps => steps::run(&mut session),
+        Phase::Steps => measure::steps(&mut session),
         Phase::Rivals => rivals::run(&mut session),
         Phase::Sampling => sampling::run(&mut session),
-        Phase::Profile => profile::run(&mut session),
-        Phase::Group => group::run(&mut session),
+        Phase::Profile => measure::profile(&mut session),
+        Phase::Group => measure::group(&mut session),
     };
     let status = status.unwrap_or_else(|error| {
         // Whatever still waits for a program at the deadline gets the error that it did not answer.
@@ -290,10 +255,10 @@ mod tests {
 
     #[test]
     fn a_phase_has_a_letter_and_a_name() {
-        assert_eq!("a".parse(), Ok(Phase::Machine));
-        assert_eq!("group".parse(), Ok(Phase::Group));
-        assert_eq!(Phase::Sampling.letter(), 'f');
-        let error = "z".parse::<Phase>().unwrap_err();
-        assert!(error.contains("b (correctness)"), "{error}");
+        for phase in Phase::value_variants() {
+            for word in [phase.letter().to_string(), phase.name()] {
+                assert_eq!(Phase::from_str(&word, false), Ok(*phase));
+            }
+        }
     }
 }

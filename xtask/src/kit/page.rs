@@ -8,68 +8,91 @@ use std::fmt::Write as _;
 /// A column: the key of a row, and its heading.
 type Column = (&'static str, &'static str);
 
-const MACHINE: &[Column] = &[("fact", ""), ("value", "")];
-const CORRECTNESS: &[Column] = &[
-    ("name", "check"),
-    ("verdict", "verdict"),
-    ("error", "error"),
-    ("tolerance", "allowed"),
-    ("detail", "worst tensor, or reason"),
-];
-const DIGITS: &[Column] = &[
-    ("steps", "steps"),
-    ("seconds", "seconds"),
-    ("ms_per_step", "ms a step, in the second half"),
-    ("class_accuracy", "class accuracy"),
-    ("samples", "of samples"),
-    ("samples_per_second", "samples a second"),
-];
-const STEPS: &[Column] = &[
-    ("size", "size"),
-    ("rows", "batch"),
-    ("step", "step"),
-    ("precision", "precision"),
-    ("mode", "mode"),
-    ("ms", "ms"),
-    ("samples_per_second", "samples a second"),
-    ("peak_mib", "peak MiB"),
-    ("tflops", "Tflop/s"),
-    ("share", "share of the product"),
-    ("error", "error"),
-];
-const RIVALS: &[Column] = &[
-    ("size", "size"),
-    ("guidance", "guidance"),
-    ("precision", "precision"),
-    ("variant", "variant"),
-    ("ms", "median ms"),
-    ("times_ours", "÷ ours"),
-    ("peak_mib", "peak MiB"),
-    ("rounds", "rounds"),
-    ("start_seconds", "start, with compiling, s"),
-    ("apart", "apart in the proof"),
-];
-const SAMPLING: &[Column] = &[
-    ("size", "size"),
-    ("what", ""),
-    ("ms", "median ms"),
-    ("samples_per_second", "samples a second"),
-];
-const PROFILE: &[Column] = &[
-    ("mode", "mode"),
-    ("kind", "kind"),
-    ("name", "name"),
-    ("calls", "calls"),
-    ("ms", "ms"),
-    ("share", "share of the step"),
-];
-
-const GROUP: &[Column] = &[
-    ("what", ""),
-    ("mode", "mode"),
-    ("verdict", "verdict"),
-    ("ms", "ms"),
-    ("detail", "reason"),
+/// The columns of every phase.
+const COLUMNS: [(Phase, &[Column]); 8] = [
+    (Phase::Machine, &[("fact", ""), ("value", "")]),
+    (
+        Phase::Correctness,
+        &[
+            ("name", "check"),
+            ("verdict", "verdict"),
+            ("error", "error"),
+            ("tolerance", "allowed"),
+            ("detail", "worst tensor, or reason"),
+        ],
+    ),
+    (
+        Phase::Digits,
+        &[
+            ("steps", "steps"),
+            ("seconds", "seconds"),
+            ("ms_per_step", "ms a step, in the second half"),
+            ("class_accuracy", "class accuracy"),
+            ("samples", "of samples"),
+            ("samples_per_second", "samples a second"),
+        ],
+    ),
+    (
+        Phase::Steps,
+        &[
+            ("size", "size"),
+            ("rows", "batch"),
+            ("step", "step"),
+            ("precision", "precision"),
+            ("mode", "mode"),
+            ("ms", "ms"),
+            ("samples_per_second", "samples a second"),
+            ("peak_mib", "peak MiB"),
+            ("tflops", "Tflop/s"),
+            ("share", "share of the product"),
+            ("error", "error"),
+        ],
+    ),
+    (
+        Phase::Rivals,
+        &[
+            ("size", "size"),
+            ("guidance", "guidance"),
+            ("precision", "precision"),
+            ("variant", "variant"),
+            ("ms", "median ms"),
+            ("times_ours", "÷ ours"),
+            ("peak_mib", "peak MiB"),
+            ("rounds", "rounds"),
+            ("start_seconds", "start, with compiling, s"),
+            ("apart", "apart in the proof"),
+        ],
+    ),
+    (
+        Phase::Sampling,
+        &[
+            ("size", "size"),
+            ("what", ""),
+            ("ms", "median ms"),
+            ("samples_per_second", "samples a second"),
+        ],
+    ),
+    (
+        Phase::Profile,
+        &[
+            ("mode", "mode"),
+            ("kind", "kind"),
+            ("name", "name"),
+            ("calls", "calls"),
+            ("ms", "ms"),
+            ("share", "share of the step"),
+        ],
+    ),
+    (
+        Phase::Group,
+        &[
+            ("what", ""),
+            ("mode", "mode"),
+            ("verdict", "verdict"),
+            ("ms", "ms"),
+            ("detail", "reason"),
+        ],
+    ),
 ];
 
 /// The whole page.
@@ -115,21 +138,12 @@ fn summary(report: &Report) -> &'static str {
 }
 
 fn chapter(section: &Section) -> String {
-    let columns = match section.phase {
-        Phase::Machine => MACHINE,
-        Phase::Correctness => CORRECTNESS,
-        Phase::Digits => DIGITS,
-        Phase::Steps => STEPS,
-        Phase::Rivals => RIVALS,
-        Phase::Sampling => SAMPLING,
-        Phase::Profile => PROFILE,
-        Phase::Group => GROUP,
-    };
     let used = |(key, _): &&Column| {
         let value = |row: &Value| row.get(key).is_some_and(|value| !value.is_null());
         section.rows.iter().any(value)
     };
-    let columns: Vec<&Column> = columns.iter().filter(used).collect();
+    let of_phase = COLUMNS.iter().filter(|(phase, _)| *phase == section.phase);
+    let columns: Vec<&Column> = of_phase.flat_map(|(_, all)| *all).filter(used).collect();
     let mut text = format!(
         "\n## {} {}\n\n",
         section.phase.letter(),

@@ -2,7 +2,7 @@
 
 use super::{Kit, Phase};
 use crate::files;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::fmt;
@@ -109,47 +109,39 @@ impl Report {
         Ok(report)
     }
 
-    /// A phase begins, with so much time.
-    pub(super) fn begin(&mut self, phase: Phase, limit: Duration) -> Result<()> {
-        let found = self.phases.iter().position(|one| one.phase == phase);
-        self.current = found.context("the phase is in the report")?;
-        let section = self.section();
-        section.status = Status::Running;
-        section.limit_seconds = limit.as_secs_f64();
-        self.write()
+    /// The phase of this number begins, with so much time.
+    pub(super) fn begin(&mut self, phase: usize, limit: Duration) -> Result<()> {
+        self.current = phase;
+        self.change(|section| {
+            section.status = Status::Running;
+            section.limit_seconds = limit.as_secs_f64();
+        })
     }
 
     /// The phase that began last has ended.
     pub(super) fn end(&mut self, status: Status, took: Duration) -> Result<()> {
-        let section = self.section();
-        section.status = status;
-        section.seconds = took.as_secs_f64();
-        self.write()
+        self.change(|section| {
+            section.status = status;
+            section.seconds = took.as_secs_f64();
+        })
     }
 
     /// A result of the phase that began last.
     pub(super) fn row(&mut self, row: Value) -> Result<()> {
-        self.section().rows.push(row);
-        self.write()
+        self.change(|section| section.rows.push(row))
     }
 
     /// More values of the last result of the phase that began last, or of a new one.
-    pub(super) fn extend_last_row(&mut self, more: &Value) -> Result<()> {
-        let rows = &mut self.section().rows;
-        match (
-            rows.last_mut().and_then(Value::as_object_mut),
-            more.as_object(),
-        ) {
-            (Some(row), Some(more)) => row.extend(more.clone()),
-            _ => rows.push(more.clone()),
-        }
-        self.write()
+    pub(super) fn extend_last_row(&mut self, more: Value) -> Result<()> {
+        self.change(|section| match (section.rows.last_mut(), more) {
+            (Some(Value::Object(row)), Value::Object(more)) => row.extend(more),
+            (_, more) => section.rows.push(more),
+        })
     }
 
     /// A sentence about its results.
-    pub(super) fn remark(&mut self, remark: String) -> Result<()> {
-        self.section().remarks.push(remark);
-        self.write()
+    pub(super) fn remark(&mut self, remark: impl Into<String>) -> Result<()> {
+        self.change(|section| section.remarks.push(remark.into()))
     }
 
     /// The results so far of the phase that began last.
@@ -166,8 +158,9 @@ impl Report {
         })
     }
 
-    fn section(&mut self) -> &mut Section {
-        &mut self.phases[self.current]
+    fn change(&mut self, change: impl FnOnce(&mut Section)) -> Result<()> {
+        change(&mut self.phases[self.current]);
+        self.write()
     }
 
     fn write(&self) -> Result<()> {

@@ -3,9 +3,10 @@
 use super::Session;
 use super::report::Status;
 use crate::bench::proof::Errors;
-use crate::bench::rival::Rival;
+use crate::bench::rival::{Reply, Rival};
 use crate::bench::table::median;
-use anyhow::{Result, bail};
+use crate::files;
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,40 +20,49 @@ struct Setting {
     precision: &'static str,
 }
 
+const fn setting(size: &'static str, guidance: &'static str, precision: &'static str) -> Setting {
+    Setting {
+        size,
+        guidance,
+        precision,
+    }
+}
+
 /// In order of value.
 const CUDA: [Setting; 3] = [
-    Setting {
-        size: "b4",
-        guidance: "kappa",
-        precision: "bf16",
-    },
-    Setting {
-        size: "b4",
-        guidance: "kappa",
-        precision: "tf32",
-    },
-    Setting {
-        size: "b4",
-        guidance: "none",
-        precision: "bf16",
-    },
+    setting("b4", "kappa", "bf16"),
+    setting("b4", "kappa", "tf32"),
+    setting("b4", "none", "bf16"),
 ];
-const CPU: [Setting; 1] = [Setting {
-    size: "digits",
-    guidance: "kappa",
-    precision: "f32",
-}];
+const CPU: [Setting; 1] = [setting("digits", "kappa", "f32")];
 
 const EAGER: &[&str] = &["pytorch_func_jvp", "pytorch_two_pass"];
 const COMPILED: &[&str] = &["pytorch_compiled"];
 const JAX: &[&str] = &["jax_jit"];
 
-/// A program with its variants, each of which is timed on its own.
+/// A program with its variants.
 struct Competitor {
     rival: Rival,
-    variants: Vec<&'static str>,
+    variants: Vec<Variant>,
     start: Duration,
-    apart: BTreeMap<String, f64>,
+}
+
+/// A way to do the step, which is timed on its own.
+struct Variant {
+    name: &'static str,
+    /// How far it is from ours in the proof.
+    apart: Option<f64>,
+    replies: Vec<Reply>,
+}
+
+impl Variant {
+    fn new(name: &'static str, apart: Option<f64>) -> Self {
+        Self {
+            name,
+            apart,
+            replies: Vec::new(),
+        }
+    }
 }
 
 const ROUNDS: usize = 15;
@@ -92,23 +102,23 @@ fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
     let rival = Rival::start_until(session.deadline, "step", ours)?;
     let mut competitors = vec![Competitor {
         rival,
-        variants: vec!["dual"],
+        variants: vec![Variant::new("dual", None)],
         start: start.elapsed(),
-        apart: BTreeMap::new(),
     }];
     export(session, setting, &proof)?;
-    let mut replies = Replies::new();
+    let mut raced = false;
     for (variants, rival) in waiting {
-        if variants != EAGER && replies.is_empty() {
+        if variants != EAGER && !raced {
             // What needs no compiler is measured while the others compile, in case that they are not ready in time.
-            replies = race(session, &mut competitors, until)?;
+            race(session, &mut competitors, until)?;
+            raced = true;
         }
         let entered = rival
             .and_then(|rival| rival.ready_until(until))
             .and_then(|rival| enter(session, rival, variants, start, &proof));
         match entered {
             Ok(competitor) => competitors.push(competitor),
-            Err(error) => session.remark(format!(
+            Err(error) => session.report.remark(format!(
                 "{}, {}, {}: without {}: {error:#}",
                 setting.size,
                 setting.guidance,
@@ -117,12 +127,13 @@ fn compare(session: &mut Session<'_>, setting: &Setting) -> Result<()> {
             ))?,
         }
     }
-    std::fs::remove_file(&proof)?;
-    if replies.len() < competitors.iter().map(|one| one.variants.len()).sum() {
+    files::remove(&proof)?;
+    let mut variants = competitors.iter().flat_map(|one| &one.variants);
+    if variants.any(|variant| variant.replies.is_empty()) {
         let end = session.deadline;
-        replies = race(session, &mut competitors, end)?;
+        race(session, &mut competitors, end)?;
     }
-    tell(session, setting, &competitors, &replies)
+    tell(session, setting, &competitors)
 }
 
 /// The rivals that there is a Python for, all of them started.
@@ -138,7 +149,7 @@ fn launched(
         (&jax, "step_jax.py", JAX),
     ] {
         let Some(python) = python else {
-            session.remark(format!(
+            session.report.remark(format!(
                 "{}: no Python for {script} was found.",
                 variants.join(", ")
             ))?;
@@ -154,12 +165,8 @@ fn launched(
 /// A command with what every rival is told.
 fn told(session: &Session<'_>, mut command: Command, setting: &Setting) -> Result<Command> {
     command.args(["--size", setting.size, "--device", &session.kit.device]);
-    command.args([
-        "--guidance",
-        setting.guidance,
-        "--precision",
-        setting.precision,
-    ]);
+    command.args(["--guidance", setting.guidance]);
+    command.args(["--precision", setting.precision]);
     if session.kit.is_cpu() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         command.args(["--threads", &cores.to_string()]);
@@ -169,18 +176,16 @@ fn told(session: &Session<'_>, mut command: Command, setting: &Setting) -> Resul
 }
 
 /// Weights, a batch, loss and gradients, in f32.
-fn export(session: &Session<'_>, setting: &Setting, proof: &Path) -> Result<()> {
+fn export(session: &mut Session<'_>, setting: &Setting, proof: &Path) -> Result<()> {
     let exact = Setting {
         precision: "f32",
         ..*setting
     };
     let mut command = told(session, session.kit.program("step"), &exact)?;
     command.arg("--export").arg(proof);
-    let ended = super::child::run(command, session.deadline, |_| Ok(()))?;
-    match ended.status(&session.log()) {
-        Status::Done => Ok(()),
-        other => bail!("the proof could not be written: {other}"),
-    }
+    session
+        .finish(command)
+        .context("the proof could not be written")
 }
 
 /// Has a program that is warm compute what ours computed.
@@ -191,90 +196,77 @@ fn enter(
     start: Instant,
     proof: &Path,
 ) -> Result<Competitor> {
-    let took = start.elapsed();
-    rival.patience(session.deadline);
+    let start = start.elapsed();
+    rival.deadline = session.deadline;
     let found: BTreeMap<String, Errors> = rival.ask(&format!("prove {}", proof.display()))?;
-    for (variant, errors) in &found {
-        if !errors.hold() {
-            bail!("{variant} computes something else: {errors:?}");
-        }
+    for (name, errors) in &found {
+        ensure!(errors.hold(), "{name} computes something else: {errors:?}");
     }
-    let apart = found
-        .into_iter()
-        .map(|(name, errors)| (name, errors.largest()));
+    let apart = |name: &str| found.get(name).map(Errors::largest);
+    let variants = variants.iter().map(|name| Variant::new(name, apart(name)));
     Ok(Competitor {
         rival,
-        variants: variants.to_vec(),
-        start: took,
-        apart: apart.collect(),
+        variants: variants.collect(),
+        start,
     })
 }
 
-/// The times and the peak memory of a variant, round by round.
-type Replies = BTreeMap<&'static str, Vec<(f64, Option<f64>)>>;
-
 /// Every variant once a round, until the rounds are done or it is so late. One that cannot do its step is no competitor any more.
-fn race(
-    session: &mut Session<'_>,
-    competitors: &mut [Competitor],
-    end: Instant,
-) -> Result<Replies> {
-    let mut replies = Replies::new();
-    let mut lost: BTreeMap<&str, String> = BTreeMap::new();
+fn race(session: &mut Session<'_>, competitors: &mut [Competitor], end: Instant) -> Result<()> {
+    for competitor in competitors.iter_mut() {
+        for variant in &mut competitor.variants {
+            variant.replies.clear();
+        }
+    }
     for _ in 0..ROUNDS {
         if Instant::now() + Duration::from_secs(1) > end {
             break;
         }
         for competitor in competitors.iter_mut() {
-            for variant in &competitor.variants {
-                if lost.contains_key(variant) {
-                    continue;
-                }
-                match competitor.rival.step(variant) {
+            let mut lost = Vec::new();
+            competitor
+                .variants
+                .retain_mut(|variant| match competitor.rival.step(variant.name) {
                     Ok(reply) => {
-                        let list = replies.entry(variant).or_default();
-                        list.push((reply.ms, reply.peak_mib));
+                        variant.replies.push(reply);
+                        true
                     }
                     Err(error) => {
-                        lost.insert(variant, format!("{error:#}"));
+                        lost.push(format!("{} was lost: {error:#}", variant.name));
+                        false
                     }
-                }
+                });
+            for reason in lost {
+                session.report.remark(reason)?;
             }
         }
     }
-    for competitor in competitors {
-        competitor
-            .variants
-            .retain(|variant| !lost.contains_key(variant));
-    }
-    for (variant, reason) in lost {
-        session.remark(format!("{variant} was lost: {reason}"))?;
-    }
-    Ok(replies)
+    Ok(())
 }
 
 /// A row for every variant that was timed.
-fn tell(
-    session: &mut Session<'_>,
-    setting: &Setting,
-    competitors: &[Competitor],
-    replies: &Replies,
-) -> Result<()> {
-    let time = |variant: &str| -> Option<f64> {
-        let times = replies.get(variant)?.iter().map(|reply| reply.0);
-        Some(median(times.collect()))
-    };
-    let ours = time("dual");
+fn tell(session: &mut Session<'_>, setting: &Setting, competitors: &[Competitor]) -> Result<()> {
+    let mut ours = None;
     for competitor in competitors {
-        for variant in &competitor.variants {
-            let Some(ms) = time(variant) else { continue };
-            let list = &replies[variant];
-            session.row(json!({
+        for Variant {
+            name,
+            apart,
+            replies,
+        } in &competitor.variants
+        {
+            let Some(first) = replies.first() else {
+                continue;
+            };
+            let ms = median(replies.iter().map(|reply| reply.ms).collect());
+            // Ours is the first of all.
+            if *name == "dual" {
+                ours = Some(ms);
+            }
+            session.report.row(json!({
                 "size": setting.size, "guidance": setting.guidance, "precision": setting.precision,
-                "variant": if *variant == "dual" { "ours" } else { variant },
-                "ms": ms, "times_ours": ours.map(|ours| ms / ours), "peak_mib": list[0].1,
-                "rounds": list.len(), "start_seconds": competitor.start.as_secs_f64(),
-                "apart": competitor.apart.get(*variant),
+                "variant": if *name == "dual" { "ours" } else { name }, "ms": ms,
+                "times_ours": ours.map(|ours| ms / ours), "peak_mib": first.peak_mib,
+                "rounds": replies.len(), "start_seconds": competitor.start.as_secs_f64(), "apart": apart,
             }))?;
         }
     }

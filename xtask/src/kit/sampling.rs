@@ -4,7 +4,8 @@ use super::Session;
 use super::report::Status;
 use crate::bench::rival::Rival;
 use crate::bench::table::median;
-use anyhow::{Context, Result, bail};
+use crate::files;
+use anyhow::Result;
 use serde_json::json;
 use std::process::Command;
 use std::time::Instant;
@@ -14,7 +15,7 @@ const ROUNDS: usize = 15;
 const COLD_STARTS: usize = 3;
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
-    let size = if session.kit.is_cpu() { "digits" } else { "b4" };
+    let size = session.kit.size();
     warm(session, size)?;
     cold(session, size)?;
     Ok(Status::Done)
@@ -46,7 +47,7 @@ fn warm(session: &mut Session<'_>, size: &str) -> Result<()> {
     }
     for (rows, times) in ROWS.into_iter().zip(times) {
         let ms = median(times);
-        session.row(json!({
+        session.report.row(json!({
             "size": size, "what": format!("{rows} at a time"), "ms": ms,
             "samples_per_second": 1e3 * f64::from(rows) / ms,
         }))?;
@@ -58,35 +59,24 @@ fn cold(session: &mut Session<'_>, size: &str) -> Result<()> {
     let [proof, weights, first] = ["proof.safetensors", "weights.safetensors", "first.npz"]
         .map(|name| session.kit.out.join(name));
     let mut export = sample(session, size)?;
-    export
-        .arg("--export")
-        .arg(&proof)
-        .arg("--save")
-        .arg(&weights);
-    finish(session, export)?;
+    export.arg("--export").arg(&proof);
+    export.arg("--save").arg(&weights);
+    session.finish(export)?;
     let mut cold = Vec::new();
     for _ in 0..COLD_STARTS {
         let mut command = session.kit.program("meanflow");
         command.arg("sample").arg(&weights);
         command.args(["--seeds", "0", "--class", "0", "--force"]);
         command.args(["--device", &session.kit.device]);
-        command.arg("--out").arg(&first).stderr(session.stderr()?);
+        command.arg("--out").arg(&first);
         let start = Instant::now();
-        finish(session, command)?;
+        session.finish(command)?;
         cold.push(start.elapsed().as_secs_f64() * 1e3);
     }
     for file in [proof, weights, first] {
-        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        files::remove(&file)?;
     }
-    session.row(json!({
+    session.report.row(json!({
         "size": size, "what": "from the start of the program to a file", "ms": median(cold),
     }))
-}
-
-fn finish(session: &Session<'_>, command: Command) -> Result<()> {
-    let ended = super::child::run(command, session.deadline, |_| Ok(()))?;
-    match ended.status(&session.log()) {
-        Status::Done => Ok(()),
-        other => bail!("{other}"),
-    }
 }
