@@ -100,6 +100,10 @@ impl fmt::Display for Stalled {
     }
 }
 
+/// The part of the patience after which a process that waits asks what the others do: what they did before does not count, so a stall is
+/// found that much early at most.
+const WAITS: u32 = 10;
+
 /// Most other processes that a message tells of.
 const SHOWN: usize = 8;
 
@@ -265,7 +269,7 @@ impl Watch {
             self.begin_anew();
             return None;
         }
-        if self.since.elapsed() < self.patience / 2 {
+        if self.since.elapsed() < self.patience / WAITS {
             return None;
         }
         let all = self.ask();

@@ -225,7 +225,9 @@ fn a_rank_that_stops_is_named_by_the_others_in_time() {
     // Nobody is watched before the first step, which may take long.
     thread::sleep(2 * LIMIT);
     // One that is busy keeps the others waiting.
+    let mut last = Instant::now();
     for step in 0..20 {
+        last = Instant::now();
         progress[0].note(step);
         if step < 5 {
             progress[1].note(step);
@@ -244,6 +246,8 @@ fn a_rank_that_stops_is_named_by_the_others_in_time() {
         let Finding::Stalled(stalled) = finding else {
             panic!("{finding:?}");
         };
+        // A tenth early, and a tenth until it is looked again.
+        assert!(last.elapsed() > LIMIT * 7 / 10, "{:?}", last.elapsed());
         assert_eq!((stalled.last(), rank < 2), (vec![2], true), "{stalled}");
         assert!(
             stalled
