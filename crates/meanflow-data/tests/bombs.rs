@@ -3,19 +3,14 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::fixtures;
-use flate2::Compression;
-use flate2::write::{GzEncoder, ZlibEncoder};
+use common::{fixtures, gzipped, memory, png_of, zipped};
 use meanflow_data::decode::{self, Channels};
 use meanflow_data::latents::Latents;
 use meanflow_data::npz::Npz;
 use meanflow_data::{DataError, ImageArchive, idx, npy};
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
 
 /// What all of them together may take.
 const MEMORY: u64 = 32 << 20;
@@ -99,7 +94,8 @@ fn pictures(bombs: &mut Bombs) {
     for (width, height) in sizes {
         // Grey, colour, colour and transparency, by PNG's numbers.
         for (depth, kind) in [(8, 0), (8, 2), (16, 6)] {
-            let bytes = png(width, height, [depth, kind]);
+            // Pixels that begin with a megabyte of zeros.
+            let bytes = png_of([width, height], [depth, kind], &[], &vec![0; 1 << 20]);
             bombs.add("bomb.png", &bytes, picture);
         }
     }
@@ -114,25 +110,6 @@ fn pictures(bombs: &mut Bombs) {
         large[frame + 5..frame + 9].copy_from_slice(&sides);
         bombs.add("bomb.jpg", &large, picture);
     }
-}
-
-/// A PNG of this size whose pixels begin with a megabyte of zeros.
-fn png(width: u32, height: u32, [depth, kind]: [u8; 2]) -> Vec<u8> {
-    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut chunk = |name: &[u8; 4], content: &[u8]| {
-        let mut sum = flate2::Crc::new();
-        sum.update(&[&name[..], content].concat());
-        bytes.extend((content.len() as u32).to_be_bytes());
-        bytes.extend([&name[..], content].concat());
-        bytes.extend(sum.sum().to_be_bytes());
-    };
-    let size = [width, height].map(u32::to_be_bytes).concat();
-    chunk(b"IHDR", &[&size[..], &[depth, kind, 0, 0, 0]].concat());
-    let mut pixels = ZlibEncoder::new(Vec::new(), Compression::best());
-    pixels.write_all(&vec![0; 1 << 20]).unwrap();
-    chunk(b"IDAT", &pixels.finish().unwrap());
-    chunk(b"IEND", &[]);
-    bytes
 }
 
 /// Files of zeros in every container that deflates.
@@ -210,41 +187,11 @@ fn sides(sides: &[usize]) -> Vec<u8> {
 }
 
 fn npy(dtype: &str, shape: &str) -> Vec<u8> {
-    let text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape},), }}\n");
-    [
-        b"\x93NUMPY\x01\0",
-        &(text.len() as u16).to_le_bytes()[..],
-        text.as_bytes(),
-    ]
-    .concat()
-}
-
-fn gzipped(bytes: &[u8]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-    gzip.write_all(bytes).unwrap();
-    gzip.finish().unwrap()
-}
-
-fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, data) in members {
-        archive
-            .start_file(*name, SimpleFileOptions::default())
-            .unwrap();
-        archive.write_all(data).unwrap();
-    }
-    archive.finish().unwrap().into_inner()
+    common::npy(dtype, "False", &format!("({shape},)"), &[])
 }
 
 /// What the process holds now, in bytes, from where its peak is counted anew; none where the system cannot do that.
 fn rested() -> Option<u64> {
     fs::write("/proc/self/clear_refs", "5").ok()?;
     memory("VmRSS:")
-}
-
-fn memory(line: &str) -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|text| text.strip_prefix(line))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
 }

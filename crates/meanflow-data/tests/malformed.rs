@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::fixtures;
+use common::{fixtures, memory};
 use damage::{damaged, inputs};
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::cifar::{self, Variant};
@@ -43,19 +43,9 @@ fn outcome<T: Debug>(
     }
 }
 
-/// Most memory that this process held until now, in bytes, where the system tells it.
-fn peak() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// The limit of decoding, what a picture is turned into, and the tests themselves.
 fn assert_little_memory() {
-    if let Some(peak) = peak() {
+    if let Some(peak) = memory("VmHWM:") {
         assert!(peak < 3 * decode::MAX_BYTES, "{peak} bytes");
     }
 }
@@ -198,15 +188,7 @@ fn damaged_safetensors_are_refused_or_read_whole() {
 
 #[test]
 fn damaged_npy_files_are_refused_or_read_whole() {
-    let mut bytes = Vec::new();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.npy");
-    let view = NpyView {
-        shape: &[3, 5],
-        data: NpySlice::F32(&[0.5; 15]),
-    };
-    npy::write(&path, view).unwrap();
-    bytes.extend(fs::read(&path).unwrap());
+    let bytes = common::npy("<f4", "False", "(3, 5)", &[0; 60]);
     refused_or_read("a.npy", &bytes, 6, |path| {
         npy::read(path, 1 << 20).map(drop)
     });

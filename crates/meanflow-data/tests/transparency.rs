@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use common::{png_chunk, refusal};
+use common::{png_of, refusal};
 use image::{DynamicImage, ImageBuffer, ImageFormat, LumaA, Rgba};
 use meanflow_data::decode::{self, Background, Channels, Reading, View};
 use meanflow_data::{DataError, ImageArchive};
@@ -89,19 +89,8 @@ fn grey_with_alpha_stays_grey_over_grey_and_becomes_coloured_over_a_colour() {
 /// A palette whose first colour is transparent, and one colour of RGB that stands for transparency.
 #[test]
 fn palettes_and_single_colours_are_transparent_too() {
-    let png = |kind: u8, chunks: &[(&[u8; 4], &[u8])], rows: &[u8]| {
-        let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut deflate, rows).unwrap();
-        let header = [0, 0, 0, 2, 0, 0, 0, 1, 8, kind, 0, 0, 0];
-        let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-        bytes.extend(png_chunk(b"IHDR", &header));
-        for (name, contents) in chunks {
-            bytes.extend(png_chunk(name, contents));
-        }
-        bytes.extend(png_chunk(b"IDAT", &deflate.finish().unwrap()));
-        bytes.extend(png_chunk(b"IEND", &[]));
-        bytes
-    };
+    let png =
+        |kind, chunks: &[(&[u8; 4], &[u8])], rows: &[u8]| png_of([2, 1], [8, kind], chunks, rows);
     let colors = [10, 20, 30, 40, 50, 60];
     let palette = png(3, &[(b"PLTE", &colors), (b"tRNS", &[0])], &[0, 0, 1]);
     let key = [0, 10, 0, 20, 0, 30];
