@@ -4,10 +4,9 @@
 //! by row, all red, then all green, then all blue. The format is
 //! <https://www.cs.toronto.edu/~kriz/cifar.html>'s; its pickled Python version is never read.
 
-use std::io::Read;
 use std::path::Path;
 
-use crate::file::open_regular;
+use crate::file::{open_regular, read_text, read_whole};
 use crate::{DataError, MemoryDataset};
 
 /// Shape of a picture.
@@ -115,27 +114,14 @@ fn class_names(directory: &Path, variant: Variant) -> Result<Option<Vec<String>>
     if !path.is_file() {
         return Ok(None);
     }
-    let (file, _) = open_regular(&path)?;
-    let mut text = String::new();
-    let read = file.take(MAX_NAMES).read_to_string(&mut text);
-    read.map_err(DataError::io(&path))?;
-    let names: Vec<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let text = read_text(&path, MAX_NAMES)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let names: Vec<String> = lines.map(str::to_owned).collect();
     let (expected, got) = (variant.classes(), names.len());
     if got == expected {
         return Ok(Some(names));
     }
-    Err(DataError::field(
-        &path,
-        0,
-        "names of classes",
-        expected,
-        got,
-    ))
+    DataError::refuse(&path, 0, "names of classes", expected, got)
 }
 
 /// The data set in the bytes of one file of any number of rows; `file` is its name in messages.
@@ -160,22 +146,14 @@ impl PictureRows {
     fn append(&mut self, variant: Variant, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
         let size = variant.row_bytes();
         let rows = bytes.len().div_ceil(size).max(1);
-        if bytes.len() != rows * size {
-            return Err(DataError::Length {
-                file: file.to_owned(),
-                part: "rows",
-                expected: (rows * size) as u64,
-                got: bytes.len() as u64,
-            });
-        }
+        DataError::of_length(file, "rows", (rows * size) as u64, bytes.len() as u64)?;
         self.pixels.reserve(rows * PIXELS);
         for (index, row) in bytes.chunks_exact(size).enumerate() {
             let (labels, pixels) = row.split_at(variant.labels().len());
             for (place, (&label, &(name, end))) in labels.iter().zip(variant.labels()).enumerate() {
                 if usize::from(label) >= end {
                     let offset = (index * size + place) as u64;
-                    let expected = format!("0..{end}");
-                    return Err(DataError::field(file, offset, name, expected, label));
+                    return DataError::refuse(file, offset, name, format!("0..{end}"), label);
                 }
             }
             self.labels.push(labels.last().copied().unwrap_or(0).into());
@@ -191,24 +169,10 @@ impl PictureRows {
 
 /// The whole of a file that is `expected` bytes long.
 fn read_exactly(path: &Path, expected: u64) -> Result<Vec<u8>, DataError> {
-    let (file, size) = open_regular(path)?;
-    let length = |got| DataError::Length {
-        file: path.to_owned(),
-        part: "rows",
-        expected,
-        got,
-    };
-    if size != expected {
-        return Err(length(size));
-    }
-    let mut bytes = Vec::with_capacity(size as usize);
+    let (_, size) = open_regular(path)?;
+    DataError::of_length(path, "rows", expected, size)?;
     // A file that grows meanwhile is cut after one byte too many, and refused.
-    file.take(expected + 1)
-        .read_to_end(&mut bytes)
-        .map_err(DataError::io(path))?;
-    if bytes.len() as u64 == expected {
-        Ok(bytes)
-    } else {
-        Err(length(bytes.len() as u64))
-    }
+    let bytes = read_whole(path, expected + 1)?;
+    DataError::of_length(path, "rows", expected, bytes.len() as u64)?;
+    Ok(bytes)
 }

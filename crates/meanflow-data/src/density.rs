@@ -38,20 +38,13 @@ pub fn draw(points: &[f32], style: &DensityStyle) -> Result<Picture, DataError> 
         ceiling,
     } = *style;
     if points.is_empty() || !points.len().is_multiple_of(2) {
-        return Err(DataError::shape(
-            "points",
-            "one or more pairs of numbers",
-            points.len(),
-        ));
+        let expected = "one or more pairs of numbers";
+        return DataError::misfit("points", expected, points.len());
     }
     // Written so that NaN fails too.
     let usable = (high - low).is_finite() && high > low && ceiling > 0.0;
     if !usable || bins == 0 || scale == 0 {
-        return Err(DataError::shape(
-            "density style",
-            "positive sizes",
-            format!("{style:?}"),
-        ));
+        return DataError::misfit("density style", "positive sizes", format!("{style:?}"));
     }
     let counts = histogram(points, low, high, bins);
     let area = ((high - low) / bins as f64).powi(2);
@@ -119,22 +112,16 @@ mod tests {
     fn unusable_styles_and_points_are_refused() {
         assert!(draw(&[], &STYLE).is_err());
         assert!(draw(&[0.0; 3], &STYLE).is_err());
-        for style in [
-            DensityStyle {
-                high: f64::NAN,
-                ..STYLE
-            },
-            DensityStyle {
-                high: -1.0,
-                ..STYLE
-            },
-            DensityStyle {
-                ceiling: 0.0,
-                ..STYLE
-            },
-            DensityStyle { bins: 0, ..STYLE },
-            DensityStyle { scale: 0, ..STYLE },
-        ] {
+        let changes: [fn(&mut DensityStyle); 5] = [
+            |style| style.high = f64::NAN,
+            |style| style.high = -1.0,
+            |style| style.ceiling = 0.0,
+            |style| style.bins = 0,
+            |style| style.scale = 0,
+        ];
+        for change in changes {
+            let mut style = STYLE;
+            change(&mut style);
             assert!(draw(&[0.0, 0.0], &style).is_err(), "{style:?}");
         }
     }

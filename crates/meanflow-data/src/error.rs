@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zip::result::ZipError;
+
 /// Why a file could not be read or written, or an array does not have the shape it should.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,7 +69,7 @@ pub enum DataError {
         /// The archive concerned.
         file: PathBuf,
         /// What the zip library said.
-        source: zip::result::ZipError,
+        source: ZipError,
     },
     /// A picture file that is damaged.
     #[error("{}: {reason}", file.display())]
@@ -151,6 +153,71 @@ impl DataError {
         }
     }
 
+    /// As [`DataError::field`], for the end of a function.
+    pub(crate) fn refuse<T>(
+        file: &Path,
+        offset: u64,
+        field: &'static str,
+        expected: impl ToString,
+        got: impl ToString,
+    ) -> Result<T, Self> {
+        Err(Self::field(file, offset, field, expected, got))
+    }
+
+    /// A part of `file` that is not as long as it should be.
+    pub(crate) fn length(file: &Path, part: &'static str, expected: u64, got: u64) -> Self {
+        let file = file.to_owned();
+        Self::Length {
+            file,
+            part,
+            expected,
+            got,
+        }
+    }
+
+    /// Refuses a part of `file` that is not as long as it should be.
+    pub(crate) fn of_length(
+        file: &Path,
+        part: &'static str,
+        expected: u64,
+        got: u64,
+    ) -> Result<(), Self> {
+        let refused = || Self::length(file, part, expected, got);
+        (got == expected).then_some(()).ok_or_else(refused)
+    }
+
+    /// Refuses a size above `limit`.
+    pub(crate) fn within(
+        file: &Path,
+        what: &'static str,
+        limit: u64,
+        got: impl Into<u128>,
+    ) -> Result<(), Self> {
+        let got = got.into();
+        let refused = || Self::Limit {
+            file: file.to_owned(),
+            what,
+            limit,
+            got,
+        };
+        let fits = got <= u128::from(limit);
+        fits.then_some(()).ok_or_else(refused)
+    }
+
+    /// A picture file that is damaged.
+    pub(crate) fn decode(file: &Path, reason: impl ToString) -> Self {
+        let (file, reason) = (file.to_owned(), reason.to_string());
+        Self::Decode { file, reason }
+    }
+
+    /// Attaches a file name to an error of the zip library.
+    pub(crate) fn archive(file: &Path) -> impl Fn(ZipError) -> Self {
+        move |source| Self::Archive {
+            file: file.to_owned(),
+            source,
+        }
+    }
+
     /// Arrays that do not fit.
     pub(crate) fn shape(what: &'static str, expected: impl ToString, got: impl ToString) -> Self {
         Self::Shape {
@@ -158,6 +225,15 @@ impl DataError {
             expected: expected.to_string(),
             got: got.to_string(),
         }
+    }
+
+    /// As [`DataError::shape`], for the end of a function.
+    pub(crate) fn misfit<T>(
+        what: &'static str,
+        expected: impl ToString,
+        got: impl ToString,
+    ) -> Result<T, Self> {
+        Err(Self::shape(what, expected, got))
     }
 }
 

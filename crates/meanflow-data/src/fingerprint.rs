@@ -23,34 +23,31 @@ impl Fingerprint {
     }
 
     pub(crate) fn numbers(&mut self, numbers: &[u64]) {
-        self.0.update((numbers.len() as u64).to_le_bytes());
-        numbers
-            .iter()
-            .for_each(|number| self.0.update(number.to_le_bytes()));
+        self.words(numbers, |number| number.to_le_bytes());
     }
 
     pub(crate) fn sizes(&mut self, sizes: &[usize]) {
-        self.numbers(&sizes.iter().map(|&size| size as u64).collect::<Vec<_>>());
+        self.words(sizes, |&size| (size as u64).to_le_bytes());
     }
 
     pub(crate) fn labels(&mut self, labels: &[i64]) {
-        self.0.update((labels.len() as u64).to_le_bytes());
-        labels
-            .iter()
-            .for_each(|label| self.0.update(label.to_le_bytes()));
+        self.words(labels, |label| label.to_le_bytes());
     }
 
     pub(crate) fn values(&mut self, values: &[f32]) {
-        self.0.update((values.len() as u64).to_le_bytes());
-        values
-            .iter()
-            .for_each(|value| self.0.update(value.to_bits().to_le_bytes()));
+        self.words(values, |value| value.to_le_bytes());
     }
 
     pub(crate) fn names(&mut self, names: Option<&[String]>) {
         let names = names.unwrap_or_default();
         self.sizes(&[names.len()]);
         names.iter().for_each(|name| self.text(name));
+    }
+
+    /// How many values there are, and each as `B` bytes.
+    fn words<const B: usize, T>(&mut self, values: &[T], encode: impl Fn(&T) -> [u8; B]) {
+        self.0.update((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| self.0.update(encode(value)));
     }
 
     /// The hash in lower-case hexadecimal.

@@ -44,30 +44,17 @@ pub fn sheet(pictures: &Pictures, style: &GridStyle) -> Result<Picture, DataErro
             "{} pictures, {columns} columns, scale {scale}",
             pictures.len()
         );
-        return Err(DataError::shape(
-            "contact sheet",
-            "one or more of each",
-            got,
-        ));
+        return DataError::misfit("contact sheet", "one or more of each", got);
     }
     let [count, height, width, channels] = pictures.shape();
     let columns = columns.min(count);
     let (step_y, step_x) = (height * scale + gap, width * scale + gap);
-    let mut canvas = Canvas::new(
-        [
-            count.div_ceil(columns) * step_y + gap,
-            columns * step_x + gap,
-            channels,
-        ],
-        background,
-    );
+    let rows = count.div_ceil(columns);
+    let shape = [rows * step_y + gap, columns * step_x + gap, channels];
+    let mut canvas = Canvas::new(shape, background);
     for (place, picture) in pictures.iter().enumerate() {
-        canvas.paste(
-            &picture,
-            gap + place / columns * step_y,
-            gap + place % columns * step_x,
-            scale,
-        );
+        let (row, column) = (place / columns, place % columns);
+        canvas.paste(&picture, gap + row * step_y, gap + column * step_x, scale);
     }
     canvas.finish()
 }
@@ -96,7 +83,7 @@ fn row(
     (gap, background): (usize, u8),
 ) -> Result<Picture, DataError> {
     let Some(first) = pictures.first().map(Picture::shape) else {
-        return Err(DataError::shape(what, "one or more", 0));
+        return DataError::misfit(what, "one or more", 0);
     };
     let mut shape = first;
     shape[along] = gap * (pictures.len() - 1);
@@ -104,7 +91,7 @@ fn row(
         let across = [1 - along, 2];
         if across.map(|side| other[side]) != across.map(|side| first[side]) {
             let (expected, got) = (format!("{first:?} but for one side"), format!("{other:?}"));
-            return Err(DataError::shape(what, expected, got));
+            return DataError::misfit(what, expected, got);
         }
         shape[along] += other[along];
     }

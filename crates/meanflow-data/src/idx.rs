@@ -52,15 +52,11 @@ pub(crate) fn is_there(directory: &Path) -> bool {
 /// The file of this name, with a hyphen or a dot before `idx`, or the gzipped one if only that exists.
 fn find(directory: &Path, name: &str) -> PathBuf {
     let dotted = name.replace("-idx", ".idx");
-    let names = [name, &dotted];
-    let plain = names.map(str::to_owned);
-    let gzipped = names.map(|name| format!("{name}.gz"));
-    let paths = plain
-        .iter()
-        .chain(&gzipped)
-        .map(|name| directory.join(name));
-    let found = paths.into_iter().find(|path| path.is_file());
-    found.unwrap_or_else(|| directory.join(name))
+    let both = |end: &str| [name, &dotted].map(|name| directory.join(format!("{name}{end}")));
+    let mut paths = both("").into_iter().chain(both(".gz"));
+    paths
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| directory.join(name))
 }
 
 /// The error of a folder without any of the names.
@@ -105,25 +101,17 @@ pub fn parse(images: (&Path, &[u8]), labels: (&Path, &[u8])) -> Result<MemoryDat
     let (file, bytes) = images;
     let ([count, rows, columns], pixels) = header(file, bytes, IMAGES_MAGIC)?;
     for side in [rows, columns] {
-        if side > MAX_SIDE {
-            let (limit, got) = (u64::from(MAX_SIDE), u128::from(side));
-            return Err(DataError::Limit {
-                file: file.to_owned(),
-                what: "picture side",
-                limit,
-                got,
-            });
-        }
+        DataError::within(file, "picture side", MAX_SIDE.into(), side)?;
     }
     let expected = u64::from(count) * u64::from(rows) * u64::from(columns);
-    payload(file, "pixels", expected, pixels)?;
+    DataError::of_length(file, "pixels", expected, pixels.len() as u64)?;
 
     let (file, bytes) = labels;
     let ([label_count], marks) = header(file, bytes, LABELS_MAGIC)?;
     if label_count != count {
-        return Err(DataError::field(file, 4, "count", count, label_count));
+        return DataError::refuse(file, 4, "count", count, label_count);
     }
-    payload(file, "labels", u64::from(count), marks)?;
+    DataError::of_length(file, "labels", count.into(), marks.len() as u64)?;
 
     let classes = usize::from(marks.iter().copied().max().unwrap_or(0)) + 1;
     let shape = [1, rows as usize, columns as usize];
@@ -139,12 +127,7 @@ fn header<'a, const K: usize>(
 ) -> Result<([u32; K], &'a [u8]), DataError> {
     let mut rest = bytes;
     let mut next = || {
-        let short = || DataError::Length {
-            file: file.to_owned(),
-            part: "header",
-            expected: 4 + 4 * K as u64,
-            got: bytes.len() as u64,
-        };
+        let short = || DataError::length(file, "header", 4 + 4 * K as u64, bytes.len() as u64);
         let (word, tail) = rest.split_first_chunk().ok_or_else(short)?;
         rest = tail;
         Ok(u32::from_be_bytes(*word))
@@ -152,55 +135,26 @@ fn header<'a, const K: usize>(
     let found = next()?;
     if found != magic {
         let (expected, got) = (format!("{magic:#010x}"), format!("{found:#010x}"));
-        return Err(DataError::field(file, 0, "magic number", expected, got));
+        return DataError::refuse(file, 0, "magic number", expected, got);
     }
     let mut sizes = [0; K];
     for (index, size) in sizes.iter_mut().enumerate() {
         *size = next()?;
         if *size == 0 {
-            return Err(DataError::field(
-                file,
-                4 + 4 * index as u64,
-                "size",
-                "1 or more",
-                0,
-            ));
+            let offset = 4 + 4 * index as u64;
+            return DataError::refuse(file, offset, "size", "1 or more", 0);
         }
     }
     Ok((sizes, rest))
 }
 
-/// Refuses a payload that is not exactly as long as the header says.
-fn payload(file: &Path, part: &'static str, expected: u64, bytes: &[u8]) -> Result<(), DataError> {
-    let got = bytes.len() as u64;
-    if got == expected {
-        return Ok(());
-    }
-    Err(DataError::Length {
-        file: file.to_owned(),
-        part,
-        expected,
-        got,
-    })
-}
-
 /// The whole of a file, inflated if it is gzipped, but not more than its header promises and one byte.
 fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    let limit = |got| DataError::Limit {
-        file: path.to_owned(),
-        what: "file size in bytes",
-        limit: MAX_BYTES,
-        got,
-    };
     let (file, size) = open_regular(path)?;
-    if size > MAX_BYTES {
-        return Err(limit(size.into()));
-    }
+    DataError::within(path, "file size in bytes", MAX_BYTES, size)?;
     // A file that grows meanwhile, a device that never ends or gzip that inflates without end is cut by its header.
-    let mut reader: Box<dyn Read> = if path
-        .extension()
-        .is_some_and(|end| end.eq_ignore_ascii_case("gz"))
-    {
+    let end = path.extension();
+    let mut reader: Box<dyn Read> = if end.is_some_and(|end| end.eq_ignore_ascii_case("gz")) {
         Box::new(MultiGzDecoder::new(file.take(MAX_BYTES)))
     } else {
         Box::new(file)
@@ -212,9 +166,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
     };
     read(LONGEST_HEADER, &mut bytes)?;
     let promised = promised(&bytes);
-    if promised > u128::from(MAX_BYTES) {
-        return Err(limit(promised));
-    }
+    DataError::within(path, "file size in bytes", MAX_BYTES, promised)?;
     refuse_bomb(path, size, promised)?;
     let missing = (promised as u64 + 1).saturating_sub(bytes.len() as u64);
     read(missing, &mut bytes)?;

@@ -55,7 +55,6 @@ pub mod pack;
 pub mod picture;
 mod picture_set;
 mod prefetch;
-mod read_at;
 pub mod renumber;
 pub mod resize;
 mod rows;

@@ -83,7 +83,7 @@ impl MemoryDataset {
         classes: usize,
     ) -> Result<Self, DataError> {
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(DataError::shape("values", "finite numbers", value));
+            return DataError::misfit("values", "finite numbers", value);
         }
         Self::new(Values::Floats(values), shape, labels, classes)
     }
@@ -100,19 +100,16 @@ impl MemoryDataset {
             .try_fold(1_usize, |size, &side| size.checked_mul(side));
         let Some(size) = size.filter(|&size| size > 0 && stored > 0 && stored.is_multiple_of(size))
         else {
-            return Err(DataError::shape(
-                "values",
-                format!("one or more samples of shape {shape:?}"),
-                stored,
-            ));
+            let expected = format!("one or more samples of shape {shape:?}");
+            return DataError::misfit("values", expected, stored);
         };
         let expected = if classes == 0 { 0 } else { stored / size };
         if labels.len() != expected {
-            return Err(DataError::shape("number of labels", expected, labels.len()));
+            return DataError::misfit("number of labels", expected, labels.len());
         }
         let known = |label: i64| usize::try_from(label).is_ok_and(|label| label < classes);
         if let Some(label) = labels.iter().find(|&&label| !known(label)) {
-            return Err(DataError::shape("label", format!("0..{classes}"), label));
+            return DataError::misfit("label", format!("0..{classes}"), label);
         }
         let info = DatasetInfo {
             shape,
@@ -130,12 +127,9 @@ impl MemoryDataset {
     /// # Errors
     /// [`DataError::Shape`] unless there is one name a class.
     pub fn with_class_names(mut self, names: Option<Vec<String>>) -> Result<Self, DataError> {
-        if let Some(names) = names
-            .as_ref()
-            .filter(|names| names.len() != self.info.classes)
-        {
-            let what = "number of class names";
-            return Err(DataError::shape(what, self.info.classes, names.len()));
+        let (expected, got) = (self.info.classes, names.as_ref().map(Vec::len));
+        if let Some(got) = got.filter(|got| *got != expected) {
+            return DataError::misfit("number of class names", expected, got);
         }
         self.info.class_names = names;
         Ok(self)
@@ -159,44 +153,25 @@ impl MemoryDataset {
         &self.info
     }
 
-    /// Number of values of one sample.
-    fn size(&self) -> usize {
-        self.info.shape.iter().product()
-    }
-
     /// The samples `indices` in that order, repetitions included.
     ///
     /// # Panics
     /// When an index is not below [`DatasetInfo::len`], as slices do.
     pub fn examples(&self, indices: &[usize]) -> Examples {
-        let mut values = Vec::with_capacity(indices.len() * self.size());
-        self.fill(indices, &mut values);
+        let size = self.info.shape.iter().product::<usize>();
+        let mut values = Vec::with_capacity(indices.len() * size);
+        for row in indices.iter().map(|index| index * size..(index + 1) * size) {
+            match &self.values {
+                Values::Bytes(bytes) => values.extend(bytes[row].iter().copied().map(from_byte)),
+                Values::Floats(floats) => values.extend_from_slice(&floats[row]),
+            }
+        }
         let labels = if self.info.classes == 0 { &[] } else { indices };
+        let labels = labels.iter().map(|&index| self.info.labels[index]);
         Examples {
             values,
-            labels: labels
-                .iter()
-                .map(|&index| self.info.labels[index])
-                .collect(),
+            labels: labels.collect(),
             augment: None,
-        }
-    }
-
-    /// Replaces the contents of `out` by the values of the samples `indices`, so that one buffer serves every batch.
-    ///
-    /// # Panics
-    /// When an index is not below [`DatasetInfo::len`].
-    pub fn fill(&self, indices: &[usize], out: &mut Vec<f32>) {
-        let size = self.size();
-        out.clear();
-        for row in indices
-            .iter()
-            .map(|&index| index * size..(index + 1) * size)
-        {
-            match &self.values {
-                Values::Bytes(bytes) => out.extend(bytes[row].iter().map(|&byte| from_byte(byte))),
-                Values::Floats(floats) => out.extend_from_slice(&floats[row]),
-            }
         }
     }
 

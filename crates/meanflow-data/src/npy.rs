@@ -8,9 +8,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use half::f16;
+use safetensors::Dtype;
 
 use crate::file::{open_regular, refuse_bomb};
-use crate::npy_header::{self, DType, Integer};
+use crate::npy_header::{self, bytes_of};
 use crate::{DataError, write_atomically};
 
 /// An array in C order.
@@ -103,19 +104,15 @@ pub fn write_chunks<E: From<DataError>>(
     parts: impl Iterator<Item = Result<Vec<f32>, E>>,
 ) -> Result<(), E> {
     write_atomically(path, |file| {
-        let header = npy_header::encode(DType::F32, shape);
+        let header = npy_header::encode(Dtype::F32, shape);
         file.write_all(&header).map_err(DataError::io(path))?;
-        let (expected, mut got) = (shape.iter().product::<usize>(), 0);
+        let mut got = 0;
         for part in parts {
             let part = part?;
             write_words(file, &part, f32::to_le_bytes).map_err(DataError::io(path))?;
             got += part.len();
         }
-        if got == expected {
-            return Ok(());
-        }
-        let expected = format!("{expected} for shape {shape:?}");
-        Err(DataError::shape("elements of an array", expected, got).into())
+        refuse_other_count(shape, got).map_err(E::from)
     })
 }
 
@@ -127,38 +124,14 @@ pub(crate) fn read_from(
     max_bytes: u64,
 ) -> Result<NpyArray, DataError> {
     let header = npy_header::read(&mut reader, file)?;
-    let count = header
-        .shape
-        .iter()
-        .try_fold(1_u128, |count, &side| count.checked_mul(side.into()));
-    let bytes = count.and_then(|count| count.checked_mul(header.dtype.bytes() as u128));
-    let got = bytes.unwrap_or(u128::MAX);
-    let Some(payload) = u64::try_from(got).ok().filter(|&bytes| bytes <= max_bytes) else {
-        let file = file.to_owned();
-        return Err(DataError::Limit {
-            file,
-            what: "array size in bytes",
-            limit: max_bytes,
-            got,
-        });
-    };
-    let length = |got| {
-        let (file, part) = (file.to_owned(), "elements of the array");
-        Err(DataError::Length {
-            file,
-            part,
-            expected: payload,
-            got,
-        })
-    };
-    if size != header.length + payload {
-        return length(size.saturating_sub(header.length));
-    }
-    refuse_bomb(file, stored, got)?;
+    let bytes = header.payload();
+    DataError::within(file, "array size in bytes", max_bytes, bytes)?;
+    let payload = bytes as u64;
+    let of_length = |got| DataError::of_length(file, "elements of the array", payload, got);
+    of_length(size.saturating_sub(header.length))?;
+    refuse_bomb(file, stored, bytes)?;
     let buffer = elements(reader, payload, file)?;
-    if buffer.len() as u64 != payload {
-        return length(buffer.len() as u64);
-    }
+    of_length(buffer.len() as u64)?;
     let shape: Vec<usize> = header.shape.iter().map(|&side| side as usize).collect();
     let data = NpyData::from_bytes(header.dtype, buffer).ok_or_else(|| {
         DataError::field(file, header.length, "element", "below 2⁶³", "a larger one")
@@ -187,39 +160,41 @@ fn elements(reader: impl Read, payload: u64, file: &Path) -> Result<Vec<u8>, Dat
 impl NpyArray {
     /// The elements as labels, whatever integer type they have; none for floating-point numbers.
     pub fn labels(&self) -> Option<Vec<i64>> {
-        match &self.data {
-            NpyData::U8(labels) => Some(labels.iter().map(|&label| label.into()).collect()),
-            NpyData::I64(labels) => Some(labels.clone()),
+        self.data.labels()
+    }
+}
+
+impl NpyData {
+    /// The elements, integers widened; none for one that does not fit into 64 bits with a sign, and for other types than [`npy_header`]'s.
+    pub(crate) fn from_bytes(dtype: Dtype, bytes: Vec<u8>) -> Option<Self> {
+        Some(match dtype {
+            Dtype::U8 => Self::U8(bytes),
+            Dtype::I64 => Self::I64(words(&bytes, i64::from_le_bytes)),
+            Dtype::F16 => Self::F16(words(&bytes, f16::from_le_bytes)),
+            Dtype::F32 => Self::F32(words(&bytes, f32::from_le_bytes)),
+            Dtype::F64 => Self::F64(words(&bytes, f64::from_le_bytes)),
+            Dtype::I8 => Self::I64(words(&bytes, |word| i8::from_le_bytes(word).into())),
+            Dtype::I16 => Self::I64(words(&bytes, |word| i16::from_le_bytes(word).into())),
+            Dtype::I32 => Self::I64(words(&bytes, |word| i32::from_le_bytes(word).into())),
+            Dtype::U16 => Self::I64(words(&bytes, |word| u16::from_le_bytes(word).into())),
+            Dtype::U32 => Self::I64(words(&bytes, |word| u32::from_le_bytes(word).into())),
+            Dtype::U64 => {
+                let wide = words(&bytes, |word| i64::try_from(u64::from_le_bytes(word)));
+                Self::I64(wide.into_iter().collect::<Result<_, _>>().ok()?)
+            }
+            _ => return None,
+        })
+    }
+
+    /// The elements as labels; none for floating-point numbers.
+    pub(crate) fn labels(&self) -> Option<Vec<i64>> {
+        match self {
+            Self::U8(labels) => Some(labels.iter().map(|&label| label.into()).collect()),
+            Self::I64(labels) => Some(labels.clone()),
             _ => None,
         }
     }
-}
 
-impl NpyData {
-    /// The elements, integers widened; none for one that does not fit into 64 bits with a sign.
-    fn from_bytes(dtype: DType, bytes: Vec<u8>) -> Option<Self> {
-        Some(match dtype {
-            DType::U8 => Self::U8(bytes),
-            DType::I64 => Self::I64(words(&bytes, i64::from_le_bytes)),
-            DType::F16 => Self::F16(words(&bytes, f16::from_le_bytes)),
-            DType::F32 => Self::F32(words(&bytes, f32::from_le_bytes)),
-            DType::F64 => Self::F64(words(&bytes, f64::from_le_bytes)),
-            DType::Integer(kind) => Self::I64(match kind {
-                Integer::I8 => words(&bytes, |word| i8::from_le_bytes(word).into()),
-                Integer::I16 => words(&bytes, |word| i16::from_le_bytes(word).into()),
-                Integer::I32 => words(&bytes, |word| i32::from_le_bytes(word).into()),
-                Integer::U16 => words(&bytes, |word| u16::from_le_bytes(word).into()),
-                Integer::U32 => words(&bytes, |word| u32::from_le_bytes(word).into()),
-                Integer::U64 => {
-                    let wide = words(&bytes, |word| i64::try_from(u64::from_le_bytes(word)));
-                    wide.into_iter().collect::<Result<_, _>>().ok()?
-                }
-            }),
-        })
-    }
-}
-
-impl NpyData {
     /// The elements of an array of this shape, the last index fastest, that came with the first index fastest.
     fn in_c_order(self, shape: &[usize]) -> Self {
         match self {
@@ -235,16 +210,9 @@ impl NpyData {
 impl NpyView<'_> {
     /// Writes header and elements; `file` is the name in messages.
     pub(crate) fn write_to(&self, writer: &mut impl Write, file: &Path) -> Result<(), DataError> {
-        let count = self.shape.iter().product::<usize>();
-        if count != self.data.len() {
-            let expected = format!("{count} for shape {:?}", self.shape);
-            return Err(DataError::shape(
-                "elements of an array",
-                expected,
-                self.data.len(),
-            ));
-        }
-        let header = npy_header::encode(self.data.dtype(), self.shape);
+        let (dtype, count) = self.data.dtype_and_count();
+        refuse_other_count(self.shape, count)?;
+        let header = npy_header::encode(dtype, self.shape);
         let result = writer.write_all(&header).and_then(|()| match self.data {
             NpySlice::U8(data) => writer.write_all(data),
             NpySlice::I64(data) => write_words(writer, data, i64::to_le_bytes),
@@ -257,30 +225,31 @@ impl NpyView<'_> {
 
     /// Bytes that the elements take.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.data.len() * self.data.dtype().bytes()) as u64
+        let (dtype, count) = self.data.dtype_and_count();
+        count as u64 * bytes_of(dtype)
     }
 }
 
 impl NpySlice<'_> {
-    fn len(&self) -> usize {
+    fn dtype_and_count(&self) -> (Dtype, usize) {
         match self {
-            Self::U8(data) => data.len(),
-            Self::I64(data) => data.len(),
-            Self::F16(data) => data.len(),
-            Self::F32(data) => data.len(),
-            Self::F64(data) => data.len(),
+            Self::U8(data) => (Dtype::U8, data.len()),
+            Self::I64(data) => (Dtype::I64, data.len()),
+            Self::F16(data) => (Dtype::F16, data.len()),
+            Self::F32(data) => (Dtype::F32, data.len()),
+            Self::F64(data) => (Dtype::F64, data.len()),
         }
     }
+}
 
-    fn dtype(&self) -> DType {
-        match self {
-            Self::U8(_) => DType::U8,
-            Self::I64(_) => DType::I64,
-            Self::F16(_) => DType::F16,
-            Self::F32(_) => DType::F32,
-            Self::F64(_) => DType::F64,
-        }
+/// Refuses another number of elements than an array of this shape has.
+fn refuse_other_count(shape: &[usize], got: usize) -> Result<(), DataError> {
+    let count = shape.iter().product::<usize>();
+    if got == count {
+        return Ok(());
     }
+    let expected = format!("{count} for shape {shape:?}");
+    DataError::misfit("elements of an array", expected, got)
 }
 
 /// Elements with the last index fastest from those with the first index fastest.

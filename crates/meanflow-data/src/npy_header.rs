@@ -3,43 +3,38 @@
 use std::io::Read;
 use std::path::Path;
 
+use safetensors::Dtype;
+
 use crate::DataError;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Longest dictionary that is read; NumPy writes 118 bytes for an ordinary array.
-const MAX_DICTIONARY: u32 = 65_535;
+const MAX_DICTIONARY: u64 = 65_535;
 /// Most axes an array may have, as in NumPy.
 const MAX_AXES: usize = 32;
 /// NumPy aligns the elements to this.
 const ALIGNMENT: usize = 64;
 
-/// Element types that are read and written.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum DType {
-    U8,
-    I64,
-    F16,
-    F32,
-    F64,
-    /// Another integer type, which is read and widened to `I64` but never written.
-    Integer(Integer),
-}
-
-/// Integer types that labels come in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Integer {
-    I8,
-    I16,
-    I32,
-    U16,
-    U32,
-    U64,
-}
+/// Element types with NumPy's names. All are read, integers of another size than `|u1` as `<i8`; bytes, `<i8` and floating-point
+/// numbers are written.
+const DTYPES: [(Dtype, &str); 11] = [
+    (Dtype::U8, "|u1"),
+    (Dtype::I64, "<i8"),
+    (Dtype::F16, "<f2"),
+    (Dtype::F32, "<f4"),
+    (Dtype::F64, "<f8"),
+    (Dtype::I8, "|i1"),
+    (Dtype::I16, "<i2"),
+    (Dtype::I32, "<i4"),
+    (Dtype::U16, "<u2"),
+    (Dtype::U32, "<u4"),
+    (Dtype::U64, "<u8"),
+];
 
 /// What a header says.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Header {
-    pub(crate) dtype: DType,
+    pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<u64>,
     /// Whether the first index runs fastest, as in Fortran, and not the last, as in C.
     pub(crate) by_columns: bool,
@@ -47,50 +42,22 @@ pub(crate) struct Header {
     pub(crate) length: u64,
 }
 
-impl DType {
-    const ALL: [Self; 11] = [
-        Self::U8,
-        Self::I64,
-        Self::F16,
-        Self::F32,
-        Self::F64,
-        Self::Integer(Integer::I8),
-        Self::Integer(Integer::I16),
-        Self::Integer(Integer::I32),
-        Self::Integer(Integer::U16),
-        Self::Integer(Integer::U32),
-        Self::Integer(Integer::U64),
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::U8 => "|u1",
-            Self::I64 => "<i8",
-            Self::F16 => "<f2",
-            Self::F32 => "<f4",
-            Self::F64 => "<f8",
-            Self::Integer(Integer::I8) => "|i1",
-            Self::Integer(Integer::I16) => "<i2",
-            Self::Integer(Integer::I32) => "<i4",
-            Self::Integer(Integer::U16) => "<u2",
-            Self::Integer(Integer::U32) => "<u4",
-            Self::Integer(Integer::U64) => "<u8",
-        }
-    }
-
-    /// Bytes of one element.
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::U8 | Self::Integer(Integer::I8) => 1,
-            Self::F16 | Self::Integer(Integer::I16 | Integer::U16) => 2,
-            Self::F32 | Self::Integer(Integer::I32 | Integer::U32) => 4,
-            Self::I64 | Self::F64 | Self::Integer(Integer::U64) => 8,
-        }
+impl Header {
+    /// Bytes of all elements, as far as they can be counted.
+    pub(crate) fn payload(&self) -> u128 {
+        let sides = self.shape.iter().map(|&side| u128::from(side));
+        let bytes = u128::from(bytes_of(self.dtype));
+        sides.fold(bytes, u128::saturating_mul)
     }
 }
 
+/// Bytes of one element.
+pub(crate) fn bytes_of(dtype: Dtype) -> u64 {
+    dtype.bitsize() as u64 / 8
+}
+
 /// A version 1.0 header.
-pub(crate) fn encode(dtype: DType, shape: &[usize]) -> Vec<u8> {
+pub(crate) fn encode(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
     let axes = shape
         .iter()
         .map(|side| format!("{side},"))
@@ -102,7 +69,8 @@ pub(crate) fn encode(dtype: DType, shape: &[usize]) -> Vec<u8> {
         &axes
     };
     let axes = axes.replace(',', ", ");
-    let name = dtype.name();
+    let known = DTYPES.iter().find(|(known, _)| *known == dtype);
+    let name = known.map_or("", |(_, name)| name);
     let mut text = format!(
         "{{'descr': '{name}', 'fortran_order': False, 'shape': ({}), }}",
         axes.trim_end()
@@ -123,31 +91,18 @@ pub(crate) fn read(reader: &mut impl Read, file: &Path) -> Result<Header, DataEr
     let start: [u8; 8] = take(reader, file)?;
     let ([magic @ .., major, minor], expected) = (start, "\\x93NUMPY");
     if magic != *MAGIC {
-        return Err(DataError::field(
-            file,
-            0,
-            "magic number",
-            expected,
-            magic.escape_ascii(),
-        ));
+        let got = magic.escape_ascii();
+        return DataError::refuse(file, 0, "magic number", expected, got);
     }
     let (size, prefix) = match (major, minor) {
         (1, 0) => (u32::from(u16::from_le_bytes(take(reader, file)?)), 10),
         (2 | 3, 0) => (u32::from_le_bytes(take(reader, file)?), 12),
         _ => {
             let got = format!("{major}.{minor}");
-            return Err(DataError::field(file, 6, "version", "1.0, 2.0 or 3.0", got));
+            return DataError::refuse(file, 6, "version", "1.0, 2.0 or 3.0", got);
         }
     };
-    if size > MAX_DICTIONARY {
-        let (file, limit, got) = (file.to_owned(), u64::from(MAX_DICTIONARY), u128::from(size));
-        return Err(DataError::Limit {
-            file,
-            what: "header size in bytes",
-            limit,
-            got,
-        });
-    }
+    DataError::within(file, "header size in bytes", MAX_DICTIONARY, size)?;
     let text = exactly(reader, u64::from(size), file)?;
     let refuse = |(offset, expected): (usize, &'static str)| {
         let rest = text.get(offset..).unwrap_or_default();
@@ -181,16 +136,8 @@ fn exactly(reader: &mut impl Read, size: u64, file: &Path) -> Result<Vec<u8>, Da
         .take(size)
         .read_to_end(&mut bytes)
         .map_err(DataError::io(file))?;
-    let got = bytes.len() as u64;
-    if got == size {
-        return Ok(bytes);
-    }
-    Err(DataError::Length {
-        file: file.to_owned(),
-        part: "header",
-        expected: size,
-        got,
-    })
+    DataError::of_length(file, "header", size, bytes.len() as u64)?;
+    Ok(bytes)
 }
 
 /// Where the text stops making sense, and what would have made sense there.
@@ -203,7 +150,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn dictionary(mut self) -> Result<(DType, bool, Vec<u64>), Refused> {
+    fn dictionary(mut self) -> Result<(Dtype, bool, Vec<u64>), Refused> {
         let (mut dtype, mut order, mut shape) = (None, None, None);
         self.expect("{")?;
         while !self.accept("}") {
@@ -246,14 +193,12 @@ impl Parser<'_> {
         Ok(by_columns)
     }
 
-    fn dtype(&mut self) -> Result<DType, Refused> {
-        let found = DType::ALL
-            .into_iter()
-            .find(|dtype| self.accept(&format!("'{}'", dtype.name())));
-        found.ok_or((
-            self.place,
-            "an integer type, '<f2', '<f4' or '<f8', little-endian (objects are never read)",
-        ))
+    fn dtype(&mut self) -> Result<Dtype, Refused> {
+        let expected =
+            "an integer type, '<f2', '<f4' or '<f8', little-endian (objects are never read)";
+        let mut dtypes = DTYPES.iter();
+        let found = dtypes.find(|(_, name)| self.accept(&format!("'{name}'")));
+        found.map(|(dtype, _)| *dtype).ok_or((self.place, expected))
     }
 
     fn shape(&mut self) -> Result<Vec<u64>, Refused> {
@@ -318,7 +263,7 @@ mod tests {
     use super::*;
 
     fn text_of(shape: &[usize]) -> String {
-        String::from_utf8_lossy(&encode(DType::F32, shape)[10..])
+        String::from_utf8_lossy(&encode(Dtype::F32, shape)[10..])
             .trim_end()
             .to_owned()
     }
@@ -334,7 +279,7 @@ mod tests {
     fn headers_are_aligned_and_read_back() {
         for axes in 0..=MAX_AXES {
             let shape = vec![usize::MAX; axes];
-            let bytes = encode(DType::I64, &shape);
+            let bytes = encode(Dtype::I64, &shape);
             assert_eq!(bytes.len() % ALIGNMENT, 0);
             let header = read(&mut bytes.as_slice(), Path::new("a.npy")).unwrap();
             let length = bytes.len() as u64;
@@ -342,7 +287,7 @@ mod tests {
             assert_eq!(
                 header,
                 Header {
-                    dtype: DType::I64,
+                    dtype: Dtype::I64,
                     shape,
                     by_columns: false,
                     length

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
@@ -33,29 +32,17 @@ impl Npz {
     /// [`DataError::Field`] for a name twice. Members that do not end in `.npy`, such as notes, are passed over.
     pub fn open(path: &Path, max_bytes: u64) -> Result<Self, DataError> {
         let (file, _) = open_regular(path)?;
-        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken(path))?;
-        if archive.len() > MAX_ARRAYS {
-            let (limit, got) = (MAX_ARRAYS as u64, archive.len() as u128);
-            return Err(DataError::Limit {
-                file: path.to_owned(),
-                what: "number of arrays",
-                limit,
-                got,
-            });
-        }
+        let broken = DataError::archive(path);
+        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(&broken)?;
+        let count = archive.len();
+        DataError::within(path, "number of arrays", MAX_ARRAYS as u64, count as u64)?;
         if archive.has_duplicate_names() {
-            return Err(DataError::field(
-                path,
-                0,
-                "names of arrays",
-                "each once",
-                "a name twice",
-            ));
+            return DataError::refuse(path, 0, "names of arrays", "each once", "a name twice");
         }
-        let mut names = Vec::with_capacity(archive.len());
-        for index in 0..archive.len() {
-            let member = archive.by_index_raw(index).map_err(broken(path))?;
-            let name = member.name().map_err(broken(path))?;
+        let mut names = Vec::with_capacity(count);
+        for index in 0..count {
+            let member = archive.by_index_raw(index).map_err(&broken)?;
+            let name = member.name().map_err(&broken)?;
             names.extend(name.strip_suffix(".npy").map(str::to_owned));
         }
         Ok(Self {
@@ -79,7 +66,7 @@ impl Npz {
     pub fn read(&mut self, name: &str) -> Result<NpyArray, DataError> {
         let label = self.file.join(format!("{name}.npy"));
         let member = self.archive.by_name(&format!("{name}.npy"));
-        let member = member.map_err(broken(&label))?;
+        let member = member.map_err(DataError::archive(&label))?;
         let sizes = (member.size(), member.compressed_size());
         npy::read_from(member, sizes, &label, self.max_bytes)
     }
@@ -99,7 +86,7 @@ pub fn write(
         for (name, array) in arrays {
             append(&mut archive, name, array, compression, path)?;
         }
-        archive.finish().map(drop).map_err(broken(path))
+        archive.finish().map(drop).map_err(DataError::archive(path))
     })
 }
 
@@ -118,30 +105,15 @@ pub enum Compression {
 /// [`DataError::Shape`] unless there is one label a picture, or none at all; otherwise as [`write()`].
 pub fn write_samples(path: &Path, pictures: &Pictures, labels: &[i64]) -> Result<(), DataError> {
     if !labels.is_empty() && labels.len() != pictures.len() {
-        return Err(DataError::shape(
-            "number of labels",
-            pictures.len(),
-            labels.len(),
-        ));
+        return DataError::misfit("number of labels", pictures.len(), labels.len());
     }
+    let view = |shape, data| NpyView { shape, data };
     let (shape, count) = (pictures.shape(), [labels.len()]);
-    let mut arrays = vec![(
-        "arr_0",
-        NpyView {
-            shape: &shape,
-            data: NpySlice::U8(pictures.pixels()),
-        },
-    )];
-    if !labels.is_empty() {
-        arrays.push((
-            "arr_1",
-            NpyView {
-                shape: &count,
-                data: NpySlice::I64(labels),
-            },
-        ));
-    }
-    write(path, &arrays, Compression::Deflate)
+    let samples = ("arr_0", view(&shape, NpySlice::U8(pictures.pixels())));
+    let labels = ("arr_1", view(&count, NpySlice::I64(labels)));
+    let arrays = [samples, labels];
+    let arrays = if count == [0] { &arrays[..1] } else { &arrays };
+    write(path, arrays, Compression::Deflate)
 }
 
 fn append(
@@ -163,14 +135,6 @@ fn append(
         .large_file(large);
     archive
         .start_file(format!("{name}.npy"), options)
-        .map_err(broken(path))?;
+        .map_err(DataError::archive(path))?;
     array.write_to(archive, path)
-}
-
-/// Attaches a file name to an error of the zip library.
-fn broken(file: &Path) -> impl Fn(ZipError) -> DataError {
-    move |source| DataError::Archive {
-        file: file.to_owned(),
-        source,
-    }
 }

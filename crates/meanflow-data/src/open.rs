@@ -57,13 +57,13 @@ pub fn open(path: &Path, links: Links) -> Result<Opened, DataError> {
         "safetensors" => Latents::open_as_found(path).map(samples),
         "png" | "jpg" | "jpeg" => ImageArchive::open_picture(path).map(Opened::Pictures),
         other => {
-            let hint = if matches!(other, "gz" | "tgz" | "bz2" | "xz" | "zst") {
-                " (a compressed archive has to be unpacked to .tar first)"
-            } else {
-                ""
+            let hint = match other {
+                "gz" | "tgz" | "bz2" | "xz" | "zst" => {
+                    " (a compressed archive has to be unpacked to .tar first)"
+                }
+                _ => "",
             };
-            let got = format!(".{other}{hint}");
-            Err(DataError::field(path, 0, "kind of data", KNOWN, got))
+            DataError::refuse(path, 0, "kind of data", KNOWN, format!(".{other}{hint}"))
         }
     }
 }
@@ -78,7 +78,7 @@ impl ImageArchive {
             Opened::Pictures(pictures) => Ok(pictures),
             Opened::Samples(_) => {
                 let (expected, got) = ("PNG and JPEG files", "numbers that are samples already");
-                Err(DataError::field(path, 0, "pictures", expected, got))
+                DataError::refuse(path, 0, "pictures", expected, got)
             }
         }
     }

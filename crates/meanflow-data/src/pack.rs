@@ -1,13 +1,9 @@
 //! Pictures into one zip archive of EDM's layout, which [`ImageArchive::open_zip`] reads in the same order.
 
 use std::io::{Seek, Write};
-use std::num::NonZeroUsize;
-use std::ops::Range;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread;
 
-use zip::result::ZipError;
+use rayon::prelude::*;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
@@ -30,7 +26,7 @@ pub enum Packing {
     },
 }
 
-/// Pictures in one go, to be handed to threads.
+/// Pictures in one go, made by a thread a core.
 const PORTION: usize = 256;
 
 /// Writes `00000/img00000000.png`, … and `dataset.json` with the labels and the names of the classes, stored and not deflated, whole or not at all; the same pictures
@@ -48,14 +44,13 @@ pub fn pack(
         let mut archive = ZipWriter::new(file);
         let mut names = Vec::with_capacity(collection.len());
         for first in (0..collection.len()).step_by(PORTION) {
-            let end = (first + PORTION).min(collection.len());
-            for (index, member) in (first..end).zip(members(collection, packing, first..end)) {
+            let indices = first..(first + PORTION).min(collection.len());
+            let made = indices.clone().into_par_iter();
+            let made = made.map(|index| member(collection, packing, index));
+            for (index, member) in indices.zip(made.collect::<Vec<_>>()) {
                 let member = member?;
-                let end = if member.starts_with(b"\xff\xd8") {
-                    "jpg"
-                } else {
-                    "png"
-                };
+                let is_jpeg = member.starts_with(b"\xff\xd8");
+                let end = if is_jpeg { "jpg" } else { "png" };
                 let name = format!("{:05}/img{index:08}.{end}", index / 1000);
                 add(&mut archive, path, &name, &member)?;
                 names.push(name);
@@ -70,34 +65,7 @@ pub fn pack(
         }
         let text = text.to_string();
         add(&mut archive, path, "dataset.json", text.as_bytes())?;
-        archive.finish().map(drop).map_err(broken(path))
-    })
-}
-
-/// These pictures as they go in, made by a thread a core.
-fn members(
-    collection: &ImageArchive,
-    packing: Packing,
-    indices: Range<usize>,
-) -> Vec<Result<Vec<u8>, DataError>> {
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let indices: Vec<usize> = indices.collect();
-    let share = indices.len().div_ceil(threads).max(1);
-    thread::scope(|scope| {
-        let made = |indices: &'_ [usize]| -> Vec<_> {
-            let made = indices
-                .iter()
-                .map(|&index| member(collection, packing, index));
-            made.collect()
-        };
-        let handles: Vec<_> = indices
-            .chunks(share)
-            .map(|indices| scope.spawn(move || made(indices)))
-            .collect();
-        let joined = handles.into_iter().map(thread::ScopedJoinHandle::join);
-        joined
-            .flat_map(|made| made.unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
+        archive.finish().map(drop).map_err(DataError::archive(path))
     })
 }
 
@@ -125,13 +93,7 @@ fn add(
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .last_modified_time(DateTime::default());
-    archive.start_file(name, options).map_err(broken(path))?;
+    let started = archive.start_file(name, options);
+    started.map_err(DataError::archive(path))?;
     archive.write_all(bytes).map_err(DataError::io(path))
-}
-
-fn broken(path: &Path) -> impl Fn(ZipError) -> DataError {
-    move |source| DataError::Archive {
-        file: path.to_owned(),
-        source,
-    }
 }

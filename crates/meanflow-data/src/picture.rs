@@ -17,18 +17,16 @@ pub const PICTURES_PER_FOLDER: u64 = 1000;
 /// One picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
-    height: usize,
-    width: usize,
-    channels: usize,
+    /// `[H, W, C]`.
+    shape: [usize; 3],
     pixels: Vec<u8>,
 }
 
 /// A batch of pictures of one shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pictures {
-    height: usize,
-    width: usize,
-    channels: usize,
+    /// `[H, W, C]` of each.
+    shape: [usize; 3],
     pixels: Vec<u8>,
 }
 
@@ -49,25 +47,17 @@ impl Pictures {
     /// [`DataError::Shape`] for another number of channels, an empty side, or values that are no whole number of pictures.
     pub fn from_model(values: &[f32], shape: [usize; 3]) -> Result<Self, DataError> {
         let [channels, height, width] = shape;
-        check_sides(height, width, channels)?;
+        let shape = [height, width, channels];
+        refuse_other_size(shape, values.len())?;
         let plane = height * width;
-        if !values.len().is_multiple_of(plane * channels) {
-            let expected = format!("whole pictures of shape {shape:?}");
-            return Err(DataError::shape("values", expected, values.len()));
-        }
         let mut pixels = Vec::with_capacity(values.len());
         for picture in values.chunks_exact(plane * channels) {
             for place in 0..plane {
-                pixels
-                    .extend((0..channels).map(|channel| to_byte(picture[channel * plane + place])));
+                let planes = picture.iter().skip(place).step_by(plane);
+                pixels.extend(planes.map(|&value| to_byte(value)));
             }
         }
-        Ok(Self {
-            height,
-            width,
-            channels,
-            pixels,
-        })
+        Ok(Self { shape, pixels })
     }
 
     /// Pictures from their pixels, `[N, H, W, C]` row-major with `shape = [H, W, C]`.
@@ -75,22 +65,8 @@ impl Pictures {
     /// # Errors
     /// [`DataError::Shape`] when C is not 1 or 3, a side is 0, or the number of pixels does not fit.
     pub fn from_pixels(pixels: Vec<u8>, shape: [usize; 3]) -> Result<Self, DataError> {
-        let [height, width, channels] = shape;
-        check_sides(height, width, channels)?;
-        if !pixels.len().is_multiple_of(height * width * channels) {
-            let got = format!("{} bytes", pixels.len());
-            return Err(DataError::shape(
-                "pictures",
-                format!("pictures {shape:?}"),
-                got,
-            ));
-        }
-        Ok(Self {
-            height,
-            width,
-            channels,
-            pixels,
-        })
+        refuse_other_size(shape, pixels.len())?;
+        Ok(Self { shape, pixels })
     }
 
     /// These pictures, then those of `other`.
@@ -101,7 +77,7 @@ impl Pictures {
         let ([_, size @ ..], [_, got @ ..]) = (self.shape(), other.shape());
         if size != got {
             let (expected, got) = (format!("{size:?}"), format!("{got:?}"));
-            return Err(DataError::shape("pictures to append", expected, got));
+            return DataError::misfit("pictures to append", expected, got);
         }
         self.pixels.extend_from_slice(&other.pixels);
         Ok(())
@@ -109,7 +85,7 @@ impl Pictures {
 
     /// Number of pictures.
     pub fn len(&self) -> usize {
-        self.pixels.len() / (self.height * self.width * self.channels)
+        self.pixels.len() / self.shape.iter().product::<usize>()
     }
 
     /// Whether there is no picture.
@@ -119,7 +95,8 @@ impl Pictures {
 
     /// `[N, H, W, C]`.
     pub fn shape(&self) -> [usize; 4] {
-        [self.len(), self.height, self.width, self.channels]
+        let [height, width, channels] = self.shape;
+        [self.len(), height, width, channels]
     }
 
     /// All pixels, `[N, H, W, C]` row-major.
@@ -129,17 +106,9 @@ impl Pictures {
 
     /// The pictures one by one.
     pub fn iter(&self) -> impl Iterator<Item = Picture> + '_ {
-        let Self {
-            height,
-            width,
-            channels,
-            ..
-        } = *self;
-        let size = height * width * channels;
+        let (shape, size) = (self.shape, self.shape.iter().product());
         self.pixels.chunks_exact(size).map(move |pixels| Picture {
-            height,
-            width,
-            channels,
+            shape,
             pixels: pixels.to_vec(),
         })
     }
@@ -152,11 +121,7 @@ impl Pictures {
     /// [`DataError::Shape`] unless there is one number a picture; otherwise as [`Picture::write_png`].
     pub fn write_folders(&self, folder: &Path, numbers: &[u64]) -> Result<(), DataError> {
         if numbers.len() != self.len() {
-            return Err(DataError::shape(
-                "numbers of pictures",
-                self.len(),
-                numbers.len(),
-            ));
+            return DataError::misfit("numbers of pictures", self.len(), numbers.len());
         }
         for (picture, &number) in self.iter().zip(numbers) {
             let path = folder.join(numbered(number));
@@ -175,26 +140,17 @@ impl Picture {
     /// # Errors
     /// [`DataError::Shape`] when C is not 1 or 3, a side is 0, or the number of pixels does not fit.
     pub fn new(shape: [usize; 3], pixels: Vec<u8>) -> Result<Self, DataError> {
-        let [height, width, channels] = shape;
-        check_sides(height, width, channels)?;
-        if pixels.len() != height * width * channels {
-            return Err(DataError::shape(
-                "pixels",
-                height * width * channels,
-                pixels.len(),
-            ));
+        check_sides(shape)?;
+        let expected = shape.iter().product::<usize>();
+        if pixels.len() != expected {
+            return DataError::misfit("pixels", expected, pixels.len());
         }
-        Ok(Self {
-            height,
-            width,
-            channels,
-            pixels,
-        })
+        Ok(Self { shape, pixels })
     }
 
     /// `[H, W, C]`.
     pub fn shape(&self) -> [usize; 3] {
-        [self.height, self.width, self.channels]
+        self.shape
     }
 
     /// The pixels, `[H, W, C]` row-major.
@@ -220,11 +176,10 @@ impl Picture {
 
     /// The PNG file as bytes; `path` is its name in messages.
     pub(crate) fn png(&self, path: &Path) -> Result<Vec<u8>, DataError> {
-        let grey = self.channels == 1;
-        let color = if grey {
-            ExtendedColorType::L8
-        } else {
-            ExtendedColorType::Rgb8
+        let [height, width, channels] = self.shape;
+        let color = match channels {
+            1 => ExtendedColorType::L8,
+            _ => ExtendedColorType::Rgb8,
         };
         let side = |side| {
             let long = |_| DataError::shape("side of a PNG picture", "below 2³²", side);
@@ -232,7 +187,7 @@ impl Picture {
         };
         let mut png = Vec::new();
         PngEncoder::new(&mut png)
-            .write_image(&self.pixels, side(self.width)?, side(self.height)?, color)
+            .write_image(&self.pixels, side(width)?, side(height)?, color)
             .map_err(|source| DataError::Encode {
                 file: path.to_owned(),
                 source,
@@ -247,16 +202,22 @@ pub fn numbered(number: u64) -> PathBuf {
     PathBuf::from(format!("{folder:06}/{number:06}.png"))
 }
 
-fn check_sides(height: usize, width: usize, channels: usize) -> Result<(), DataError> {
+/// Refuses so many values if they are no whole number of pictures of this shape.
+fn refuse_other_size(shape: [usize; 3], values: usize) -> Result<(), DataError> {
+    check_sides(shape)?;
+    if values.is_multiple_of(shape.iter().product()) {
+        return Ok(());
+    }
+    let expected = format!("whole pictures of height, width and channels {shape:?}");
+    DataError::misfit("values", expected, values)
+}
+
+fn check_sides([height, width, channels]: [usize; 3]) -> Result<(), DataError> {
     if matches!(channels, 1 | 3) && height > 0 && width > 0 {
         return Ok(());
     }
-    let got = format!("{channels} of {height}×{width}");
-    Err(DataError::shape(
-        "channels of a picture",
-        "1 or 3, of at least 1×1",
-        got,
-    ))
+    let (what, expected) = ("channels of a picture", "1 or 3, of at least 1×1");
+    DataError::misfit(what, expected, format!("{channels} of {height}×{width}"))
 }
 
 #[cfg(test)]

@@ -44,16 +44,12 @@ impl ImageDataset {
         bad: BadPictures,
     ) -> Result<Self, DataError> {
         if size == 0 {
-            return Err(DataError::shape("size of a picture", "at least 1", size));
+            return DataError::misfit("size of a picture", "at least 1", size);
         }
         if let BadPictures::Skip(share) = bad
             && !(0.0..1.0).contains(&share)
         {
-            return Err(DataError::shape(
-                "share of bad pictures",
-                "a number in [0, 1)",
-                share,
-            ));
+            return DataError::misfit("share of bad pictures", "a number in [0, 1)", share);
         }
         let info = DatasetInfo {
             shape: vec![channels.count(), size, size],

@@ -4,19 +4,19 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use safetensors::Dtype;
 
 use crate::DataError;
-use crate::file::open_regular;
+use crate::file::{open_regular, read_at};
 use crate::npy::words;
-use crate::npy_header::{self, DType, Header};
-use crate::read_at::read_at;
+use crate::npy_header::{self, bytes_of};
 
 /// An open array of `<f2` or `<f4` elements, `[N, …]`, N at least 1.
 #[derive(Debug)]
 pub(crate) struct ArrayRows {
     path: PathBuf,
     file: File,
-    dtype: DType,
+    dtype: Dtype,
     count: usize,
     shape: Vec<usize>,
     /// Bytes before the first row.
@@ -32,40 +32,39 @@ impl ArrayRows {
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let (file, size) = open_regular(path)?;
         let header = npy_header::read(&mut &file, path)?;
-        check(path, &header, size)?;
-        let mut axes = header.shape.iter().map(|&side| side as usize);
-        Ok(Self {
-            path: path.to_owned(),
-            dtype: header.dtype,
-            count: axes.next().unwrap_or(0),
-            shape: axes.collect(),
-            start: header.length,
-            file,
-        })
+        let shape: Vec<usize> = header.shape.iter().map(|&side| side as usize).collect();
+        let rows = Self::part(path, file, (header.dtype, &shape), header.length)?;
+        // The same order where at most one axis is longer than 1.
+        if header.by_columns && shape.iter().filter(|side| **side > 1).count() > 1 {
+            let expected = "rows one after the other, for they are read from the disk one by one: save numpy.ascontiguousarray(array)";
+            let got = "Fortran's order, column after column";
+            return DataError::refuse(path, 0, "fortran_order", expected, got);
+        }
+        let expected = u64::try_from(header.payload()).unwrap_or(u64::MAX);
+        DataError::of_length(
+            path,
+            "elements of the array",
+            expected,
+            size - header.length,
+        )?;
+        Ok(rows)
     }
 
-    /// Rows of `<f2` or `<f4` elements that begin at byte `start` of a file, whose length was checked; `path` is their name in
-    /// messages.
+    /// Rows of `<f2` or `<f4` elements that begin at byte `start` of a file, whose length is checked by the caller; `path` is their
+    /// name in messages.
     ///
     /// # Errors
     /// [`DataError::Field`] for another element type, no axis or an axis of length 0.
     pub(crate) fn part(
         path: &Path,
         file: File,
-        (dtype, shape): (Option<DType>, &[usize]),
+        (dtype, shape): (Dtype, &[usize]),
         start: u64,
     ) -> Result<Self, DataError> {
-        let dtype = dtype.filter(|dtype| matches!(dtype, DType::F16 | DType::F32));
-        let Some(dtype) = dtype else {
-            let expected = "F16 or F32";
-            return Err(DataError::field(
-                path,
-                start,
-                "element type",
-                expected,
-                "another",
-            ));
-        };
+        if !matches!(dtype, Dtype::F16 | Dtype::F32) {
+            let got = format!("{dtype:?}");
+            return DataError::refuse(path, 0, "element type", "F16 or F32 ('<f2' or '<f4')", got);
+        }
         match shape {
             [count, row @ ..] if !shape.contains(&0) => Ok(Self {
                 path: path.to_owned(),
@@ -75,16 +74,7 @@ impl ArrayRows {
                 shape: row.to_vec(),
                 start,
             }),
-            _ => {
-                let got = format!("{shape:?}");
-                Err(DataError::field(
-                    path,
-                    start,
-                    "shape",
-                    "rows, none empty",
-                    got,
-                ))
-            }
+            _ => DataError::refuse(path, 0, "shape", "rows, none empty", format!("{shape:?}")),
         }
     }
 
@@ -109,58 +99,17 @@ impl ArrayRows {
     /// [`DataError::Io`], also when the file has become shorter; [`DataError::Field`] for an element that is not
     /// finite.
     pub(crate) fn row(&self, index: usize) -> Result<Vec<f32>, DataError> {
-        let size = self.shape.iter().product::<usize>() * self.dtype.bytes();
-        let offset = self.start + index as u64 * size as u64;
-        let mut bytes = vec![0; size];
-        read_at(&self.file, &mut bytes, offset).map_err(DataError::io(&self.path))?;
+        let size = self.shape.iter().product::<usize>() as u64 * bytes_of(self.dtype);
+        let offset = self.start + index as u64 * size;
+        let bytes = read_at(&self.file, &self.path, offset, size)?;
         let row: Vec<f32> = match self.dtype {
-            DType::F16 => words(&bytes, |word| f16::from_le_bytes(word).to_f32()),
+            Dtype::F16 => words(&bytes, |word| f16::from_le_bytes(word).to_f32()),
             _ => words(&bytes, f32::from_le_bytes),
         };
-        match row.iter().position(|value| !value.is_finite()) {
-            None => Ok(row),
-            Some(place) => Err(DataError::field(
-                &self.path,
-                offset + (place * self.dtype.bytes()) as u64,
-                "element",
-                "a finite number",
-                row[place],
-            )),
-        }
+        let Some(place) = row.iter().position(|value| !value.is_finite()) else {
+            return Ok(row);
+        };
+        let offset = offset + place as u64 * bytes_of(self.dtype);
+        DataError::refuse(&self.path, offset, "element", "a finite number", row[place])
     }
-}
-
-/// Refuses what is not an array of rows of floating-point numbers, whole to the byte.
-fn check(path: &Path, header: &Header, size: u64) -> Result<(), DataError> {
-    if !matches!(header.dtype, DType::F16 | DType::F32) {
-        let got = format!("{:?}", header.dtype);
-        let expected = "'<f2' or '<f4'";
-        return Err(DataError::field(path, 0, "element type", expected, got));
-    }
-    if header.shape.is_empty() || header.shape.contains(&0) {
-        let (expected, got) = ("rows, none empty", format!("{:?}", header.shape));
-        return Err(DataError::field(path, 0, "shape", expected, got));
-    }
-    // The same order where at most one axis is longer than 1.
-    if header.by_columns && header.shape.iter().filter(|side| **side > 1).count() > 1 {
-        let expected = "rows one after the other, for they are read from the disk one by one: save numpy.ascontiguousarray(array)";
-        let (field, got) = ("fortran_order", "Fortran's order, column after column");
-        return Err(DataError::field(path, 0, field, expected, got));
-    }
-    let bytes = header
-        .shape
-        .iter()
-        .try_fold(header.dtype.bytes() as u64, |bytes, &side| {
-            bytes.checked_mul(side)
-        });
-    let (expected, got) = (bytes.unwrap_or(u64::MAX), size - header.length);
-    if got == expected {
-        return Ok(());
-    }
-    Err(DataError::Length {
-        file: path.to_owned(),
-        part: "elements of the array",
-        expected,
-        got,
-    })
 }

@@ -1,11 +1,9 @@
 //! A look at every picture of a collection: its size, and whether it can be decoded.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+
+use rayon::prelude::*;
 
 use crate::decode::{self, Background, Channels, PictureInfo, Reading, View};
 use crate::{DataError, ImageArchive};
@@ -64,57 +62,16 @@ impl Kinds {
 impl DatasetReport {
     /// Looks at every picture, with a thread a core; `done` is told how many more were seen since it was told last.
     pub fn of(collection: &ImageArchive, depth: Depth, done: impl Fn(usize) + Sync) -> Self {
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let (next, merged) = (AtomicUsize::new(0), Mutex::new(Seen::default()));
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    let mut seen = Seen::default();
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        if index >= collection.len() {
-                            break;
-                        }
-                        seen.look(collection, index, depth);
-                        done(1);
-                    }
-                    let mut merged = merged.lock().unwrap_or_else(PoisonError::into_inner);
-                    merged.add(seen);
-                });
-            }
-        });
-        let merged = merged.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let damaged = merged.damaged.into_iter();
-        Self {
-            bytes: merged.bytes,
-            sizes: merged.sizes,
-            kinds: merged.kinds,
-            damaged: damaged
-                .map(|(index, reason)| (collection.path(index), reason))
-                .collect(),
-        }
+        let look = |mut report: Self, index| {
+            report.look(collection, index, depth);
+            done(1);
+            report
+        };
+        let indices = (0..collection.len()).into_par_iter();
+        let parts = indices.fold(Self::default, look);
+        parts.reduce(Self::default, Self::and)
     }
-}
 
-/// How a picture is decoded to see whether it can be: what shows behind its pixels is another question.
-pub(crate) const WHOLE: Reading = Reading {
-    channels: Channels::Color,
-    view: View {
-        background: Some(Background::KeepRgb),
-        apply_orientation: false,
-    },
-};
-
-/// What one thread saw.
-#[derive(Default)]
-struct Seen {
-    bytes: u64,
-    sizes: BTreeMap<[usize; 2], usize>,
-    kinds: Kinds,
-    damaged: BTreeMap<usize, String>,
-}
-
-impl Seen {
     fn look(&mut self, collection: &ImageArchive, index: usize, depth: Depth) {
         match self.info(collection, index, depth) {
             Ok(info) => {
@@ -123,7 +80,8 @@ impl Seen {
                 self.kinds.see(&info);
             }
             Err(error) => {
-                self.damaged.insert(index, error.to_string());
+                let damaged = (collection.path(index), error.to_string());
+                self.damaged.push(damaged);
             }
         }
     }
@@ -150,12 +108,23 @@ impl Seen {
         Ok(info)
     }
 
-    fn add(&mut self, other: Self) {
+    /// What was seen here, then there.
+    fn and(mut self, other: Self) -> Self {
         self.bytes += other.bytes;
         for (size, count) in other.sizes {
             *self.sizes.entry(size).or_default() += count;
         }
         self.kinds.add(other.kinds);
         self.damaged.extend(other.damaged);
+        self
     }
 }
+
+/// How a picture is decoded to see whether it can be: what shows behind its pixels is another question.
+pub(crate) const WHOLE: Reading = Reading {
+    channels: Channels::Color,
+    view: View {
+        background: Some(Background::KeepRgb),
+        apply_orientation: false,
+    },
+};

@@ -7,11 +7,10 @@
 mod draw;
 mod resample;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread;
 
 use meanflow_core::random::{Purpose, RngStream};
+use rayon::prelude::*;
 
 pub use draw::{Augmentation, LABELS};
 pub use resample::{Affine, resample};
@@ -49,7 +48,7 @@ impl Augmented {
         })?;
         if let Some(probability) = probability.filter(|p| !(0.0..=1.0).contains(p)) {
             let what = "probability of an augmentation";
-            return Err(DataError::shape(what, "a number in [0, 1]", probability));
+            return DataError::misfit(what, "a number in [0, 1]", probability);
         }
         Ok(Self {
             data: Box::new(data),
@@ -77,18 +76,8 @@ impl Augmented {
             told.flat_map(Augmentation::labels).collect()
         });
         let size = self.shape.iter().product::<usize>();
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let share = plan.len().div_ceil(threads).max(1);
-        thread::scope(|scope| {
-            let parts = examples.values.chunks_mut(share * size);
-            for (pictures, plan) in parts.zip(plan.chunks(share)) {
-                scope.spawn(move || {
-                    for (picture, &step) in pictures.chunks_exact_mut(size).zip(plan) {
-                        self.apply(step, picture);
-                    }
-                });
-            }
-        });
+        let pictures = examples.values.par_chunks_exact_mut(size).zip(plan);
+        pictures.for_each(|(picture, &step)| self.apply(step, picture));
         examples
     }
 

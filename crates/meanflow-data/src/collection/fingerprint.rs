@@ -19,7 +19,7 @@ impl ImageArchive {
         let mut hash = Fingerprint::new("pictures");
         hash.names(self.class_names());
         let (mut total, mut summed) = (0, true);
-        for (index, entry) in self.entries.iter().enumerate() {
+        for (index, entry) in self.found.entries.iter().enumerate() {
             let size = self.size(index)?;
             let sum = match entry.place {
                 Place::File => None,
@@ -30,7 +30,7 @@ impl ImageArchive {
             total += size;
             summed &= sum.is_some();
         }
-        hash.labels(&self.labels);
+        hash.labels(self.labels());
         let step = match (summed, total <= WHOLE) {
             (true, _) => return Ok(hash.finish()),
             (false, true) => 1,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{EncodedPicture, Found, Place, is_picture};
+use super::{Found, Place, is_picture};
 use crate::DataError;
 use crate::file::refuse_other;
 
@@ -27,12 +27,14 @@ pub(super) fn open(root: &Path, links: Links) -> Result<Found, DataError> {
     let (pictures, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|name| is_picture(name));
     others.iter().for_each(|name| found.pass(name));
     if classes.is_empty() {
-        found.entries = pictures.into_iter().map(entry).collect();
+        pictures
+            .into_iter()
+            .for_each(|name| found.add(name, Place::File));
         return Ok(found);
     }
     if let Some(name) = pictures.first() {
         let expected = "pictures in folders of classes only, or no folders";
-        return Err(DataError::field(root, 0, "pictures", expected, name));
+        return DataError::refuse(root, 0, "pictures", expected, name);
     }
     sort_classes(&mut classes, &mut found.remarks);
     for (label, class) in classes.iter().enumerate() {
@@ -40,24 +42,17 @@ pub(super) fn open(root: &Path, links: Links) -> Result<Found, DataError> {
         walker.walk(class, 0, &mut places, &mut found)?;
         if places.is_empty() {
             let (folder, expected) = (root.join(class), "at least one .png, .jpg or .jpeg");
-            return Err(DataError::field(&folder, 0, "class", expected, "none"));
+            return DataError::refuse(&folder, 0, "class", expected, "none");
         }
         // By folder, then by name.
         places.sort_unstable();
-        found.labels.extend(places.iter().map(|_| label as i64));
-        let names = places.into_iter();
-        let names = names.map(|(folder, name)| format!("{folder}/{name}"));
-        found.entries.extend(names.map(entry));
+        for (folder, name) in places {
+            found.labels.push(label as i64);
+            found.add(format!("{folder}/{name}"), Place::File);
+        }
     }
     found.class_names = Some(classes);
     Ok(found)
-}
-
-fn entry(name: String) -> EncodedPicture {
-    EncodedPicture {
-        name,
-        place: Place::File,
-    }
 }
 
 /// Sorts the names of classes byte by byte, or by their numbers if all are numbers: then class 2 is folder 2 and not 10.
@@ -105,7 +100,7 @@ impl<'a> Walker<'a> {
         if depth > MAX_DEPTH {
             let path = self.root.join(folder);
             let expected = format!("at most {MAX_DEPTH} folders in each other");
-            return Err(DataError::field(&path, 0, "depth", expected, depth));
+            return DataError::refuse(&path, 0, "depth", expected, depth);
         }
         let (folders, files) = self.list(&self.root.join(folder), found)?;
         for name in files {
@@ -173,12 +168,6 @@ impl<'a> Walker<'a> {
             return Ok(());
         }
         let expected = "one that stays inside of the folder; `data.follow_links = true` in a recipe, or `--follow-links`, allows others";
-        Err(DataError::field(
-            link,
-            0,
-            "link",
-            expected,
-            target.display(),
-        ))
+        DataError::refuse(link, 0, "link", expected, target.display())
     }
 }

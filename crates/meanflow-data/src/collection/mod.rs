@@ -19,9 +19,8 @@ use flate2::read::DeflateDecoder;
 
 use crate::DataError;
 use crate::decode::{self, Channels, MAX_FILE, Reading, View};
-use crate::file::open_regular;
+use crate::file::{open_regular, read_at, read_whole};
 use crate::picture::Picture;
-use crate::read_at::read_at;
 
 pub use folder::Links;
 pub(crate) use tar::has_shards;
@@ -34,15 +33,8 @@ const START: u64 = 1 << 16;
 pub struct ImageArchive {
     /// The folder, or the archive or folder of archives.
     root: PathBuf,
-    /// The archives that pictures lie in; none for a folder.
-    archives: Vec<(PathBuf, File)>,
-    entries: Vec<EncodedPicture>,
-    labels: Vec<i64>,
+    found: Found,
     classes: usize,
-    class_names: Option<Vec<String>>,
-    /// Endings of what was passed over, and how often.
-    others: BTreeMap<String, usize>,
-    remarks: Vec<String>,
     /// Where classes are looked for in such a collection.
     labels_are: &'static str,
     view: View,
@@ -57,7 +49,7 @@ struct EncodedPicture {
 }
 
 /// Where an encoded picture lies.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Place {
     /// It is a file.
     File,
@@ -82,20 +74,26 @@ struct Inside {
     crc32: u32,
 }
 
-/// What opening found, before it is checked as a whole.
+/// What opening found.
 #[derive(Debug, Default)]
 struct Found {
+    /// The archives that pictures lie in; none for a folder.
     archives: Vec<(PathBuf, File)>,
     entries: Vec<EncodedPicture>,
     /// One a picture, or none at all.
     labels: Vec<i64>,
     class_names: Option<Vec<String>>,
+    /// Endings of what was passed over, and how often.
     others: BTreeMap<String, usize>,
     /// What a person should know of how it was read.
     remarks: Vec<String>,
 }
 
 impl Found {
+    fn add(&mut self, name: String, place: Place) {
+        self.entries.push(EncodedPicture { name, place });
+    }
+
     /// Counts a file or member that is passed over.
     fn pass(&mut self, name: &str) {
         let base = name.rsplit_once('/').map_or(name, |(_, base)| base);
@@ -129,13 +127,7 @@ impl ImageArchive {
     pub fn open_folder_by(root: &Path, links: Links) -> Result<Self, DataError> {
         if root.is_file() {
             let hint = "a file (`kind = \"zip\"` reads zip archives, `\"tar\"` tar archives)";
-            return Err(DataError::field(
-                root,
-                0,
-                "kind of data",
-                "a folder of pictures",
-                hint,
-            ));
+            return DataError::refuse(root, 0, "kind of data", "a folder of pictures", hint);
         }
         let labels_are = "a folder for each class";
         Self::new(root, folder::open(root, links)?, labels_are)
@@ -155,13 +147,7 @@ impl ImageArchive {
     pub fn open_zip(path: &Path) -> Result<Self, DataError> {
         if path.is_dir() {
             let hint = "a folder (`kind = \"folder\"` reads pictures in folders, `\"tar\"` folders of tar archives)";
-            return Err(DataError::field(
-                path,
-                0,
-                "kind of data",
-                "a zip archive",
-                hint,
-            ));
+            return DataError::refuse(path, 0, "kind of data", "a zip archive", hint);
         }
         let labels_are = "`dataset.json` in the archive, or a folder for each class";
         Self::new(path, zip::open(path)?, labels_are)
@@ -193,51 +179,34 @@ impl ImageArchive {
             let got = path.to_string_lossy();
             DataError::field(path, 0, "name", "a file name in UTF-8", got)
         })?;
-        let entry = EncodedPicture {
-            name: name.to_owned(),
-            place: Place::File,
-        };
-        let found = Found {
-            entries: vec![entry],
-            ..Found::default()
-        };
+        let mut found = Found::default();
+        found.add(name.to_owned(), Place::File);
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::new(folder, found, "a folder for each class")
     }
 
     fn new(root: &Path, found: Found, labels_are: &'static str) -> Result<Self, DataError> {
-        let file = root;
         if found.entries.is_empty() {
             let got = nothing_but(&found.others);
             let expected = "at least one .png, .jpg or .jpeg";
-            return Err(DataError::field(file, 0, "pictures", expected, got));
+            return DataError::refuse(root, 0, "pictures", expected, got);
         }
         let most = i64::try_from(found.entries.len()).unwrap_or(i64::MAX);
         // Labels far above the number of pictures are something else than classes.
         let limit = most.saturating_mul(1000).max(1_000_000);
         if let Some(label) = found.labels.iter().find(|&&l| !(0..limit).contains(&l)) {
-            let expected = format!("0..{limit}");
-            return Err(DataError::field(file, 0, "label", expected, label));
+            return DataError::refuse(root, 0, "label", format!("0..{limit}"), label);
         }
-        let largest = found
-            .labels
-            .iter()
-            .max()
-            .map_or(0, |&label| label as usize + 1);
-        let named = found.class_names.as_ref().map_or(largest, Vec::len);
-        if named < largest {
-            let (field, expected) = ("class_names", format!("{largest} or more"));
-            return Err(DataError::field(file, 0, field, expected, named));
+        let largest = classes_of(&found.labels);
+        let classes = found.class_names.as_ref().map_or(largest, Vec::len);
+        if classes < largest {
+            let expected = format!("{largest} or more");
+            return DataError::refuse(root, 0, "class_names", expected, classes);
         }
         Ok(Self {
             root: root.to_owned(),
-            classes: named,
-            archives: found.archives,
-            entries: found.entries,
-            labels: found.labels,
-            class_names: found.class_names,
-            others: found.others,
-            remarks: found.remarks,
+            found,
+            classes,
             labels_are,
             view: View::default(),
         })
@@ -258,7 +227,7 @@ impl ImageArchive {
     /// Number of pictures, at least one.
     #[expect(clippy::len_without_is_empty, reason = "a collection is never empty")]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.found.entries.len()
     }
 
     /// Number of classes; 0 when the pictures have none.
@@ -268,7 +237,7 @@ impl ImageArchive {
 
     /// The class of every picture; empty when there are none.
     pub fn labels(&self) -> &[i64] {
-        &self.labels
+        &self.found.labels
     }
 
     /// Where classes are looked for in such a collection, for messages.
@@ -278,22 +247,22 @@ impl ImageArchive {
 
     /// What a person should know of how the collection was read, a sentence each.
     pub fn remarks(&self) -> &[String] {
-        &self.remarks
+        &self.found.remarks
     }
 
     /// The names of the classes, where folders or the archive have them.
     pub fn class_names(&self) -> Option<&[String]> {
-        self.class_names.as_deref()
+        self.found.class_names.as_deref()
     }
 
     /// Files or members that are no pictures and were passed over.
     pub fn ignored(&self) -> usize {
-        self.others.values().sum()
+        self.found.others.values().sum()
     }
 
     /// The endings of what was passed over, and how often each.
     pub fn others(&self) -> &BTreeMap<String, usize> {
-        &self.others
+        &self.found.others
     }
 
     /// The name of a picture below the folder, or in its archive.
@@ -301,7 +270,7 @@ impl ImageArchive {
     /// # Panics
     /// When the index is not below [`ImageArchive::len`].
     pub fn name(&self, index: usize) -> &str {
-        &self.entries[index].name
+        &self.found.entries[index].name
     }
 
     /// Where a picture is, for messages: `folder/name` or `archive.zip/name`.
@@ -309,10 +278,10 @@ impl ImageArchive {
     /// # Panics
     /// When the index is not below [`ImageArchive::len`].
     pub fn path(&self, index: usize) -> PathBuf {
-        let EncodedPicture { name, place } = &self.entries[index];
+        let EncodedPicture { name, place } = &self.found.entries[index];
         match place {
             Place::File => self.root.join(name),
-            Place::Part { archive, .. } => self.archives[*archive].0.join(name),
+            Place::Part { archive, .. } => self.found.archives[*archive].0.join(name),
         }
     }
 
@@ -326,62 +295,51 @@ impl ImageArchive {
     /// When the index is not below [`ImageArchive::len`].
     pub fn read(&self, index: usize) -> Result<Vec<u8>, DataError> {
         let path = self.path(index);
-        let Place::Part {
-            archive,
-            offset,
-            stored,
-            inside,
-        } = self.entries[index].place
-        else {
-            return read_file(&path);
+        let place = self.found.entries[index].place;
+        let Place::Part { stored, inside, .. } = place else {
+            return read_whole(&path, MAX_FILE);
         };
-        let mut bytes = vec![0; stored as usize];
-        read_at(&self.archives[archive].1, &mut bytes, offset).map_err(DataError::io(&path))?;
+        let bytes = self.read_part(place, &path, stored)?;
         match inside {
             Some(inside) => inside.open(&path, bytes),
             None => Ok(bytes),
         }
     }
 
+    /// The first `size` bytes that lie in this place, or all of a file that is shorter.
+    fn read_part(&self, place: Place, path: &Path, size: u64) -> Result<Vec<u8>, DataError> {
+        if let Place::Part {
+            archive, offset, ..
+        } = place
+        {
+            return read_at(&self.found.archives[archive].1, path, offset, size);
+        }
+        let (mut bytes, (file, _)) = (Vec::new(), open_regular(path)?);
+        let read = file.take(size).read_to_end(&mut bytes);
+        read.map(|_| bytes).map_err(DataError::io(path))
+    }
+
     /// Bytes of an encoded picture, without reading it.
     pub(crate) fn size(&self, index: usize) -> Result<u64, DataError> {
-        match self.entries[index].place {
-            Place::Part { stored, inside, .. } => Ok(inside.map_or(stored, |inside| inside.size)),
-            Place::File => {
-                let path = self.path(index);
-                let metadata = fs::metadata(&path).map_err(DataError::io(&path))?;
-                Ok(metadata.len())
-            }
+        if let Place::Part { stored, inside, .. } = self.found.entries[index].place {
+            return Ok(inside.map_or(stored, |inside| inside.size));
         }
+        let path = self.path(index);
+        let metadata = fs::metadata(&path).map_err(DataError::io(&path))?;
+        Ok(metadata.len())
     }
 
     /// The first bytes of an encoded picture, in which its header lies, or all.
     pub(crate) fn read_start(&self, index: usize) -> Result<Vec<u8>, DataError> {
-        let path = self.path(index);
-        match self.entries[index].place {
-            Place::File => {
-                let mut bytes = Vec::new();
-                let (file, _) = open_regular(&path)?;
-                let read = file.take(START).read_to_end(&mut bytes);
-                read.map_err(DataError::io(&path))?;
-                Ok(bytes)
-            }
+        match self.found.entries[index].place {
             Place::Part {
-                archive,
-                offset,
-                stored,
-                inside:
-                    None
-                    | Some(Inside {
-                        deflated: false, ..
-                    }),
-            } => {
-                let mut bytes = vec![0; stored.min(START) as usize];
-                let read = read_at(&self.archives[archive].1, &mut bytes, offset);
-                read.map_err(DataError::io(&path))?;
-                Ok(bytes)
+                inside: Some(Inside { deflated: true, .. }),
+                ..
+            } => self.read(index),
+            place @ Place::Part { stored, .. } => {
+                self.read_part(place, &self.path(index), stored.min(START))
             }
-            Place::Part { .. } => self.read(index),
+            place @ Place::File => self.read_part(place, &self.path(index), START),
         }
     }
 
@@ -412,48 +370,28 @@ impl Inside {
         } else {
             bytes
         };
-        let damaged = |reason: String| DataError::Decode {
-            file: path.to_owned(),
-            reason,
-        };
-        if bytes.len() as u64 != self.size {
-            let reason = format!("the member is not of the {} bytes promised", self.size);
-            return Err(damaged(reason));
+        let Self { size, crc32, .. } = self;
+        if bytes.len() as u64 != size {
+            let reason = format!("the member is not of the {size} bytes promised");
+            return Err(DataError::decode(path, reason));
         }
         let found = crc32fast::hash(&bytes);
-        if found == self.crc32 {
+        if found == crc32 {
             return Ok(bytes);
         }
-        Err(damaged(format!(
-            "check sum: expected {:08x}, got {found:08x}",
-            self.crc32
-        )))
+        let reason = format!("check sum: expected {crc32:08x}, got {found:08x}");
+        Err(DataError::decode(path, reason))
     }
-}
-
-/// The whole of a file of at most [`MAX_FILE`] bytes.
-fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
-    let (file, size) = open_regular(path)?;
-    within_file_limit(path, size)?;
-    let mut bytes = Vec::with_capacity(size as usize);
-    // A file that grows meanwhile is cut, and then is no picture.
-    file.take(MAX_FILE)
-        .read_to_end(&mut bytes)
-        .map_err(DataError::io(path))?;
-    Ok(bytes)
 }
 
 /// Refuses an encoded picture that is too long.
 fn within_file_limit(path: &Path, size: u64) -> Result<(), DataError> {
-    if size <= MAX_FILE {
-        return Ok(());
-    }
-    Err(DataError::Limit {
-        file: path.to_owned(),
-        what: "file size in bytes",
-        limit: MAX_FILE,
-        got: size.into(),
-    })
+    DataError::within(path, "file size in bytes", MAX_FILE, size)
+}
+
+/// As many classes as the largest label needs.
+pub(crate) fn classes_of(labels: &[i64]) -> usize {
+    labels.iter().max().map_or(0, |&label| label as usize + 1)
 }
 
 /// Whether a name is that of a picture.
@@ -487,20 +425,13 @@ fn nothing_but(others: &BTreeMap<String, usize>) -> String {
 
 /// Refuses the name of a member that leads out of its archive, or could on some system.
 fn refuse_escape(archive: &Path, offset: u64, name: &str) -> Result<(), DataError> {
-    let part_is_bad = |part: &str| part == "..";
     let is_bad = name.starts_with('/')
         || name.contains(['\\', '\0'])
         || name.as_bytes().get(1) == Some(&b':')
-        || name.split('/').any(part_is_bad);
+        || name.split('/').any(|part| part == "..");
     if !is_bad {
         return Ok(());
     }
     let (field, expected) = ("name of a member", "a relative name without `..`");
-    Err(DataError::field(
-        archive,
-        offset,
-        field,
-        expected,
-        name.escape_debug(),
-    ))
+    DataError::refuse(archive, offset, field, expected, name.escape_debug())
 }

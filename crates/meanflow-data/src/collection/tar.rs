@@ -10,8 +10,7 @@ use super::{
     EncodedPicture, Found, Place, is_hidden, is_picture, refuse_escape, within_file_limit,
 };
 use crate::DataError;
-use crate::file::open_regular;
-use crate::read_at::read_at;
+use crate::file::{open_regular, read_at};
 
 /// Archives are made of blocks of this length.
 const BLOCK: u64 = 512;
@@ -126,11 +125,8 @@ impl Index {
             let label = label.map_err(|_| scan.refuse(at, "label", "a number in text", &text))?;
             self.sample.label = Some(label);
         } else {
-            if self.near_miss.is_none()
-                && ["cls", "class", "label", "json"]
-                    .iter()
-                    .any(|word| end.contains(word))
-            {
+            let mut words = ["cls", "class", "label", "json"].iter();
+            if self.near_miss.is_none() && words.any(|word| end.contains(word)) {
                 self.near_miss = Some(name.clone());
             }
             self.found.pass(&name);
@@ -149,18 +145,14 @@ impl Index {
             return Ok(());
         };
         let refuse = |field, expected: &str, got: &str| {
-            let got = got.escape_debug();
-            Err(DataError::field(path, 0, field, expected, got))
+            DataError::refuse(path, 0, field, expected, got.escape_debug())
         };
         match label {
             Some(label) => self.found.labels.push(label),
             None => self.unlabeled = Some(picture.name.clone()),
         }
-        if let Some(name) = self
-            .unlabeled
-            .as_ref()
-            .filter(|_| !self.found.labels.is_empty())
-        {
+        let unlabeled = self.unlabeled.as_ref();
+        if let Some(name) = unlabeled.filter(|_| !self.found.labels.is_empty()) {
             return refuse("labels", "a .cls for every picture or for none", name);
         }
         self.found.entries.push(picture);
@@ -233,14 +225,11 @@ impl Scan<'_> {
     fn header(&self, at: u64) -> Result<Header, DataError> {
         let mut header = Header::new_old();
         if at + BLOCK > self.length {
-            return Err(DataError::Length {
-                file: self.path.to_owned(),
-                part: "the next header, or zeros at the end",
-                expected: at + BLOCK,
-                got: self.length,
-            });
+            let part = "the next header, or zeros at the end";
+            return Err(DataError::length(self.path, part, at + BLOCK, self.length));
         }
-        read_at(self.file, header.as_mut_bytes(), at).map_err(DataError::io(self.path))?;
+        let bytes = read_at(self.file, self.path, at, BLOCK)?;
+        header.as_mut_bytes().copy_from_slice(&bytes);
         Ok(header)
     }
 
@@ -262,12 +251,8 @@ impl Scan<'_> {
         let left = self.length - at - BLOCK;
         size.filter(|&size| size <= left).ok_or_else(|| {
             let got = size.map_or("no number".to_owned(), |size| size.to_string());
-            self.refuse(
-                at + 124,
-                "size",
-                &format!("at most {left}, which are left"),
-                &got,
-            )
+            let expected = format!("at most {left}, which are left");
+            self.refuse(at + 124, "size", &expected, &got)
         })
     }
 
@@ -279,17 +264,8 @@ impl Scan<'_> {
         limit: u64,
         what: &'static str,
     ) -> Result<Vec<u8>, DataError> {
-        if size > limit {
-            return Err(DataError::Limit {
-                file: self.path.to_owned(),
-                what,
-                limit,
-                got: size.into(),
-            });
-        }
-        let mut bytes = vec![0; size as usize];
-        read_at(self.file, &mut bytes, at).map_err(DataError::io(self.path))?;
-        Ok(bytes)
+        DataError::within(self.path, what, limit, size)?;
+        read_at(self.file, self.path, at, size)
     }
 
     /// The name in an extended header, which may change nothing about where members lie.

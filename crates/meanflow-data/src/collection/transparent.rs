@@ -1,15 +1,10 @@
 //! A look for pictures that can be transparent, before anything is trained on them.
 
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use rayon::prelude::*;
 
 use super::ImageArchive;
 use crate::DataError;
 use crate::decode;
-
-/// Pictures that one thread looks at in one go.
-const PORTION: usize = 64;
 
 impl ImageArchive {
     /// Refuses a collection in which pictures have an alpha channel and nothing says what shows behind it: they are
@@ -23,42 +18,22 @@ impl ImageArchive {
         if self.view().background.is_some() {
             return Ok(());
         }
-        let is_png = |&index: &usize| self.name(index).to_ascii_lowercase().ends_with(".png");
-        let candidates: Vec<usize> = (0..self.len()).filter(is_png).collect();
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let (next, first, count) = (
-            AtomicUsize::new(0),
-            AtomicUsize::new(usize::MAX),
-            AtomicUsize::new(0),
-        );
-        thread::scope(|scope| {
-            for _ in 0..threads.min(candidates.len().div_ceil(PORTION)) {
-                scope.spawn(|| {
-                    loop {
-                        let start = next.fetch_add(PORTION, Ordering::Relaxed);
-                        let Some(rest) = candidates.get(start..).filter(|rest| !rest.is_empty())
-                        else {
-                            break;
-                        };
-                        for &index in rest
-                            .iter()
-                            .take(PORTION)
-                            .filter(|index| self.has_alpha(**index))
-                        {
-                            count.fetch_add(1, Ordering::Relaxed);
-                            first.fetch_min(index, Ordering::Relaxed);
-                        }
-                    }
-                });
-            }
-        });
-        match first.into_inner() {
-            usize::MAX => Ok(()),
-            first => Err(DataError::Transparent {
-                file: self.path(first),
-                of: Some((count.into_inner(), self.len())),
-            }),
+        let is_png = |index: usize| self.name(index).to_ascii_lowercase().ends_with(".png");
+        let (first, count) = (0..self.len())
+            .into_par_iter()
+            .filter(|&index| is_png(index) && self.has_alpha(index))
+            .map(|index| (index, 1))
+            .reduce(
+                || (usize::MAX, 0),
+                |one, other| (one.0.min(other.0), one.1 + other.1),
+            );
+        if count == 0 {
+            return Ok(());
         }
+        Err(DataError::Transparent {
+            file: self.path(first),
+            of: Some((count, self.len())),
+        })
     }
 
     /// Whether the header of a picture says that it can be transparent.

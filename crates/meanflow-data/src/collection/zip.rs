@@ -7,22 +7,19 @@ use std::path::Path;
 
 use serde::Deserialize;
 use zip::read::ZipFile;
-use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::folder::sort_classes;
-use super::{
-    EncodedPicture, Found, Inside, Place, is_hidden, is_picture, refuse_escape, within_file_limit,
-};
+use super::{Found, Inside, Place, is_hidden, is_picture, refuse_escape, within_file_limit};
 use crate::DataError;
-use crate::file::open_regular;
+use crate::file::{open_regular, refuse_growth};
 
 /// Where labels stand.
 const LABELS: &str = "dataset.json";
 /// Longest `dataset.json` that is read: that of ImageNet has 50 MB.
 const MAX_LABELS: u64 = 256 << 20;
-/// Most that a member may grow by when it is inflated. Pictures are compressed already, and labels grow tenfold.
-const MAX_RATIO: u64 = 200;
+/// Tiny members of zeros are harmless; pictures are compressed already, and labels grow tenfold.
+const HARMLESS: u64 = 1 << 16;
 
 #[derive(Deserialize)]
 struct Labels {
@@ -32,23 +29,19 @@ struct Labels {
 }
 
 pub(super) fn open(path: &Path) -> Result<Found, DataError> {
-    let broken = |source: ZipError| DataError::Archive {
-        file: path.to_owned(),
-        source,
-    };
+    let broken = DataError::archive(path);
     let (file, length) = open_regular(path)?;
     let reader = file.try_clone().map_err(DataError::io(path))?;
-    let mut archive = ZipArchive::new(BufReader::new(reader)).map_err(broken)?;
+    let mut archive = ZipArchive::new(BufReader::new(reader)).map_err(&broken)?;
     if archive.has_duplicate_names() {
-        let (field, expected) = ("names of members", "each once");
-        return Err(DataError::field(path, 0, field, expected, "a name twice"));
+        return DataError::refuse(path, 0, "names of members", "each once", "a name twice");
     }
     let mut found = Found::default();
     let mut ranges = Vec::new();
     let mut labels: Option<(usize, String)> = None;
     for index in 0..archive.len() {
-        let member = archive.by_index_raw(index).map_err(broken)?;
-        let name = member.name().map_err(broken)?.into_owned();
+        let member = archive.by_index_raw(index).map_err(&broken)?;
+        let name = member.name().map_err(&broken)?.into_owned();
         refuse_escape(path, member.header_start(), &name)?;
         if member.is_dir() {
             continue;
@@ -57,13 +50,13 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
             found.pass(&name);
         } else if name.rsplit('/').next() == Some(LABELS) {
             if let Some((_, other)) = labels.replace((index, name.clone())) {
-                let (field, got) = ("labels", format!("{other} and {name}"));
-                return Err(DataError::field(path, 0, field, "one dataset.json", got));
+                let got = format!("{other} and {name}");
+                return DataError::refuse(path, 0, "labels", "one dataset.json", got);
             }
         } else if is_picture(&name) {
             let (place, range) = place(path, &name, &member, length)?;
             ranges.push(range);
-            found.entries.push(EncodedPicture { name, place });
+            found.add(name, place);
         } else {
             found.pass(&name);
         }
@@ -72,7 +65,7 @@ pub(super) fn open(path: &Path) -> Result<Found, DataError> {
     found.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     match labels {
         Some((index, name)) => {
-            let member = archive.by_index(index).map_err(broken)?;
+            let member = archive.by_index(index).map_err(&broken)?;
             read_labels(path, &name, member, &mut found)?;
         }
         None => label_by_folders(&mut found),
@@ -86,19 +79,17 @@ fn label_by_folders(found: &mut Found) {
     let names: Vec<&str> = found.entries.iter().map(|entry| &*entry.name).collect();
     let common = common_folder(&names);
     let class = |name: &&str| {
-        name[common..]
-            .split_once('/')
-            .map(|(class, _)| class.to_owned())
+        let class = name[common..].split_once('/');
+        class.map(|(class, _)| class.to_owned())
     };
     let classes: BTreeSet<Option<String>> = names.iter().map(class).collect();
-    let Some(classes) = classes.into_iter().collect::<Option<Vec<String>>>() else {
+    let Some(mut classes) = classes.into_iter().collect::<Option<Vec<String>>>() else {
         if names.iter().any(|name| class(name).is_some()) {
             let text = "no classes were found: there is no dataset.json, and some pictures lie beside the folders";
             found.remarks.push(text.to_owned());
         }
         return;
     };
-    let mut classes = classes;
     sort_classes(&mut classes, &mut found.remarks);
     let label = |name: &&str| {
         let class = class(name);
@@ -131,27 +122,26 @@ fn place(
 ) -> Result<(Place, (u64, u64)), DataError> {
     let file = path.join(name);
     let start = member.header_start();
-    let refuse =
-        |field, expected: &str, got| Err(DataError::field(&file, start, field, expected, got));
+    let refuse = |field, expected, got: &str| DataError::refuse(&file, start, field, expected, got);
     if member.encrypted() {
-        return refuse("member", "no encryption", "an encrypted member".to_owned());
+        return refuse("member", "no encryption", "an encrypted member");
     }
     if member.is_symlink() {
-        return refuse("member", "a file", "a link".to_owned());
+        return refuse("member", "a file", "a link");
     }
     let deflated = match member.compression() {
         CompressionMethod::Stored => false,
         CompressionMethod::Deflated => true,
-        other => return refuse("compression", "none or deflate", format!("{other:?}")),
+        other => return refuse("compression", "none or deflate", &format!("{other:?}")),
     };
     let (stored, size) = (member.compressed_size(), member.size());
     within_file_limit(&file, stored.max(size))?;
-    refuse_ratio(&file, stored, size)?;
+    refuse_growth(&file, stored, size, HARMLESS)?;
     let offset = member.data_start().unwrap_or(u64::MAX);
     let end = offset.saturating_add(stored);
     if end > length {
         let expected = format!("at most {length}");
-        return refuse("end of the member", &expected, end.to_string());
+        return DataError::refuse(&file, start, "end of the member", expected, end);
     }
     let inside = Inside {
         deflated,
@@ -167,21 +157,6 @@ fn place(
     Ok((place, (start, end)))
 }
 
-/// Refuses a member that promises far more than is stored.
-fn refuse_ratio(file: &Path, stored: u64, size: u64) -> Result<(), DataError> {
-    // Tiny members of zeros are harmless.
-    let limit = stored.saturating_mul(MAX_RATIO).max(1 << 16);
-    if size <= limit {
-        return Ok(());
-    }
-    Err(DataError::Limit {
-        file: file.to_owned(),
-        what: "inflated size in bytes",
-        limit,
-        got: size.into(),
-    })
-}
-
 /// Refuses members that share bytes: many names for one bomb.
 fn refuse_overlap(path: &Path, mut ranges: Vec<(u64, u64)>) -> Result<(), DataError> {
     ranges.sort_unstable();
@@ -190,7 +165,7 @@ fn refuse_overlap(path: &Path, mut ranges: Vec<(u64, u64)>) -> Result<(), DataEr
     };
     let expected = format!("a member that begins at {} or later", pair[0].1);
     let got = format!("one at {}", pair[1].0);
-    Err(DataError::field(path, pair[1].0, "members", expected, got))
+    DataError::refuse(path, pair[1].0, "members", expected, got)
 }
 
 /// Reads one label for each picture, in their order, or none if the file says so, and the names of classes.
@@ -217,13 +192,11 @@ fn read_labels(
     for entry in &found.entries {
         let name = entry.name.as_str();
         // Names begin where the file lies, or at the top of the archive.
-        let own = name
-            .strip_prefix(folder)
-            .and_then(|name| labels.remove(name));
-        let label = own
-            .or_else(|| labels.remove(name))
-            .ok_or_else(|| refused("a label for every picture", format!("none for {name}")))?;
-        found.labels.push(label);
+        let own = name.strip_prefix(folder);
+        let own = own.and_then(|name| labels.remove(name));
+        let missing = || refused("a label for every picture", format!("none for {name}"));
+        let label = own.or_else(|| labels.remove(name));
+        found.labels.push(label.ok_or_else(missing)?);
     }
     if let Some(first) = labels.keys().min() {
         let count = labels.len();
@@ -239,15 +212,8 @@ fn read_labels(
 /// The text of a member that is no bomb.
 fn read_text(file: &Path, member: ZipFile<'_, BufReader<File>>) -> Result<Vec<u8>, DataError> {
     let (stored, size) = (member.compressed_size(), member.size());
-    if size > MAX_LABELS {
-        return Err(DataError::Limit {
-            file: file.to_owned(),
-            what: "file size in bytes",
-            limit: MAX_LABELS,
-            got: size.into(),
-        });
-    }
-    refuse_ratio(file, stored, size)?;
+    DataError::within(file, "file size in bytes", MAX_LABELS, size)?;
+    refuse_growth(file, stored, size, HARMLESS)?;
     let mut text = Vec::new();
     let read = member.take(size + 1).read_to_end(&mut text);
     read.map_err(DataError::io(file))?;

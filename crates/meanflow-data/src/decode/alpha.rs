@@ -2,59 +2,49 @@
 
 use std::path::Path;
 
-use super::{Background, Pixels};
+use super::{Background, Channels, Pixels};
 use crate::DataError;
 
 /// A sample of eight or sixteen bits.
-pub(super) trait Sample: Copy {
+pub(super) trait Sample: Copy + Into<u64> {
     /// The largest value: opaque, or as bright as can be.
-    const MAX: u32;
-
-    /// Its number.
-    fn number(self) -> u32;
+    const MAX: u64;
 }
 
 impl Sample for u8 {
-    const MAX: u32 = 255;
-
-    fn number(self) -> u32 {
-        self.into()
-    }
+    const MAX: u64 = 255;
 }
 
 impl Sample for u16 {
-    const MAX: u32 = 65_535;
-
-    fn number(self) -> u32 {
-        self.into()
-    }
+    const MAX: u64 = 65_535;
 }
 
-/// A sample over a background, to the nearest number of its own bits, of which the upper eight are kept.
-fn over<S: Sample>(sample: S, alpha: S, background: u8) -> u8 {
-    let (sample, alpha) = (u64::from(sample.number()), u64::from(alpha.number()));
-    let max = u64::from(S::MAX);
-    // A byte fills any number of bits evenly: 255 becomes 65535.
-    let background = u64::from(background) * (max / 255);
-    let mixed = (sample * alpha + background * (max - alpha) + max / 2) / max;
-    upper::<S>(mixed as u32)
+/// A sample over a part of the background, to the nearest number of its own bits, of which the upper eight are kept; as it is stored
+/// where there is none.
+fn over<S: Sample>(sample: S, alpha: S, background: Option<u8>) -> u8 {
+    let (sample, alpha, max) = (sample.into(), alpha.into(), S::MAX);
+    let mixed = match background {
+        None => sample,
+        // A byte fills any number of bits evenly: 255 becomes 65535.
+        Some(byte) => {
+            (sample * alpha + u64::from(byte) * (max / 255) * (max - alpha) + max / 2) / max
+        }
+    };
+    (mixed / ((max + 1) / 256)) as u8
 }
 
-/// The upper eight bits.
-fn upper<S: Sample>(number: u32) -> u8 {
-    (number / ((S::MAX + 1) / 256)) as u8
-}
-
-/// Refuses transparent pixels for which nothing is said; without any, their colours are all there is.
-fn background_of<S: Sample, const N: usize>(
+/// The colour behind the pixels, none where theirs are taken as they are. Refuses transparent pixels for which nothing is said; without
+/// any, their colours are all there is.
+fn behind<S: Sample, const N: usize>(
     file: &Path,
     pixels: &[[S; N]],
     background: Option<Background>,
-) -> Result<Background, DataError> {
-    let is_opaque = |pixel: &[S; N]| pixel[N - 1].number() == S::MAX;
+) -> Result<[Option<u8>; 3], DataError> {
+    let is_opaque = |pixel: &[S; N]| pixel[N - 1].into() == S::MAX;
     match background {
-        Some(background) => Ok(background),
-        None if pixels.iter().all(is_opaque) => Ok(Background::KeepRgb),
+        Some(Background::Color(color)) => Ok(color.map(Some)),
+        Some(Background::KeepRgb) => Ok([None; 3]),
+        None if pixels.iter().all(is_opaque) => Ok([None; 3]),
         None => Err(DataError::Transparent {
             file: file.to_owned(),
             of: None,
@@ -69,23 +59,13 @@ pub(super) fn grey<S: Sample>(
     background: Option<Background>,
 ) -> Result<Pixels, DataError> {
     let (pixels, _) = samples.as_chunks::<2>();
-    let background = background_of(file, pixels, background)?;
-    let values = pixels.iter();
-    Ok(match background {
-        Background::KeepRgb => {
-            Pixels::Grey(values.map(|[grey, _]| upper::<S>(grey.number())).collect())
-        }
-        Background::Color([red, green, blue]) if red == green && green == blue => Pixels::Grey(
-            values
-                .map(|&[grey, alpha]| over(grey, alpha, red))
-                .collect(),
-        ),
-        Background::Color(color) => Pixels::Rgb(
-            values
-                .flat_map(|&[grey, alpha]| color.map(|behind| over(grey, alpha, behind)))
-                .collect(),
-        ),
-    })
+    let [red, green, blue] = behind(file, pixels, background)?;
+    if red == green && green == blue {
+        let mixed = pixels.iter().map(|&[grey, alpha]| over(grey, alpha, red));
+        return Ok((Channels::Grey, mixed.collect()));
+    }
+    let color = |&[grey, alpha]: &[S; 2]| [red, green, blue].map(|part| over(grey, alpha, part));
+    Ok((Channels::Color, pixels.iter().flat_map(color).collect()))
 }
 
 /// Colours and alpha, `[…, 4]`.
@@ -95,23 +75,9 @@ pub(super) fn color<S: Sample>(
     background: Option<Background>,
 ) -> Result<Pixels, DataError> {
     let (pixels, _) = samples.as_chunks::<4>();
-    let rgb = match background_of(file, pixels, background)? {
-        Background::KeepRgb => {
-            let stored = |&[red, green, blue, _]: &[S; 4]| {
-                [red, green, blue].map(|sample| upper::<S>(sample.number()))
-            };
-            pixels.iter().flat_map(stored).collect()
-        }
-        Background::Color([behind_red, behind_green, behind_blue]) => {
-            let mixed = |&[red, green, blue, alpha]: &[S; 4]| {
-                [
-                    over(red, alpha, behind_red),
-                    over(green, alpha, behind_green),
-                    over(blue, alpha, behind_blue),
-                ]
-            };
-            pixels.iter().flat_map(mixed).collect()
-        }
+    let [red, green, blue] = behind(file, pixels, background)?;
+    let color = |&[r, g, b, alpha]: &[S; 4]| {
+        [(r, red), (g, green), (b, blue)].map(|(sample, part)| over(sample, alpha, part))
     };
-    Ok(Pixels::Rgb(rgb))
+    Ok((Channels::Color, pixels.iter().flat_map(color).collect()))
 }

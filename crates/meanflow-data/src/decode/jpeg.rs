@@ -7,7 +7,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 
-use super::header::Header;
+use super::{Header, PictureInfo};
 use crate::DataError;
 
 /// Start of a picture.
@@ -42,21 +42,13 @@ fn next(bytes: &[u8], mut at: usize) -> Option<Segment<'_>> {
             break bytes[at - 1];
         }
     };
+    let (mut body, mut end) = (&[][..], at);
     // Markers without a segment: TEM, restarts, start and end.
-    if matches!(marker, 0x01 | 0xd0..=0xd9) {
-        return Some(Segment {
-            marker,
-            body: &[],
-            end: at,
-        });
+    if !matches!(marker, 0x01 | 0xd0..=0xd9) {
+        end += usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        body = bytes.get(at + 2..end)?;
     }
-    let length = usize::from(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
-    let body = bytes.get(at + 2..at + length)?;
-    Some(Segment {
-        marker,
-        body,
-        end: at + length,
-    })
+    Some(Segment { marker, body, end })
 }
 
 /// Whether a marker begins a frame, whose segment holds the size.
@@ -89,38 +81,27 @@ fn frame(
     body: &[u8],
     orientation: Orientation,
 ) -> Result<Option<Header>, DataError> {
-    let fields = body.first_chunk();
-    let Some(
-        &[
-            bits,
-            height_high,
-            height_low,
-            width_high,
-            width_low,
-            components,
-        ],
-    ) = fields
-    else {
+    let Some((&[bits, h0, h1, w0, w1, components], _)) = body.split_first_chunk() else {
         return Ok(None);
     };
-    let height = u16::from_be_bytes([height_high, height_low]);
+    let [height, width] = [[h0, h1], [w0, w1]].map(u16::from_be_bytes);
     if let Some(reason) = unreadable(marker, bits, height) {
-        return Err(DataError::Decode {
-            file: file.to_owned(),
-            reason,
-        });
+        return Err(DataError::decode(file, reason));
     }
-    let channels = u32::from(components.min(4));
+    let channels = u64::from(components.min(4));
     // A progressive file keeps all its coefficients, of two bytes, until the last scan.
     let kept = if marker == 0xc2 { 2 * channels } else { 0 };
-    Ok(Some(Header {
-        is_png: false,
-        width: u16::from_be_bytes([width_high, width_low]).into(),
+    let info = PictureInfo {
         height: height.into(),
-        bytes_a_pixel: kept + if channels == 1 { 1 } else { 3 },
+        width: width.into(),
         has_alpha: false,
         is_sixteen_bit: false,
         is_cmyk: components == 4,
+        is_turned: orientation != Orientation::NoTransforms,
+    };
+    Ok(Some(Header {
+        info,
+        bytes_a_pixel: kept + if channels == 1 { 1 } else { 3 },
         orientation,
     }))
 }
@@ -172,10 +153,8 @@ pub(super) fn clean(file: &Path, bytes: &[u8]) -> Result<Vec<u8>, DataError> {
             at += coded;
         }
     }
-    Err(DataError::Decode {
-        file: file.to_owned(),
-        reason: "the file ends before the picture does (no end marker)".to_owned(),
-    })
+    let reason = "the file ends before the picture does (no end marker)";
+    Err(DataError::decode(file, reason))
 }
 
 /// How many bytes of coded pixels there are before the next marker that ends them.

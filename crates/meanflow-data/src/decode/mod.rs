@@ -19,12 +19,10 @@ use crate::{DataError, Picture};
 
 mod alpha;
 mod format;
-mod header;
 mod jpeg;
 mod png;
 mod view;
 
-use header::Header;
 pub use view::{Background, Reading, View};
 
 /// Start of a JPEG file, and of the marker that follows.
@@ -77,6 +75,15 @@ pub struct PictureInfo {
     pub is_turned: bool,
 }
 
+/// What the first bytes of a file promise.
+struct Header {
+    info: PictureInfo,
+    /// What a decoder needs at least, in bytes a pixel.
+    bytes_a_pixel: u64,
+    /// How the metadata wants the picture turned.
+    orientation: Orientation,
+}
+
 /// Decodes a PNG file (of an animated one the first frame) or a JPEG file (of several pictures the first), as
 /// [`Channels`] or a whole [`Reading`] say; `file` is its name in messages.
 ///
@@ -93,32 +100,32 @@ pub fn decode(
     reading: impl Into<Reading>,
 ) -> Result<Picture, DataError> {
     let Reading { channels, view } = reading.into();
-    within(file, "file size in bytes", MAX_FILE, bytes.len() as u128)?;
-    let header = header(file, bytes)?;
-    check(file, &header)?;
-    let pixels = if header.is_png {
+    DataError::within(file, "file size in bytes", MAX_FILE, bytes.len() as u64)?;
+    let Header {
+        info, orientation, ..
+    } = header(file, bytes)?;
+    let (stored, pixels) = if bytes.starts_with(png::MAGIC) {
         decode_png(file, bytes, view.background)?
     } else {
         decode_jpeg(file, bytes)?
     };
-    let (mut height, mut width) = (header.height, header.width);
-    let damaged = || DataError::Decode {
-        file: file.to_owned(),
-        reason: format!(
-            "the pixels are not the {}×{} of the header",
-            header.width, header.height
-        ),
+    let PictureInfo { height, width, .. } = info;
+    let damaged = || {
+        let reason = format!("the pixels are not the {width}×{height} of the header");
+        DataError::decode(file, reason)
     };
-    let pixels = if view.apply_orientation && header.orientation != Orientation::NoTransforms {
-        let mut picture = pixels.into_image(width, height).ok_or_else(damaged)?;
-        picture.apply_orientation(header.orientation);
-        (height, width) = (picture.height(), picture.width());
-        Pixels::of(picture)
-    } else {
-        pixels
+    let (wide, high) = (width as u32, height as u32);
+    let picture = match stored {
+        Channels::Grey => GrayImage::from_raw(wide, high, pixels).map(DynamicImage::from),
+        Channels::Color => RgbImage::from_raw(wide, high, pixels).map(DynamicImage::from),
     };
-    let shape = [height as usize, width as usize, channels.count()];
-    Picture::new(shape, pixels.into_channels(channels)).map_err(|_| damaged())
+    let mut picture = picture.ok_or_else(damaged)?;
+    if view.apply_orientation {
+        picture.apply_orientation(orientation);
+    }
+    let [height, width] = [picture.height(), picture.width()].map(|side| side as usize);
+    let shape = [height, width, channels.count()];
+    Picture::new(shape, in_channels(picture, channels)).map_err(|_| damaged())
 }
 
 /// `[height, width]` as the header says, which is all that is read.
@@ -134,94 +141,49 @@ pub fn dimensions(file: &Path, bytes: &[u8]) -> Result<[usize; 2], DataError> {
 /// # Errors
 /// As [`decode`], as far as the header shows it.
 pub fn info(file: &Path, bytes: &[u8]) -> Result<PictureInfo, DataError> {
-    let header = header(file, bytes)?;
-    check(file, &header)?;
-    Ok(PictureInfo {
-        height: header.height as usize,
-        width: header.width as usize,
-        has_alpha: header.has_alpha,
-        is_sixteen_bit: header.is_sixteen_bit,
-        is_cmyk: header.is_cmyk,
-        is_turned: header.orientation != Orientation::NoTransforms,
-    })
+    header(file, bytes).map(|header| header.info)
 }
 
-/// What the first bytes of a PNG or JPEG file promise, read without a decoder; neither side is 0.
+/// What the first bytes of a PNG or JPEG file promise, read without a decoder: no side of 0, and nothing that would take too much.
 fn header(file: &Path, bytes: &[u8]) -> Result<Header, DataError> {
     let header = if bytes.starts_with(png::MAGIC) {
         png::header(file, bytes)?
     } else if bytes.starts_with(JPEG) {
         jpeg::header(file, bytes)?
     } else {
-        let (expected, got) = ("PNG or JPEG", format::name_of(bytes));
-        return Err(DataError::field(file, 0, "format", expected, got));
+        let got = format::name_of(bytes);
+        return DataError::refuse(file, 0, "format", "PNG or JPEG", got);
     };
-    let header = header.ok_or_else(|| DataError::Decode {
-        file: file.to_owned(),
-        reason: "the file ends before the size of the picture".to_owned(),
-    })?;
-    if header.width == 0 || header.height == 0 {
-        let got = format!("{}×{}", header.width, header.height);
-        let expected = "at least 1×1";
-        return Err(DataError::field(file, 0, "picture size", expected, got));
+    let short = || DataError::decode(file, "the file ends before the size of the picture");
+    let header = header.ok_or_else(short)?;
+    let [height, width] = [header.info.height, header.info.width].map(|side| side as u64);
+    if width == 0 || height == 0 {
+        let got = format!("{width}×{height}");
+        return DataError::refuse(file, 0, "picture size", "at least 1×1", got);
     }
+    for side in [width, height] {
+        DataError::within(file, "picture side", MAX_SIDE.into(), side)?;
+    }
+    DataError::within(file, "number of pixels", MAX_PIXELS, width * height)?;
+    let needed = width * height * header.bytes_a_pixel;
+    DataError::within(file, "decoded size in bytes", MAX_BYTES, needed)?;
     Ok(header)
 }
 
-/// Refuses what would take too much.
-fn check(file: &Path, header: &Header) -> Result<(), DataError> {
-    for side in [header.width, header.height] {
-        within(file, "picture side", MAX_SIDE.into(), side.into())?;
-    }
-    let pixels = u64::from(header.width) * u64::from(header.height);
-    within(file, "number of pixels", MAX_PIXELS, pixels.into())?;
-    let bytes = u128::from(pixels) * u128::from(header.bytes_a_pixel);
-    within(file, "decoded size in bytes", MAX_BYTES, bytes)
-}
+/// Pixels as a decoder left them, grey or RGB.
+type Pixels = (Channels, Vec<u8>);
 
-fn within(file: &Path, what: &'static str, limit: u64, got: u128) -> Result<(), DataError> {
-    if got <= u128::from(limit) {
-        return Ok(());
-    }
-    Err(DataError::Limit {
-        file: file.to_owned(),
-        what,
-        limit,
-        got,
-    })
-}
-
-/// Pixels as a decoder left them.
-enum Pixels {
-    Grey(Vec<u8>),
-    Rgb(Vec<u8>),
-}
-
-impl Pixels {
-    /// For turning; none if there are more or fewer pixels.
-    fn into_image(self, width: u32, height: u32) -> Option<DynamicImage> {
-        match self {
-            Self::Grey(grey) => GrayImage::from_raw(width, height, grey).map(DynamicImage::from),
-            Self::Rgb(rgb) => RgbImage::from_raw(width, height, rgb).map(DynamicImage::from),
+/// The pixels of a picture that is grey or RGB.
+fn in_channels(picture: DynamicImage, channels: Channels) -> Vec<u8> {
+    match (picture, channels) {
+        (DynamicImage::ImageLuma8(grey), Channels::Grey) => grey.into_raw(),
+        (DynamicImage::ImageLuma8(grey), Channels::Color) => {
+            grey.iter().flat_map(|&g| [g, g, g]).collect()
         }
-    }
-
-    /// The pixels of what [`Pixels::into_image`] made.
-    fn of(picture: DynamicImage) -> Self {
-        match picture {
-            DynamicImage::ImageLuma8(grey) => Self::Grey(grey.into_raw()),
-            other => Self::Rgb(other.into_rgb8().into_raw()),
-        }
-    }
-
-    fn into_channels(self, channels: Channels) -> Vec<u8> {
-        match (self, channels) {
-            (Self::Grey(grey), Channels::Grey) => grey,
-            (Self::Rgb(rgb), Channels::Color) => rgb,
-            (Self::Grey(grey), Channels::Color) => grey.iter().flat_map(|&g| [g, g, g]).collect(),
-            (Self::Rgb(rgb), Channels::Grey) => {
-                rgb.as_chunks().0.iter().map(|&pixel| luma(pixel)).collect()
-            }
+        (rgb, Channels::Color) => rgb.into_rgb8().into_raw(),
+        (rgb, Channels::Grey) => {
+            let (pixels, _) = rgb.as_bytes().as_chunks();
+            pixels.iter().map(|&pixel| luma(pixel)).collect()
         }
     }
 }
@@ -245,34 +207,25 @@ fn decode_png(
         decoder.set_limits(limits)?;
         DynamicImage::from_decoder(decoder)
     };
-    let picture = decoded().map_err(|error| DataError::Decode {
-        file: file.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let picture = decoded().map_err(|error| DataError::decode(file, error))?;
     let upper = |words: Vec<u16>| words.iter().map(|word| (word >> 8) as u8).collect();
     Ok(match picture {
-        DynamicImage::ImageLuma8(grey) => Pixels::Grey(grey.into_raw()),
-        DynamicImage::ImageRgb8(rgb) => Pixels::Rgb(rgb.into_raw()),
-        DynamicImage::ImageLuma16(grey) => Pixels::Grey(upper(grey.into_raw())),
-        DynamicImage::ImageRgb16(rgb) => Pixels::Rgb(upper(rgb.into_raw())),
+        DynamicImage::ImageLuma8(grey) => (Channels::Grey, grey.into_raw()),
+        DynamicImage::ImageRgb8(rgb) => (Channels::Color, rgb.into_raw()),
+        DynamicImage::ImageLuma16(grey) => (Channels::Grey, upper(grey.into_raw())),
+        DynamicImage::ImageRgb16(rgb) => (Channels::Color, upper(rgb.into_raw())),
         DynamicImage::ImageLumaA8(pixels) => alpha::grey(file, &pixels, background)?,
         DynamicImage::ImageRgba8(pixels) => alpha::color(file, &pixels, background)?,
         DynamicImage::ImageLumaA16(pixels) => alpha::grey(file, &pixels, background)?,
         DynamicImage::ImageRgba16(pixels) => alpha::color(file, &pixels, background)?,
         other => {
-            return Err(DataError::Decode {
-                file: file.to_owned(),
-                reason: format!("unexpected pixels of type {:?}", other.color()),
-            });
+            let reason = format!("unexpected pixels of type {:?}", other.color());
+            return Err(DataError::decode(file, reason));
         }
     })
 }
 
 fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
-    let refused = |reason: String| DataError::Decode {
-        file: file.to_owned(),
-        reason,
-    };
     let clean = jpeg::clean(file, bytes)?;
     let options = DecoderOptions::default()
         .set_strict_mode(true)
@@ -280,22 +233,14 @@ fn decode_jpeg(file: &Path, bytes: &[u8]) -> Result<Pixels, DataError> {
         .set_max_height(MAX_SIDE as usize)
         .jpeg_set_max_scans(MAX_SCANS);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(&clean[..]), options);
-    decoder
-        .decode_headers()
-        .map_err(|error| refused(error.to_string()))?;
-    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
-    let wanted = if grey {
-        ColorSpace::Luma
-    } else {
-        ColorSpace::RGB
+    let read = decoder.decode_headers();
+    read.map_err(|error| DataError::decode(file, error))?;
+    let (stored, wanted) = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => (Channels::Grey, ColorSpace::Luma),
+        _ => (Channels::Color, ColorSpace::RGB),
     };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
-    let pixels = decoder
-        .decode()
-        .map_err(|error| refused(error.to_string()))?;
-    Ok(if grey {
-        Pixels::Grey(pixels)
-    } else {
-        Pixels::Rgb(pixels)
-    })
+    let pixels = decoder.decode();
+    let pixels = pixels.map_err(|error| DataError::decode(file, error))?;
+    Ok((stored, pixels))
 }

@@ -14,16 +14,16 @@
 
 mod tensors;
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use meanflow_core::random::{Purpose, RngStream};
 use serde::{Deserialize, Serialize};
 
-use crate::file::open_regular;
+use crate::collection::classes_of;
+use crate::file::{open_regular, read_text};
 use crate::fingerprint::Fingerprint;
 use crate::npy;
-use crate::npy_header;
+use crate::npy_header::{self, bytes_of};
 use crate::rows::ArrayRows;
 use crate::{DataError, Dataset, DatasetInfo, Examples, write_bytes};
 
@@ -78,6 +78,38 @@ pub fn write_facts(folder: &Path, facts: &Facts) -> Result<(), DataError> {
     write_bytes(&folder.join(FACTS), text.as_bytes())
 }
 
+/// The arrays of latents by their names, with what is said of them.
+trait Arrays {
+    fn facts(&self) -> Result<Facts, DataError>;
+
+    fn has(&self, name: &str) -> bool;
+
+    /// The rows of an array of floating-point numbers.
+    fn rows(&self, name: &str) -> Result<ArrayRows, DataError>;
+
+    /// `labels`, `[count]` of any integer type, each in `0..classes` where it is known how many there are.
+    fn labels(&self, count: usize, classes: Option<usize>) -> Result<Vec<i64>, DataError>;
+}
+
+/// A folder with a file for each array.
+impl Arrays for Path {
+    fn facts(&self) -> Result<Facts, DataError> {
+        read_facts(&self.join(FACTS))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.join(format!("{name}.npy")).is_file()
+    }
+
+    fn rows(&self, name: &str) -> Result<ArrayRows, DataError> {
+        ArrayRows::open(&self.join(format!("{name}.npy")))
+    }
+
+    fn labels(&self, count: usize, classes: Option<usize>) -> Result<Vec<i64>, DataError> {
+        read_labels(&self.join(LABELS), count, classes)
+    }
+}
+
 /// An open folder of latents.
 #[derive(Debug)]
 pub struct Latents {
@@ -111,77 +143,41 @@ impl Latents {
 
     fn open_with(folder: &Path, classes: Option<usize>, flip: bool) -> Result<Self, DataError> {
         let tensors = folder.join(TENSORS);
-        if folder.is_dir() && !tensors.exists() {
-            return Self::open_arrays(folder, classes, flip);
+        if !folder.is_dir() {
+            return Self::of(&Tensors::open(folder)?, classes, flip);
         }
-        Self::open_tensors(
-            if folder.is_dir() { &tensors } else { folder },
-            classes,
-            flip,
-        )
+        if tensors.exists() {
+            return Self::of(&Tensors::open(&tensors)?, classes, flip);
+        }
+        Self::of(folder, classes, flip)
     }
 
-    /// Opens the arrays in a folder.
-    fn open_arrays(folder: &Path, classes: Option<usize>, flip: bool) -> Result<Self, DataError> {
-        let facts = read_facts(&folder.join(FACTS))?;
-        let moments = folder.join(MOMENTS);
-        let has_variances = moments.is_file();
-        let path = if has_variances {
-            moments
-        } else {
-            folder.join("means.npy")
-        };
-        let first = ArrayRows::open(&path)?;
-        let labels_path = folder.join(LABELS);
-        let has_labels = classes.map_or(labels_path.is_file(), |classes| classes > 0);
-        let labels = if has_labels {
-            read_labels(&labels_path, first.count(), classes)?
-        } else {
-            Vec::new()
-        };
-        let second = flip
-            .then(|| ArrayRows::open(&mirrored(&path)))
-            .transpose()?;
-        let classes = classes.unwrap_or_else(|| largest(&labels));
-        Self::new((first, second), has_variances, (classes, labels), facts)
-    }
-
-    /// Opens the tensors of a safetensors file.
-    fn open_tensors(path: &Path, classes: Option<usize>, flip: bool) -> Result<Self, DataError> {
-        let file = Tensors::open(path)?;
-        let facts = file.facts()?;
-        let has_variances = file.has("moments");
-        let name = if has_variances { "moments" } else { "means" };
-        let first = file.rows(name)?;
-        let has_labels = classes.map_or(file.has("labels"), |classes| classes > 0);
-        let labels = if has_labels {
-            file.labels(first.count(), classes)?
-        } else {
-            Vec::new()
-        };
-        let second = flip
-            .then(|| file.rows(&format!("{name}_flip")))
-            .transpose()?;
-        let classes = classes.unwrap_or_else(|| largest(&labels));
-        Self::new((first, second), has_variances, (classes, labels), facts)
-    }
-
-    fn new(
-        (first, second): (ArrayRows, Option<ArrayRows>),
-        has_variances: bool,
-        (classes, labels): (usize, Vec<i64>),
-        facts: Facts,
+    fn of(
+        arrays: &(impl Arrays + ?Sized),
+        classes: Option<usize>,
+        flip: bool,
     ) -> Result<Self, DataError> {
+        let facts = arrays.facts()?;
+        let has_variances = arrays.has("moments");
+        let name = if has_variances { "moments" } else { "means" };
+        let first = arrays.rows(name)?;
+        let has_labels = classes.map_or_else(|| arrays.has("labels"), |classes| classes > 0);
+        let labels = if has_labels {
+            arrays.labels(first.count(), classes)?
+        } else {
+            Vec::new()
+        };
         let shape = shape_of(&first, has_variances)?;
         let mut files = vec![first];
-        if let Some(second) = second {
+        if flip {
+            let second = arrays.rows(&format!("{name}_flip"))?;
             refuse_difference(&files[0], &second)?;
             files.push(second);
         }
         let info = DatasetInfo {
             shape: shape.to_vec(),
             len: files[0].count(),
-            classes,
+            classes: classes.unwrap_or_else(|| classes_of(&labels)),
             labels,
             class_names: None,
             latents: Some(facts.clone()),
@@ -203,13 +199,11 @@ impl Latents {
     fn read(&self, file: &ArrayRows, index: usize, values: &mut [f32]) -> Result<(), DataError> {
         assert!(index < self.len(), "sample {index} of {}", self.len());
         self.sample(&file.row(index)?, values);
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => {
-                let expected = "a finite number once it is scaled";
-                Err(DataError::field(file.path(), 0, "latent", expected, value))
-            }
-            None => Ok(()),
-        }
+        let Some(value) = values.iter().find(|value| !value.is_finite()) else {
+            return Ok(());
+        };
+        let expected = "a finite number once it is scaled";
+        DataError::refuse(file.path(), 0, "latent", expected, value)
     }
 
     /// One sample of the law of a row, scaled; `values` holds the noise and is replaced.
@@ -293,21 +287,15 @@ fn shape_of(rows: &ArrayRows, has_variances: bool) -> Result<[usize; 3], DataErr
             Ok([channels / parts, height, width])
         }
         ref other => {
-            let expected = if has_variances {
-                "[2·channels, height, width] a row"
+            let channels = if has_variances {
+                "2·channels"
             } else {
-                "[channels, height, width] a row"
+                "channels"
             };
-            let got = format!("{other:?}");
-            Err(DataError::field(rows.path(), 0, "shape", expected, got))
+            let expected = format!("[{channels}, height, width] a row");
+            DataError::refuse(rows.path(), 0, "shape", expected, format!("{other:?}"))
         }
     }
-}
-
-/// `moments_flip.npy` for `moments.npy`.
-fn mirrored(path: &Path) -> PathBuf {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{name}_flip.npy"))
 }
 
 /// Refuses latents of the mirrored pictures that have not the shape of the others.
@@ -317,7 +305,7 @@ fn refuse_difference(plain: &ArrayRows, rows: &ArrayRows) -> Result<(), DataErro
     if expected == got {
         return Ok(());
     }
-    Err(DataError::field(rows.path(), 0, "shape", expected, got))
+    DataError::refuse(rows.path(), 0, "shape", expected, got)
 }
 
 /// Whether there are latents in a folder.
@@ -327,28 +315,22 @@ pub(crate) fn is_there(folder: &Path) -> bool {
         .any(|name| folder.join(name).is_file())
 }
 
-/// As many classes as the largest label needs.
-fn largest(labels: &[i64]) -> usize {
-    labels.iter().max().map_or(0, |&label| label as usize + 1)
-}
-
 fn read_labels(path: &Path, count: usize, classes: Option<usize>) -> Result<Vec<i64>, DataError> {
     let array = npy::read(path, 8 * count as u64)?;
     let Some(labels) = array.labels() else {
         let (field, expected, got) = ("element type", "integers", "floating-point numbers");
-        return Err(DataError::field(path, 0, field, expected, got));
+        return DataError::refuse(path, 0, field, expected, got);
     };
     if array.shape != [count] {
         let (expected, got) = (format!("[{count}]"), format!("{:?}", array.shape));
-        return Err(DataError::field(path, 0, "shape", expected, got));
+        return DataError::refuse(path, 0, "shape", expected, got);
     }
     let Some((place, end)) = unknown(&labels, classes) else {
         return Ok(labels);
     };
     let header = npy_header::read(&mut open_regular(path)?.0, path)?;
-    let offset = header.length + (place * header.dtype.bytes()) as u64;
-    let (expected, got) = (format!("0..{end}"), labels[place]);
-    Err(DataError::field(path, offset, "label", expected, got))
+    let offset = header.length + place as u64 * bytes_of(header.dtype);
+    DataError::refuse(path, offset, "label", format!("0..{end}"), labels[place])
 }
 
 /// Where a label stands that is not in `0..classes`, or, of unknown classes, is more than a class; and the end of that range.
@@ -360,18 +342,7 @@ fn unknown(labels: &[i64], classes: Option<usize>) -> Option<(usize, usize)> {
 }
 
 fn read_facts(path: &Path) -> Result<Facts, DataError> {
-    let (file, size) = open_regular(path)?;
-    if size > MAX_FACTS {
-        return Err(DataError::Limit {
-            file: path.to_owned(),
-            what: "file size in bytes",
-            limit: MAX_FACTS,
-            got: size.into(),
-        });
-    }
-    let mut text = String::new();
-    let read = file.take(MAX_FACTS).read_to_string(&mut text);
-    read.map_err(DataError::io(path))?;
+    let text = read_text(path, MAX_FACTS)?;
     let refused = |error: &toml::de::Error| {
         let offset = error.span().map_or(0, |span| span.start) as u64;
         let expected = "vae = \"name\" and scale = number";
@@ -390,5 +361,5 @@ fn refuse_facts(path: &Path, place: u64, facts: &Facts) -> Result<(), DataError>
     }
     let expected = "a number from 1e-6 to 1e6, and a shift of at most 1e6";
     let got = format!("{:e} and {:e}", facts.scale, facts.shift);
-    Err(DataError::field(path, place, "scale", expected, got))
+    DataError::refuse(path, place, "scale", expected, got)
 }

@@ -2,36 +2,24 @@
 
 use super::Filter;
 
-/// For every target pixel its first source pixel and the weights from there on, which sum to 1.
-pub(super) struct Weights(Vec<(usize, Vec<f64>)>);
-
-impl Weights {
-    /// Weights from `from` pixels to `to` pixels, both at least 1.
-    pub(super) fn new(from: usize, to: usize, filter: Filter) -> Self {
-        let scale = from as f64 / to as f64;
-        let stretch = scale.max(1.0);
-        let reach = filter.reach() * stretch;
-        let window = |target: usize| {
-            let center = (target as f64 + 0.5) * scale;
-            // Where a source pixel lies on a border, the order of these operations decides: it is Pillow's.
-            let first = (center - reach + 0.5).max(0.0) as usize;
-            let end = ((center + reach + 0.5) as usize).min(from);
-            let shrink = 1.0 / stretch;
-            let weight = |source: usize| filter.at((source as f64 - center + 0.5) * shrink);
-            let weights: Vec<f64> = (first..end).map(weight).collect();
-            let sum: f64 = weights.iter().sum();
-            (first, weights.iter().map(|weight| weight / sum).collect())
-        };
-        Self((0..to).map(window).collect())
-    }
-
-    /// The same with every weight converted.
-    pub(super) fn taps<T>(&self, convert: impl Fn(f64) -> T) -> Vec<(usize, Vec<T>)> {
-        let windows = self.0.iter();
-        windows
-            .map(|(first, weights)| (*first, weights.iter().map(|&w| convert(w)).collect()))
-            .collect()
-    }
+/// Weights from `from` pixels to `to` pixels, both at least 1: for every target pixel its first source pixel and the weights from there
+/// on, which sum to 1.
+pub(super) fn weights(from: usize, to: usize, filter: Filter) -> Vec<(usize, Vec<f64>)> {
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let reach = filter.reach() * stretch;
+    let window = |target: usize| {
+        let center = (target as f64 + 0.5) * scale;
+        // Where a source pixel lies on a border, the order of these operations decides: it is Pillow's.
+        let first = (center - reach + 0.5).max(0.0) as usize;
+        let end = ((center + reach + 0.5) as usize).min(from);
+        let shrink = 1.0 / stretch;
+        let weight = |source: usize| filter.at((source as f64 - center + 0.5) * shrink);
+        let weights: Vec<f64> = (first..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        (first, weights.iter().map(|weight| weight / sum).collect())
+    };
+    (0..to).map(window).collect()
 }
 
 impl Filter {
@@ -66,7 +54,7 @@ mod tests {
         #[test]
         fn weights_sum_to_one_and_stay_inside(from in 1_usize..300, to in 1_usize..300) {
             for filter in [Filter::Box, Filter::Bilinear, Filter::Bicubic] {
-                for (first, weights) in &Weights::new(from, to, filter).0 {
+                for (first, weights) in weights(from, to, filter) {
                     prop_assert!(!weights.is_empty() && first + weights.len() <= from);
                     // A few hundred roundings of 1e-16.
                     prop_assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
