@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{fixtures, npy as npy_file, opened, refusal, tarred, zip_of, zipped};
+use common::{array_of, fixtures, opened, refusal, tarred, write_array, zip_of, zipped};
 use meanflow_data::latents::Latents;
 use meanflow_data::npy::{self, NpyData};
 use meanflow_data::npz::Npz;
@@ -212,7 +212,7 @@ fn files_of_mnist_are_found_with_dots_and_named_where_they_are_not() {
 
 /// A `.npy` array of two labels, 1 and 200 or as much of it as fits.
 fn labels_of(dtype: &str, bytes: &[u8]) -> Result<npy::NpyArray, DataError> {
-    let file = npy_file(dtype, "False", "(2,)", bytes);
+    let file = array_of(dtype, "False", "(2,)", bytes);
     opened(&file, |path| npy::read(path, 1 << 10))
 }
 
@@ -243,7 +243,7 @@ fn labels_of_any_integer_type_are_labels() {
 #[test]
 fn arrays_in_fortran_order_are_read_into_c_order() {
     let read = |dtype, shape, elements: &[u8]| {
-        let file = npy_file(dtype, "True", shape, elements);
+        let file = array_of(dtype, "True", shape, elements);
         opened(&file, |path| npy::read(path, 1 << 10)).unwrap()
     };
     // The element at [i, j, k] of `numpy.asfortranarray` of this shape is 100 i + 10 j + k.
@@ -273,7 +273,7 @@ fn arrays_in_fortran_order_are_read_into_c_order() {
 
 #[test]
 fn an_archive_of_arrays_may_hold_notes() {
-    let x = npy_file("|u1", "False", "(3,)", &[1, 2, 3]);
+    let x = array_of("|u1", "False", "(3,)", &[1, 2, 3]);
     let file = zipped(&[("note.json", b"{}"), ("x.npy", &x)]);
     let mut archive = opened(&file, |path| Npz::open(path, 1 << 30)).unwrap();
     assert_eq!(archive.names(), ["x"]);
@@ -283,9 +283,7 @@ fn an_archive_of_arrays_may_hold_notes() {
 #[test]
 fn latents_are_opened_with_whatever_classes_they_have() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, shape: &[usize], data| {
-        npy::write(&folder.path().join(name), npy::NpyView { shape, data }).unwrap();
-    };
+    let write = |name: &str, shape: &[usize], data| write_array(folder.path(), name, shape, data);
     write("means.npy", &[3, 1, 2, 2], npy::NpySlice::F32(&[0.5; 12]));
     let facts = |text: &str| fs::write(folder.path().join("latents.toml"), text).unwrap();
     facts("vae = \"x\"\nscale = 0.5\n");

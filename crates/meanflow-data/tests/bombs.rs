@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{fixtures, gzipped, memory, png_of, zipped};
+use common::{array_of, fixtures, gzipped, memory, png_of, zipped};
 use meanflow_data::decode::{self, Channels};
 use meanflow_data::latents::Latents;
 use meanflow_data::npz::Npz;
@@ -187,7 +187,7 @@ fn sides(sides: &[usize]) -> Vec<u8> {
 }
 
 fn npy(dtype: &str, shape: &str) -> Vec<u8> {
-    common::npy(dtype, "False", &format!("({shape},)"), &[])
+    array_of(dtype, "False", &format!("({shape},)"), &[])
 }
 
 /// What the process holds now, in bytes, from where its peak is counted anew; none where the system cannot do that.

@@ -5,11 +5,11 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{fixtures, refusal};
+use common::{fixtures, refusal, write_array};
 use half::f16;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::latents::{Facts, Latents, write_facts};
-use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
+use meanflow_data::npy::{self, NpyData, NpySlice};
 use meanflow_data::npz::Npz;
 use meanflow_data::{DataError, Dataset};
 
@@ -22,23 +22,17 @@ impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let rows = |sign: f32| -> Vec<f32> {
-            let value = |n: usize, place: usize| {
-                if place < 24 {
-                    sign * n as f32
-                } else {
-                    2.0 * (0.1 * n as f32).ln()
-                }
+            let value = |n: usize, place: usize| match place {
+                ..24 => sign * n as f32,
+                _ => 2.0 * (0.1 * n as f32).ln(),
             };
             let rows = (0..6).flat_map(|n| (0..48).map(move |place| value(n, place)));
             // The logarithm of 0 would not be finite.
             rows.map(|value| value.max(-100.0)).collect()
         };
         folder.write("moments.npy", &[6, 8, 2, 3], NpySlice::F32(&rows(1.0)));
-        folder.write(
-            "moments_flip.npy",
-            &[6, 8, 2, 3],
-            NpySlice::F32(&rows(-1.0)),
-        );
+        let flipped = rows(-1.0);
+        folder.write("moments_flip.npy", &[6, 8, 2, 3], NpySlice::F32(&flipped));
         folder.write("labels.npy", &[6], NpySlice::I64(&[0, 1, 2, 0, 1, 2]));
         folder.write_facts(FACTS);
         folder
@@ -49,7 +43,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, shape: &[usize], data: NpySlice<'_>) {
-        npy::write(&self.path(name), NpyView { shape, data }).unwrap();
+        write_array(self.0.path(), name, shape, data);
     }
 
     fn write_facts(&self, text: &str) {
@@ -65,10 +59,8 @@ impl Folder {
 fn latents_are_drawn_anew_at_every_step() {
     let folder = Folder::new();
     let latents = Latents::open(folder.0.path(), 3, false).unwrap();
-    assert_eq!(
-        (latents.len(), latents.shape(), latents.classes()),
-        (6, &[4, 2, 3][..], 3)
-    );
+    let sizes = (latents.len(), latents.shape(), latents.classes());
+    assert_eq!(sizes, (6, &[4, 2, 3][..], 3));
     assert_eq!(latents.facts().vae, "sd-vae-ft-mse");
     let draw = latents.batch(&[5, 0, 2], 1, 9).unwrap();
     assert_eq!(draw, latents.batch(&[5, 0, 2], 1, 9).unwrap());
@@ -94,11 +86,8 @@ fn mirrored_latents_come_half_of_the_time() {
     let latents = Folder::new();
     let latents = latents.open().unwrap();
     let draw = latents.batch(&[4; 1000], 0, 0).unwrap();
-    let mirrored = draw
-        .values
-        .chunks(24)
-        .filter(|row| row.iter().sum::<f32>() < 0.0)
-        .count();
+    let rows = draw.values.chunks(24);
+    let mirrored = rows.filter(|row| row.iter().sum::<f32>() < 0.0).count();
     // Binomial with standard deviation 16; five of them.
     assert!(mirrored.abs_diff(500) < 80, "{mirrored}");
 }
@@ -130,19 +119,15 @@ fn arrays_are_written_in_parts() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npy");
     let parts = |parts: &[&[f32]]| {
-        let parts: Vec<Result<Vec<f32>, DataError>> =
-            parts.iter().map(|part| Ok(part.to_vec())).collect();
-        npy::write_chunks(&path, &[3, 2], parts.into_iter())
+        let parts = parts.iter().map(|part| Ok::<_, DataError>(part.to_vec()));
+        npy::write_chunks(&path, &[3, 2], parts)
     };
     assert!(parts(&[&[1.0, 2.0]]).is_err());
     assert!(!path.exists());
     parts(&[&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]]).unwrap();
     let array = npy::read(&path, 1 << 10).unwrap();
     assert_eq!(array.shape, [3, 2]);
-    assert_eq!(
-        array.data,
-        npy::NpyData::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    );
+    assert_eq!(array.data, NpyData::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
 }
 
 #[test]
@@ -213,10 +198,8 @@ fn rows_cannot_be_read_from_columns() {
     let path = folder.path("moments.npy");
     let mut bytes = fs::read(&path).unwrap();
     let (order, columns) = (b"'fortran_order': False", b"'fortran_order': True ");
-    let place = bytes
-        .windows(order.len())
-        .position(|window| window == order)
-        .unwrap();
+    let mut windows = bytes.windows(order.len());
+    let place = windows.position(|window| window == order).unwrap();
     bytes[place..place + columns.len()].copy_from_slice(columns);
     fs::write(&path, bytes).unwrap();
     let error = refusal(folder.open(), "moments.npy").to_string();
@@ -229,10 +212,8 @@ fn a_label_out_of_range_is_refused_at_its_place() {
     folder.write("labels.npy", &[6], NpySlice::I64(&[0, 1, 2, -1, 0, 0]));
     let error = refusal(folder.open(), "labels.npy").to_string();
     // 128 bytes of header, three labels of 8.
-    assert!(
-        error.ends_with("label at byte 152: expected 0..3, got -1"),
-        "{error}"
-    );
+    let message = "label at byte 152: expected 0..3, got -1";
+    assert!(error.ends_with(message), "{error}");
 }
 
 #[test]
@@ -257,10 +238,8 @@ fn moments_that_change_under_a_run_are_an_error_not_a_crash() {
     fs::write(folder.path("moments.npy"), &bytes).unwrap();
     latents.batch(&[4], 0, 0).unwrap();
     let error = refusal(latents.batch(&[5], 0, 0), "moments.npy").to_string();
-    assert!(
-        error.contains(&format!("element at byte {last}")),
-        "{error}"
-    );
+    let place = format!("element at byte {last}");
+    assert!(error.contains(&place), "{error}");
     fs::write(folder.path("moments.npy"), &bytes[..last]).unwrap();
     refusal(latents.batch(&[5], 0, 0), "moments.npy");
 }
@@ -291,26 +270,17 @@ fn means_of_the_library_are_drawn_as_they_are() {
 
 #[test]
 fn moments_of_the_library_are_drawn_as_those_of_arrays() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder(tempfile::tempdir().unwrap());
     let moments = numbers("moments");
     let labels = [0, 2, 1, 1, 0];
-    let write = |name: &str, shape: &[usize], data| {
-        npy::write(&folder.path().join(name), NpyView { shape, data }).unwrap();
-    };
-    write("moments.npy", &[5, 8, 4, 6], NpySlice::F32(&moments));
-    write("labels.npy", &[5], NpySlice::I64(&labels));
-    fs::write(
-        folder.path().join("latents.toml"),
-        "vae = \"x\"\nscale = 0.18215\n",
-    )
-    .unwrap();
-    let arrays = Latents::open(folder.path(), 3, false).unwrap();
+    folder.write("moments.npy", &[5, 8, 4, 6], NpySlice::F32(&moments));
+    folder.write("labels.npy", &[5], NpySlice::I64(&labels));
+    folder.write_facts("vae = \"x\"\nscale = 0.18215\n");
+    let arrays = Latents::open(folder.0.path(), 3, false).unwrap();
     let tensors = Latents::open(&fixtures().join("moments.safetensors"), 3, false).unwrap();
     let all = [3, 0, 1, 4, 2];
-    assert_eq!(
-        arrays.batch(&all, 1, 2).unwrap(),
-        tensors.batch(&all, 1, 2).unwrap()
-    );
+    let [arrays, other] = [&arrays, &tensors].map(|latents| latents.batch(&all, 1, 2).unwrap());
+    assert_eq!(arrays, other);
     assert_eq!(tensors.labels(), labels);
     let few = Latents::open(&fixtures().join("moments.safetensors"), 2, false);
     let few = refusal(few, "labels").to_string();
@@ -321,16 +291,13 @@ fn moments_of_the_library_are_drawn_as_those_of_arrays() {
 fn a_folder_with_a_safetensors_file_is_opened_as_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = fs::read(fixtures().join("moments.safetensors")).unwrap();
-    fs::write(folder.path().join("latents.safetensors"), &bytes).unwrap();
-    assert_eq!(
-        Latents::open(folder.path(), 3, true).unwrap().facts().vae,
-        "sd-vae-ft-mse"
-    );
+    let path = folder.path().join("latents.safetensors");
+    fs::write(&path, &bytes).unwrap();
+    let whole = Latents::open(folder.path(), 3, true).unwrap();
+    assert_eq!(whole.facts().vae, "sd-vae-ft-mse");
     for length in 0..bytes.len() {
-        fs::write(folder.path().join("latents.safetensors"), &bytes[..length]).unwrap();
-        refusal(
-            Latents::open(folder.path(), 3, false),
-            "latents.safetensors",
-        );
+        fs::write(&path, &bytes[..length]).unwrap();
+        let cut = Latents::open(folder.path(), 3, false);
+        refusal(cut, "latents.safetensors");
     }
 }

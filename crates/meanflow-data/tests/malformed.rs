@@ -12,13 +12,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{fixtures, memory};
+use common::{array_of, fixtures, memory, write_array};
 use damage::{damaged, inputs};
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::cifar::{self, Variant};
 use meanflow_data::decode::{self, Channels};
 use meanflow_data::latents::Latents;
-use meanflow_data::npy::{self, NpySlice, NpyView};
+use meanflow_data::npy::{self, NpySlice};
 use meanflow_data::npz::Npz;
 use meanflow_data::{DataError, Dataset, ImageArchive, idx};
 
@@ -188,7 +188,7 @@ fn damaged_safetensors_are_refused_or_read_whole() {
 
 #[test]
 fn damaged_npy_files_are_refused_or_read_whole() {
-    let bytes = common::npy("<f4", "False", "(3, 5)", &[0; 60]);
+    let bytes = array_of("<f4", "False", "(3, 5)", &[0; 60]);
     refused_or_read("a.npy", &bytes, 6, |path| {
         npy::read(path, 1 << 20).map(drop)
     });
@@ -208,11 +208,8 @@ fn damaged_cifar_batches_are_refused_or_read_whole() {
 #[test]
 fn damaged_facts_of_latents_are_refused_or_read_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let means = NpyView {
-        shape: &[2, 1, 1, 1],
-        data: NpySlice::F32(&[0.5, 1.0]),
-    };
-    npy::write(&folder.path().join("means.npy"), means).unwrap();
+    let means = NpySlice::F32(&[0.5, 1.0]);
+    write_array(folder.path(), "means.npy", &[2, 1, 1, 1], means);
     let facts = b"vae = \"sd-vae-ft-mse\"\nscale = 0.18215\nshift = 0.0\n";
     refused_or_read("latents.toml", facts, 8, |path| {
         fs::copy(path, folder.path().join("latents.toml")).unwrap();

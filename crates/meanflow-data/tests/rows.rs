@@ -1,11 +1,14 @@
 //! Some rows of a batch are those of the whole batch, whatever is random in it.
 
+mod common;
+
 use std::path::Path;
 
+use common::write_array;
 use meanflow_data::augment::Augmented;
 use meanflow_data::decode::Channels;
 use meanflow_data::latents::{Facts, Latents, write_facts};
-use meanflow_data::npy::{self, NpySlice, NpyView};
+use meanflow_data::npy::NpySlice;
 use meanflow_data::picture::numbered;
 use meanflow_data::renumber::Renumbered;
 use meanflow_data::{
@@ -43,12 +46,10 @@ fn rows_of(whole: &Examples, rows: &[usize]) -> Examples {
 fn latents(folder: &Path) -> Latents {
     let numbers: Vec<f32> = (0..6 * 6 * 5).map(|i| (i % 11) as f32 * 0.1).collect();
     for name in ["moments.npy", "moments_flip.npy"] {
-        let data = NpySlice::F32(&numbers);
-        let shape = &[6, 6, 1, 5];
-        npy::write(&folder.join(name), NpyView { shape, data }).unwrap();
+        write_array(folder, name, &[6, 6, 1, 5], NpySlice::F32(&numbers));
     }
-    let (shape, data) = (&[6][..], NpySlice::I64(&[0, 1, 2, 0, 1, 2]));
-    npy::write(&folder.join("labels.npy"), NpyView { shape, data }).unwrap();
+    let labels = NpySlice::I64(&[0, 1, 2, 0, 1, 2]);
+    write_array(folder, "labels.npy", &[6], labels);
     let facts = Facts {
         vae: "test".to_owned(),
         scale: 0.5,
@@ -97,13 +98,10 @@ fn rows_are_those_of_the_whole_batch() {
 #[test]
 fn rows_of_encoded_pictures_are_decoded_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let pictures = digits::load()
-        .unwrap()
-        .pictures(&[0, 1, 2, 3, 4, 5])
-        .unwrap();
-    pictures
-        .write_folders(folder.path(), &[0, 1, 2, 3, 4, 5])
-        .unwrap();
+    let digits = digits::load().unwrap();
+    let pictures = digits.pictures(&[0, 1, 2, 3, 4, 5]).unwrap();
+    let numbers = [0, 1, 2, 3, 4, 5];
+    pictures.write_folders(folder.path(), &numbers).unwrap();
     let open = || ImageArchive::open_folder(folder.path()).unwrap();
     let set = |archive| ImageDataset::new(archive, 8, Channels::Grey, BadPictures::Refuse).unwrap();
     check(&set(open()), "decoded");

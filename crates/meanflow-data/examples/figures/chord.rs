@@ -40,25 +40,18 @@ pub(crate) fn draw() -> Result<String, Box<dyn Error>> {
     panel.dots(&mut drawing, "dot-text", 4.5, &[here, there]);
     let middle = [f64::midpoint(here[0], there[0]), f64::midpoint(z_t, z_r)];
     let says = "tangent: where v(z_t, t) points";
+    let chord = "chord: (t − r) · u(z_t, r, t)";
     for (class, point, [dx, dy], anchor, text) in [
         ("text", here, [-4.0, -12.0], "end", "z_t"),
         ("text", there, [0.0, 22.0], "middle", "z_r"),
         ("say-blue", end, [-120.0, 8.0], "end", says),
-        (
-            "say-orange",
-            middle,
-            [-16.0, 24.0],
-            "end",
-            "chord: (t − r) · u(z_t, r, t)",
-        ),
+        ("say-orange", middle, [-16.0, 24.0], "end", chord),
     ] {
         let [x, y] = panel.at(point);
         drawing.text(class, [x + dx, y + dy], anchor, text);
     }
-    Ok(document(
-        &drawing,
-        "The tangent leaves a bent trajectory, the chord joins two of its points",
-    ))
+    let title = "The tangent leaves a bent trajectory, the chord joins two of its points";
+    Ok(document(&drawing, title))
 }
 
 /// The state of the trajectory at a time.

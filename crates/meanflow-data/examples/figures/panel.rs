@@ -1,7 +1,5 @@
 //! Panels of a drawing, each with its own coordinates.
 
-use std::fmt::Write;
-
 use meanflow_figures::Drawing;
 
 /// A rectangle of the drawing in which a range of two coordinates is shown, the second upwards.
@@ -28,12 +26,10 @@ impl Panel {
 
     /// A line through points.
     pub(crate) fn line(&self, drawing: &mut Drawing, class: &str, points: &[[f64; 2]]) {
-        let mut path = String::new();
-        for (index, &point) in points.iter().enumerate() {
-            let [x, y] = self.at(point);
-            let _ = write!(path, "{}{x:.1} {y:.1}", if index == 0 { "M" } else { "L" });
-        }
-        drawing.add(format_args!("<path class=\"{class}\" d=\"{path}\"/>"));
+        let points = points.iter().map(|point| self.at(*point));
+        let points = points.map(|[x, y]| format!("{x:.1} {y:.1}"));
+        let path = points.collect::<Vec<_>>().join("L");
+        drawing.add(format_args!("<path class=\"{class}\" d=\"M{path}\"/>"));
     }
 
     /// Dots of one radius: pieces of no length with round ends.
@@ -44,11 +40,9 @@ impl Panel {
         radius: f64,
         points: &[[f64; 2]],
     ) {
-        let mut path = String::new();
-        for &point in points {
-            let [x, y] = self.at(point);
-            let _ = write!(path, "M{x:.1} {y:.1}h0");
-        }
+        let points = points.iter().map(|point| self.at(*point));
+        let points = points.map(|[x, y]| format!("M{x:.1} {y:.1}h0"));
+        let path = points.collect::<String>();
         let width = 2.0 * radius;
         drawing.add(format_args!(
             "<path class=\"{class}\" stroke-width=\"{width}\" stroke-linecap=\"round\" d=\"{path}\"/>"
@@ -62,16 +56,13 @@ impl Panel {
         let length = (x1 - x0).hypot(y1 - y0);
         let (dx, dy) = ((x1 - x0) / length, (y1 - y0) / length);
         let wing = |side: f64| {
-            let (x, y) = (
-                x1 - 9.0 * dx + side * 4.0 * dy,
-                y1 - 9.0 * dy - side * 4.0 * dx,
-            );
+            let x = x1 - 9.0 * dx + side * 4.0 * dy;
+            let y = y1 - 9.0 * dy - side * 4.0 * dx;
             format!("{x:.1} {y:.1}")
         };
+        let (left, right) = (wing(1.0), wing(-1.0));
         drawing.add(format_args!(
-            "<path class=\"{class}\" d=\"M{}L{x1:.1} {y1:.1}L{}\"/>",
-            wing(1.0),
-            wing(-1.0)
+            "<path class=\"{class}\" d=\"M{left}L{x1:.1} {y1:.1}L{right}\"/>"
         ));
     }
 

@@ -12,11 +12,8 @@ const LETTER: f64 = 7.83;
 /// The lines on a dark card, as wide as the longest.
 pub(crate) fn draw(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let longest = lines
-        .iter()
-        .map(|line| line.chars().count())
-        .max()
-        .unwrap_or(0);
+    let lengths = lines.iter().map(|line| line.chars().count());
+    let longest = lengths.max().unwrap_or(0);
     let width = (40.0 + longest as f64 * LETTER).round();
     let height = 58.0 + lines.len() as f64 * LINE;
     let mut svg = format!(
@@ -25,19 +22,13 @@ pub(crate) fn draw(text: &str) -> String {
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#1b2027\"/>\n"
     );
     for (index, color) in ["#ff6b5e", "#f5bf4f", "#5fc454"].iter().enumerate() {
-        let _ = writeln!(
-            svg,
-            "<circle cx=\"{}\" cy=\"18\" r=\"5\" fill=\"{color}\"/>",
-            22 + 18 * index
-        );
+        let x = 22 + 18 * index;
+        let _ = writeln!(svg, r#"<circle cx="{x}" cy="18" r="5" fill="{color}"/>"#);
     }
     for (index, line) in lines.iter().enumerate() {
         let y = 52.0 + index as f64 * LINE;
-        let color = if line.starts_with('$') {
-            "#8fd3ff"
-        } else {
-            "#d6dce4"
-        };
+        let is_command = line.starts_with('$');
+        let color = if is_command { "#8fd3ff" } else { "#d6dce4" };
         let line = escape(line);
         let _ = writeln!(
             svg,

@@ -11,25 +11,18 @@ const PAIRS: usize = 1000;
 /// The law of the paper's ImageNet recipes, and that of `configs/digits.toml`.
 fn laws() -> [(&'static str, TimeSampler); 2] {
     let normal = |mean, std| TimeDistribution::LogitNormal { mean, std };
+    let law = |t, r, ratio, order| TimeSampler {
+        t,
+        r,
+        mean_flow_ratio: MeanFlowRatio::Count(ratio),
+        order,
+    };
+    let imagenet = law(normal(-0.4, 1.0), None, 0.25, MaskOrder::AfterOrdering);
+    let r = Some(normal(-4.0, 1.6));
+    let digits = law(normal(-0.6, 1.6), r, 0.5, MaskOrder::BeforeOrdering);
     [
-        (
-            "ImageNet recipes",
-            TimeSampler {
-                t: normal(-0.4, 1.0),
-                r: None,
-                mean_flow_ratio: MeanFlowRatio::Count(0.25),
-                order: MaskOrder::AfterOrdering,
-            },
-        ),
-        (
-            "digits and pictures",
-            TimeSampler {
-                t: normal(-0.6, 1.6),
-                r: Some(normal(-4.0, 1.6)),
-                mean_flow_ratio: MeanFlowRatio::Count(0.5),
-                order: MaskOrder::BeforeOrdering,
-            },
-        ),
+        ("ImageNet recipes", imagenet),
+        ("digits and pictures", digits),
     ]
 }
 
@@ -52,29 +45,15 @@ pub(crate) fn draw() -> String {
         panel.dots(&mut drawing, "faint-blue", 2.0, flow_matching);
         panel.dots(&mut drawing, "faint-orange", 2.0, mean_flow);
         panel.dots(&mut drawing, "dot-text", 5.0, &[[1.0, 0.0]]);
-        drawing.text(
-            "halo",
-            [left + 282.0, top + height - 12.0],
-            "end",
-            "one-step sampling",
-        );
+        let corner = [left + 282.0, top + height - 12.0];
+        drawing.text("halo", corner, "end", "one-step sampling");
         let share = |rows: usize| (100.0 * rows as f64 / PAIRS as f64).round();
-        let (with, without) = (share(draw.jumps), share(PAIRS - draw.jumps));
-        drawing.text(
-            "say-blue",
-            [left + 14.0, top + 28.0],
-            "start",
-            &format!("{without} % on the diagonal, r = t"),
-        );
-        drawing.text(
-            "say-orange",
-            [left + 14.0, top + 48.0],
-            "start",
-            &format!("{with} % below it, r < t"),
-        );
+        let without = format!("{} % on the diagonal, r = t", share(PAIRS - draw.jumps));
+        let with = format!("{} % below it, r < t", share(draw.jumps));
+        drawing.text("say-blue", [left + 14.0, top + 28.0], "start", &without);
+        drawing.text("say-orange", [left + 14.0, top + 48.0], "start", &with);
     }
-    document(
-        &drawing,
-        "Pairs of times that two recipes draw: some on the diagonal r = t, the others below it",
-    )
+    let title =
+        "Pairs of times that two recipes draw: some on the diagonal r = t, the others below it";
+    document(&drawing, title)
 }

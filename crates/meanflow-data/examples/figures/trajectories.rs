@@ -4,7 +4,7 @@
 use std::error::Error;
 
 use meanflow_core::oracle::{Gaussian, Mixture};
-use meanflow_core::{Purpose, RngStream, Schedule};
+use meanflow_core::{CoreError, Purpose, RngStream, Schedule};
 use meanflow_figures::Drawing;
 
 use super::panel::{Panel, document};
@@ -20,10 +20,8 @@ const PIECES: usize = 80;
 
 /// Three such narrow Gaussians of one weight.
 pub(crate) fn data() -> Result<Mixture, Box<dyn Error>> {
-    let components: Result<Vec<_>, _> = DATA
-        .iter()
-        .map(|&mean| Gaussian::new(mean, WIDTH).map(|gaussian| (1.0, gaussian)))
-        .collect();
+    let component = |mean| Ok((1.0, Gaussian::new(mean, WIDTH)?));
+    let components: Result<Vec<_>, CoreError> = DATA.into_iter().map(component).collect();
     Ok(Mixture::new(components?)?)
 }
 
@@ -68,10 +66,8 @@ pub(crate) fn draw() -> Result<String, Box<dyn Error>> {
     for panel in &panels {
         panel.dots(&mut drawing, "dot-text", 4.5, &DATA.map(|x| [1.0, x]));
     }
-    Ok(document(
-        &drawing,
-        "Straight paths between noise and data cross; the trajectories of flow matching bend; one jump of MeanFlow joins their ends",
-    ))
+    let title = "Straight paths between noise and data cross; the trajectories of flow matching bend; one jump of MeanFlow joins their ends";
+    Ok(document(&drawing, title))
 }
 
 /// Straight paths between independent draws of noise and data (M1).
@@ -79,11 +75,8 @@ fn pairs(drawing: &mut Drawing, panel: &Panel) {
     let mut stream = RngStream::new(4, Purpose::Noise, 0);
     for index in 0..48 {
         let e = stream.normal().clamp(-2.4, 2.4);
-        panel.line(
-            drawing,
-            "grey",
-            &[[0.0, e], [1.0, DATA[index % DATA.len()]]],
-        );
+        let (noise, data) = ([0.0, e], [1.0, DATA[index % DATA.len()]]);
+        panel.line(drawing, "grey", &[noise, data]);
         panel.dots(drawing, "dot-blue", 2.0, &[[0.0, e]]);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use meanflow_data::npy::NpyData;
+use meanflow_data::npy::{self, NpyData, NpySlice, NpyView};
 use meanflow_data::npz::Npz;
 use meanflow_data::{DataError, ImageArchive, Picture};
 use zip::ZipWriter;
@@ -72,8 +72,13 @@ pub(crate) fn tarred(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// Writes an array into a folder.
+pub(crate) fn write_array(folder: &Path, name: &str, shape: &[usize], data: NpySlice<'_>) {
+    npy::write(&folder.join(name), NpyView { shape, data }).unwrap();
+}
+
 /// A `.npy` array of this shape and order in Python's spelling.
-pub(crate) fn npy(dtype: &str, by_columns: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
+pub(crate) fn array_of(dtype: &str, by_columns: &str, shape: &str, elements: &[u8]) -> Vec<u8> {
     let text =
         format!("{{'descr': '{dtype}', 'fortran_order': {by_columns}, 'shape': {shape}, }}\n");
     let length = (text.len() as u16).to_le_bytes();
