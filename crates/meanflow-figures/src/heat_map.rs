@@ -1,6 +1,7 @@
 //! A grid of numbers over (r, t).
 
 use crate::Drawing;
+use crate::axis::ends;
 
 /// Pixels of a cell.
 const CELL: f64 = 36.0;
@@ -15,10 +16,7 @@ pub fn heat_map(title: &str, times: &[f64], values: &[Vec<Option<f64>>]) -> Stri
     let mut drawing = Drawing::new(LEFT + count * CELL + 16.0, TOP + count * CELL + BOTTOM);
     drawing.title([LEFT, 22.0], title);
     let known = values.iter().flatten().flatten().copied();
-    let known = known.filter(|value| *value > 0.0);
-    let (low, high) = known.fold((f64::INFINITY, 0.0_f64), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
+    let (low, high) = ends(known.filter(|value| *value > 0.0)).unwrap_or_default();
     let mut axis = |place, anchor, text: &str| drawing.text("axis", place, anchor, text);
     let (bottom, middle) = (TOP + count * CELL, count * CELL / 2.0);
     for (index, time) in times.iter().enumerate() {
@@ -53,11 +51,8 @@ fn cell(drawing: &mut Drawing, (x, y): (f64, f64), value: f64, shade: f64) {
     let [red, green, blue] = [(236.0, 8.0), (243.0, 48.0), (251.0, 107.0)]
         .map(|(pale, strong)| (pale + shade * (strong - pale)) as u8);
     let ink = if shade > 0.5 { "#fff" } else { "#111" };
-    let text = if value < 0.095 {
-        format!("{value:.3}")
-    } else {
-        format!("{value:.2}")
-    };
+    let decimals = if value < 0.095 { 3 } else { 2 };
+    let text = format!("{value:.decimals$}");
     drawing.add(format_args!(
         r#"<rect x="{x}" y="{y}" width="{CELL}" height="{CELL}" fill="rgb({red},{green},{blue})"/><text x="{}" y="{}" text-anchor="middle" font-size="10" fill="{ink}">{text}</text>"#,
         x + CELL / 2.0,
@@ -78,13 +73,8 @@ mod tests {
         ];
         let svg = heat_map("map", &[0.0, 0.5, 1.0], &values);
         assert_eq!(svg.matches("<rect").count(), 3);
-        for text in [
-            ">0.010<",
-            ">1.00<",
-            ">0.10<",
-            "rgb(236,243,251)",
-            "rgb(8,48,107)",
-        ] {
+        let shades = ["rgb(236,243,251)", "rgb(8,48,107)"];
+        for text in [">0.010<", ">1.00<", ">0.10<"].into_iter().chain(shades) {
             assert!(svg.contains(text), "{text}: {svg}");
         }
         assert_eq!(shade(0.1, 0.01, 1.0), 0.5);

@@ -1,6 +1,7 @@
 //! Values with their intervals side by side.
 
 use crate::Drawing;
+use crate::axis::ends;
 
 /// One value.
 #[derive(Clone, Debug)]
@@ -64,19 +65,12 @@ fn draw(drawing: &mut Drawing, x: f64, mark: &Mark, y: &impl Fn(f64) -> f64) {
 
 /// The ends of the axis.
 fn range(marks: &[Mark]) -> (f64, f64) {
-    let ends = marks
-        .iter()
-        .flat_map(|mark| mark.interval.unwrap_or([mark.mean; 2]));
-    let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), end| {
-        (low.min(end), high.max(end))
-    });
+    let bars = marks.iter();
+    let bars = bars.flat_map(|mark| mark.interval.unwrap_or([mark.mean; 2]));
+    let (low, high) = ends(bars).unwrap_or_default();
     let room = 0.08 * (high - low).max(1e-3 * high.abs()).max(1e-12);
-    let low = if low >= 0.0 && low < 0.5 * high {
-        0.0
-    } else {
-        low - room
-    };
-    (low, high + room)
+    let is_near_zero = low >= 0.0 && low < 0.5 * high;
+    (if is_near_zero { 0.0 } else { low - room }, high + room)
 }
 
 /// A label with as many decimals as the steps of the axis need.

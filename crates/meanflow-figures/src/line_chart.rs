@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::axis::Axis;
-use crate::curve::{self, Reduced};
+use crate::curve;
 use crate::{Drawing, Scale, escape};
 
 /// Curves over a common axis.
@@ -64,12 +64,8 @@ impl LineChart {
         let legend = self.legend();
         let rows = legend.last().map_or(0, |&(_, row, _)| row + 1);
         let top = 50.0 + rows as f64 * ROW;
-        let y = Axis::new(
-            self.values(|point| point.1),
-            self.y_scale,
-            HEIGHT - BOTTOM,
-            top,
-        );
+        let values = self.values(|point| point.1);
+        let y = Axis::new(values, self.y_scale, HEIGHT - BOTTOM, top);
         let left = 44.0 + y.widest_label() as f64 * LETTER;
         let x = Axis::tight(self.values(|point| point.0), left, WIDTH - RIGHT);
         let mut drawing = Drawing::new(WIDTH, HEIGHT);
@@ -92,10 +88,8 @@ impl LineChart {
         let drawable = |&(x, y): &(f64, f64)| {
             x.is_finite() && y.is_finite() && (self.y_scale == Scale::Linear || y > 0.0)
         };
-        let points = self
-            .series
-            .iter()
-            .flat_map(|series| series.points.iter().copied());
+        let series = self.series.iter();
+        let points = series.flat_map(|series| series.points.iter().copied());
         points.filter(drawable).map(part)
     }
 
@@ -103,12 +97,10 @@ impl LineChart {
     fn legend(&self) -> Vec<(usize, usize, f64)> {
         let (mut row, mut offset) = (0, 0.0);
         let mut entries = Vec::new();
-        for (index, series) in self
-            .series
-            .iter()
-            .enumerate()
-            .filter(|_| self.series.len() > 1)
-        {
+        if self.series.len() == 1 {
+            return entries;
+        }
+        for (index, series) in self.series.iter().enumerate() {
             let width = 58.0 + series.name.chars().count() as f64 * LETTER;
             if offset > 0.0 && offset + width > WIDTH - 140.0 {
                 (row, offset) = (row + 1, 0.0);
@@ -167,7 +159,7 @@ impl LineChart {
 fn draw_series(drawing: &mut Drawing, index: usize, series: &Series, x: &Axis, y: &Axis) {
     let (class, dash) = look(index);
     let mut line = |points: &[(f64, f64)], style: &str| {
-        let path = Reduced::new(points, x, y).path();
+        let path = curve::path(points, x, y);
         if !path.is_empty() {
             drawing.add(format_args!(
                 "<path class=\"{class}\" {style}{dash} d=\"{path}\"/>"
@@ -176,10 +168,8 @@ fn draw_series(drawing: &mut Drawing, index: usize, series: &Series, x: &Axis, y
     };
     if series.smooth_over > 1 {
         line(&series.points, "stroke-width=\"1\" stroke-opacity=\"0.28\"");
-        line(
-            &curve::smooth(&series.points, series.smooth_over),
-            "stroke-width=\"2\"",
-        );
+        let smooth = curve::smooth(&series.points, series.smooth_over);
+        line(&smooth, "stroke-width=\"2\"");
     } else {
         line(&series.points, "stroke-width=\"1.6\"");
     }
@@ -187,10 +177,11 @@ fn draw_series(drawing: &mut Drawing, index: usize, series: &Series, x: &Axis, y
 
 /// Class and dashes of a curve.
 fn look(index: usize) -> (String, &'static str) {
-    let dash = if index < COLORS.len() {
-        ""
-    } else {
+    let is_again = index >= COLORS.len();
+    let dash = if is_again {
         " stroke-dasharray=\"6 4\""
+    } else {
+        ""
     };
     (format!("c c{}", index % COLORS.len()), dash)
 }

@@ -57,37 +57,27 @@ proptest! {
 #[test]
 fn a_single_series_needs_no_legend_and_a_smoothed_one_two_lines() {
     let points = (0..100).map(|x| (f64::from(x), f64::from(x % 7))).collect();
-    let mut series = vec![Series {
+    let alone = Series {
         name: "alone".into(),
         points,
         smooth_over: 9,
-    }];
-    let chart = |series: &Vec<Series>| LineChart {
-        title: String::new(),
-        x_label: String::new(),
-        y_label: String::new(),
-        y_scale: Scale::Linear,
-        series: series.clone(),
     };
-    let svg = chart(&series).to_svg();
-    assert_eq!(
-        (
-            svg.matches("class=\"c c0\"").count(),
-            svg.matches("alone").count()
-        ),
-        (2, 0)
-    );
-    series.push(Series {
+    let beside = Series {
         name: "beside".into(),
-        ..series[0].clone()
-    });
-    let svg = chart(&series).to_svg();
+        ..alone.clone()
+    };
+    let counts = |series: &[&Series], class: &str| {
+        let chart = LineChart {
+            title: String::new(),
+            x_label: String::new(),
+            y_label: String::new(),
+            y_scale: Scale::Linear,
+            series: series.iter().copied().cloned().collect(),
+        };
+        let svg = chart.to_svg();
+        [class, "alone"].map(|text| svg.matches(text).count())
+    };
+    assert_eq!(counts(&[&alone], "class=\"c c0\""), [2, 0]);
     // Two lines and the mark in the legend.
-    assert_eq!(
-        (
-            svg.matches("class=\"c c1\"").count(),
-            svg.matches("alone").count()
-        ),
-        (3, 1)
-    );
+    assert_eq!(counts(&[&alone, &beside], "class=\"c c1\""), [3, 1]);
 }
