@@ -13,9 +13,8 @@ use crate::{HubError, Repository};
 /// `$HF_HOME/hub`, else `$XDG_CACHE_HOME/meanflow/hub`, else `~/.cache/meanflow/hub`.
 pub(crate) fn root() -> Result<PathBuf, HubError> {
     let absolute = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
+        let path = env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
     };
     if let Some(home) = absolute("HF_HOME") {
         return Ok(home.join("hub"));
@@ -26,9 +25,8 @@ pub(crate) fn root() -> Result<PathBuf, HubError> {
 
 /// The folder of a commit.
 pub(crate) fn snapshot(root: &Path, repository: &Repository, commit: &str) -> PathBuf {
-    root.join(repository.folder())
-        .join("snapshots")
-        .join(commit)
+    let folder = root.join(repository.folder());
+    folder.join("snapshots").join(commit)
 }
 
 /// The commit that a revision was resolved to the last time.
@@ -73,7 +71,6 @@ pub(crate) fn io(path: &Path, operation: &'static str, source: std::io::Error) -
 }
 
 fn reference(root: &Path, repository: &Repository) -> PathBuf {
-    root.join(repository.folder())
-        .join("refs")
-        .join(repository.revision())
+    let folder = root.join(repository.folder());
+    folder.join("refs").join(repository.revision())
 }

@@ -26,12 +26,10 @@ impl Address {
     /// The beginning of all addresses of a hub.
     pub(crate) fn endpoint(text: &str) -> Result<Self, HubError> {
         let address = Self(text.trim_end_matches('/').to_owned());
-        if address.is_safe() {
-            return Ok(address);
-        }
-        Err(HubError::Endpoint {
+        let refused = || HubError::Endpoint {
             endpoint: text.to_owned(),
-        })
+        };
+        address.is_safe().then_some(address).ok_or_else(refused)
     }
 
     pub(crate) fn join(&self, path: &str) -> Self {
@@ -40,15 +38,11 @@ impl Address {
 
     fn is_safe(&self) -> bool {
         // A name and password before the host would hide it.
-        let has_user = self.origin().contains('@');
-        let host = self
-            .origin()
-            .strip_prefix("http://")
-            .map(|host| host.split(':').next().unwrap_or(host));
-        match host {
-            Some(host) => !has_user && ["127.0.0.1", "localhost"].contains(&host),
-            None => !has_user && self.is_encrypted(),
-        }
+        let origin = self.origin();
+        let host = origin.strip_prefix("http://");
+        let host = host.map(|host| host.split(':').next().unwrap_or(host));
+        let is_here = host.is_some_and(|host| ["127.0.0.1", "localhost"].contains(&host));
+        !origin.contains('@') && (is_here || self.is_encrypted())
     }
 
     fn is_encrypted(&self) -> bool {
@@ -66,10 +60,12 @@ impl Address {
 
     /// The address that an answer of this one names; none that is less safe than this.
     fn redirected(&self, location: &str) -> Option<Self> {
-        let to = match location.starts_with('/') {
-            true => Self(format!("{}{location}", self.origin())),
-            false => Self(location.to_owned()),
+        let origin = if location.starts_with('/') {
+            self.origin()
+        } else {
+            ""
         };
+        let to = Self(format!("{origin}{location}"));
         (to.is_safe() && (to.is_encrypted() || !self.is_encrypted())).then_some(to)
     }
 }
@@ -90,21 +86,20 @@ struct Expected {
 
 impl Expected {
     fn of(response: &Response<Body>) -> Self {
-        let header = |name| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
         // Of other than large files it is the name of a blob, which is no SHA-256.
         let is_sha256 =
             |tag: &&str| tag.len() == 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let tag = header("x-linked-etag").map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
+        let tag = header(response, "x-linked-etag");
+        let tag = tag.map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
         Self {
             sha256: tag.filter(is_sha256).map(str::to_lowercase),
-            bytes: header("x-linked-size").and_then(|size| size.parse().ok()),
+            bytes: header(response, "x-linked-size").and_then(|size| size.parse().ok()),
         }
     }
+}
+
+fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
 /// What asks.
@@ -150,9 +145,8 @@ impl Client {
         replace(to, Durability::Synced, io, |file| {
             let (mut hash, mut total, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
             loop {
-                let count = body
-                    .read(&mut buffer)
-                    .map_err(|error| network(address, error))?;
+                let read = body.read(&mut buffer);
+                let count = read.map_err(|error| network(address, error))?;
                 if count == 0 {
                     break;
                 }
@@ -163,12 +157,8 @@ impl Client {
                 hash.update(&buffer[..count]);
                 file.write_all(&buffer[..count]).map_err(io)?;
             }
-            compare(
-                address,
-                "bytes",
-                announced.map(|bytes| bytes.to_string()),
-                total.to_string(),
-            )?;
+            let announced = announced.map(|bytes| bytes.to_string());
+            compare(address, "bytes", announced, total.to_string())?;
             compare(address, "SHA-256", expected.sha256, hash.finish())
         })
     }
@@ -179,11 +169,8 @@ impl Client {
         for _ in 0..=MOST_REDIRECTS {
             let mut request = self.agent.get(&at.0);
             // A token is for the hub alone, not for the store that it leads to.
-            let token = self
-                .token
-                .as_ref()
-                .filter(|_| at.origin() == address.origin());
-            if let Some(token) = token {
+            let is_hub = at.origin() == address.origin();
+            if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             let response = request.call().map_err(|error| network(&at, error))?;
@@ -196,25 +183,15 @@ impl Client {
                 }
                 return Ok((response, std::mem::take(expected)));
             }
-            let location = response
-                .headers()
-                .get("location")
-                .and_then(|value| value.to_str().ok());
+            let location = header(&response, "location");
             let next = location.and_then(|location| at.redirected(location));
-            at = next.ok_or_else(|| HubError::Answer {
-                address: at.to_string(),
-                expected: "a redirection to an address of HTTPS".to_owned(),
-                got: location.map_or_else(
-                    || "none".to_owned(),
-                    |to| Address(to.to_owned()).to_string(),
-                ),
+            at = next.ok_or_else(|| {
+                let got = Address(location.unwrap_or("none").to_owned()).to_string();
+                answer(&at, "a redirection to an address of HTTPS", got)
             })?;
         }
-        Err(HubError::Answer {
-            address: address.to_string(),
-            expected: format!("at most {MOST_REDIRECTS} redirections"),
-            got: "more".to_owned(),
-        })
+        let expected = format!("at most {MOST_REDIRECTS} redirections");
+        Err(answer(address, expected, "more"))
     }
 }
 
@@ -236,10 +213,20 @@ fn compare(
 }
 
 fn too_large(address: &Address, most: u64, got: u64) -> HubError {
+    let expected = format!("a file of at most {most} bytes");
+    answer(address, expected, format!("{got} or more"))
+}
+
+/// An answer that is none of a hub.
+pub(crate) fn answer(
+    address: &Address,
+    expected: impl Into<String>,
+    got: impl Into<String>,
+) -> HubError {
     HubError::Answer {
         address: address.to_string(),
-        expected: format!("a file of at most {most} bytes"),
-        got: format!("{got} or more"),
+        expected: expected.into(),
+        got: got.into(),
     }
 }
 
@@ -272,11 +259,8 @@ mod tests {
 
     #[test]
     fn only_https_and_this_machine_are_asked() {
-        for text in [
-            "https://hub.example",
-            "http://127.0.0.1:80/x",
-            "http://localhost",
-        ] {
+        let (local, hub) = ("http://127.0.0.1:80/x", "https://hub.example");
+        for text in [hub, local, "http://localhost"] {
             assert!(Address::endpoint(text).is_ok(), "{text}");
         }
         for text in [
@@ -290,16 +274,13 @@ mod tests {
         ] {
             assert!(Address::endpoint(text).is_err(), "{text}");
         }
-        let address = Address::endpoint("https://hub.example/")
-            .unwrap()
-            .join("a/b");
-        assert_eq!(address.origin(), "https://hub.example");
+        let address = Address::endpoint("https://hub.example/").unwrap();
+        let address = address.join("a/b");
+        assert_eq!(address.origin(), hub);
         let to = |location| address.redirected(location).map(|to| to.0);
         assert_eq!(to("/c?d").unwrap(), "https://hub.example/c?d");
-        assert_eq!(
-            to("https://store.example/e").unwrap(),
-            "https://store.example/e"
-        );
+        let store = "https://store.example/e";
+        assert_eq!(to(store).unwrap(), store);
         for less in [
             "http://store.example/e",
             "http://127.0.0.1/e",

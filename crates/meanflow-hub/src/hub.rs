@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::fetch::{Address, Client};
+use crate::fetch::{Address, Client, answer};
 use crate::repository::is_commit;
 use crate::{HubError, Repository, cache};
 
@@ -38,10 +38,9 @@ pub struct Hub {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Hub");
-        shown
-            .field("endpoint", &self.endpoint)
-            .field("root", &self.root)
-            .field("is_offline", &self.is_offline);
+        shown.field("endpoint", &self.endpoint);
+        shown.field("root", &self.root);
+        shown.field("is_offline", &self.is_offline);
         shown.finish_non_exhaustive()
     }
 }
@@ -91,20 +90,16 @@ impl Hub {
 
     /// The same, which uses what was fetched before and never the network.
     #[must_use]
-    pub fn offline(self) -> Self {
-        Self {
-            is_offline: true,
-            ..self
-        }
+    pub fn offline(mut self) -> Self {
+        self.is_offline = true;
+        self
     }
 
     /// The same, which shows the hub this token, and no other host.
     #[must_use]
-    pub fn with_token(self, token: &str) -> Self {
-        Self {
-            token: Some(token.to_owned()),
-            ..self
-        }
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
     }
 
     /// The folder with these files of a repository; files that are not there yet are fetched.
@@ -143,25 +138,18 @@ impl Hub {
         }
         let commit = cache::known_commit(&self.root, repository)?;
         let folder = cache::snapshot(&self.root, repository, &commit);
-        let are_there = files
-            .iter()
-            .all(|file| !file.is_required || folder.join(file.name).is_file());
-        are_there.then_some(folder)
+        let is_there = |file: &Wanted<'_>| folder.join(file.name).is_file();
+        let mut required = files.iter().filter(|file| file.is_required);
+        required.all(is_there).then_some(folder)
     }
 
     fn describe(&self, client: &Client, repository: &Repository) -> Result<Description, HubError> {
-        let path = format!(
-            "api/models/{}/revision/{}",
-            repository.id(),
-            repository.revision()
-        );
+        let (id, revision) = (repository.id(), repository.revision());
+        let path = format!("api/models/{id}/revision/{revision}");
         let address = self.endpoint.join(&path);
         let text = client.text(&address, MOST_DESCRIPTION)?;
-        let refused = |got: String| HubError::Answer {
-            address: address.to_string(),
-            expected: "a description with the commit (sha) of a revision".to_owned(),
-            got,
-        };
+        let expected = "a description with the commit (sha) of a revision";
+        let refused = |got: String| answer(&address, expected, got);
         let described: Description =
             serde_json::from_str(&text).map_err(|error| refused(error.to_string()))?;
         if !is_commit(&described.sha) {
@@ -182,19 +170,13 @@ impl Hub {
         if to.is_file() {
             return Ok(());
         }
-        let is_there = described
-            .siblings
-            .iter()
-            .any(|one| one.rfilename == wanted.name);
+        let mut files = described.siblings.iter();
+        let is_there = files.any(|one| one.rfilename == wanted.name);
         if !(is_there || wanted.is_required) {
             return Ok(());
         }
-        let path = format!(
-            "{}/resolve/{}/{}",
-            repository.id(),
-            described.sha,
-            wanted.name
-        );
+        let (id, sha, name) = (repository.id(), &described.sha, wanted.name);
+        let path = format!("{id}/resolve/{sha}/{name}");
         client.file(&self.endpoint.join(&path), &to, wanted.most)
     }
 }

@@ -15,17 +15,17 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WEIGHTS: &[u8] = b"the numbers of a model";
 
 const FILES: [Wanted<'static>; 2] = [
-    Wanted {
-        name: "config.json",
-        most: 1000,
-        is_required: false,
-    },
-    Wanted {
-        name: "model.safetensors",
-        most: 1000,
-        is_required: true,
-    },
+    wanted("config.json", false),
+    wanted("model.safetensors", true),
 ];
+
+const fn wanted(name: &'static str, is_required: bool) -> Wanted<'static> {
+    Wanted {
+        name,
+        most: 1000,
+        is_required,
+    }
+}
 
 /// An answer: status, headers, body. The length is announced as `announced` says, or as it is.
 #[derive(Clone)]
@@ -93,10 +93,8 @@ impl Server {
         let (hub, store) = (Self::start(), Self::start());
         hub.describes("main", COMMIT);
         let files = format!("/owner/name/resolve/{COMMIT}");
-        hub.answers(
-            &format!("{files}/config.json"),
-            Answer::new(200, b"{}").with("etag", "\"abc\""),
-        );
+        let config = Answer::new(200, b"{}").with("etag", "\"abc\"");
+        hub.answers(&format!("{files}/config.json"), config);
         let to = format!("{}/blob?signature=secret", store.address);
         let redirect = Answer::redirect(to, &sha256(WEIGHTS), WEIGHTS.len());
         hub.answers(&format!("{files}/model.safetensors"), redirect);
@@ -108,23 +106,22 @@ impl Server {
         let body = format!(
             r#"{{"sha": "{commit}", "siblings": [{{"rfilename": "config.json"}}, {{"rfilename": "model.safetensors"}}]}}"#
         );
-        self.answers(
-            &format!("/api/models/owner/name/revision/{revision}"),
-            Answer::new(200, body.as_bytes()),
-        );
+        let path = format!("/api/models/owner/name/revision/{revision}");
+        self.answers(&path, Answer::new(200, body.as_bytes()));
     }
 
     fn answers(&self, path: &str, answer: Answer) {
         self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(path, _)| path.clone())
-            .collect()
+    /// The paths that were asked for, and the tokens that came with them.
+    fn asked(&self) -> (Vec<String>, Vec<Option<String>>) {
+        self.asked.lock().unwrap().iter().cloned().unzip()
+    }
+
+    /// How often it was asked.
+    fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
     }
 }
 
@@ -134,25 +131,21 @@ fn serve(mut stream: TcpStream, asked: &Asked, answers: &Mutex<BTreeMap<String, 
         return;
     };
     let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let mut token = None;
-    for line in lines
-        .map_while(Result::ok)
-        .take_while(|line| !line.is_empty())
-    {
-        if let Some((name, value)) = line.split_once(": ")
-            && name.eq_ignore_ascii_case("authorization")
-        {
-            token = Some(value.to_owned());
-        }
-    }
+    let lines = lines.map_while(Result::ok);
+    let mut lines = lines.take_while(|line| !line.is_empty());
+    let token = lines.find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let is_token = name.eq_ignore_ascii_case("authorization");
+        is_token.then(|| value.to_owned())
+    });
+    lines.for_each(drop);
     asked.lock().unwrap().push((path.clone(), token));
     let known = answers.lock().unwrap().get(&path).cloned();
     let answer = known.unwrap_or_else(|| Answer::new(404, b"none"));
     let length = answer.announced.unwrap_or(answer.body.len());
-    let mut head = format!(
-        "HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {length}\r\n",
-        answer.status
-    );
+    let status = answer.status;
+    let mut head =
+        format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n");
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -203,27 +196,17 @@ fn a_model_is_fetched_once_into_a_folder_of_its_commit() {
     assert!(folder.ends_with(format!("models--owner--name/snapshots/{COMMIT}")));
     assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), WEIGHTS);
     assert_eq!(fs::read(folder.join("config.json")).unwrap(), b"{}");
-    assert_eq!((hub.asked().len(), store.asked().len()), (3, 1));
+    assert_eq!((hub.count(), store.count()), (3, 1));
     // Again: the revision is asked for anew, the files are there.
     assert_eq!(cache.fetch(&hub, "hf:owner/name@main").unwrap(), folder);
-    assert_eq!((hub.asked().len(), store.asked().len()), (4, 1));
+    assert_eq!((hub.count(), store.count()), (4, 1));
     // A commit is what it is, and offline what was known last: nothing is asked.
-    assert_eq!(
-        cache
-            .fetch(&hub, &format!("hf:owner/name@{COMMIT}"))
-            .unwrap(),
-        folder
-    );
+    let commit = format!("hf:owner/name@{COMMIT}");
+    assert_eq!(cache.fetch(&hub, &commit).unwrap(), folder);
     let repository = "hf:owner/name".parse().unwrap();
-    assert_eq!(
-        cache
-            .hub(&hub)
-            .offline()
-            .folder(&repository, &FILES)
-            .unwrap(),
-        folder
-    );
-    assert_eq!((hub.asked().len(), store.asked().len()), (4, 1));
+    let offline = cache.hub(&hub).offline();
+    assert_eq!(offline.folder(&repository, &FILES).unwrap(), folder);
+    assert_eq!((hub.count(), store.count()), (4, 1));
 }
 
 #[test]
@@ -232,14 +215,10 @@ fn a_revision_that_moves_gets_another_folder() {
     let before = cache.fetch(&hub, "hf:owner/name").unwrap();
     let other = "f".repeat(40);
     hub.describes("main", &other);
-    hub.answers(
-        &format!("/owner/name/resolve/{other}/config.json"),
-        Answer::new(200, b"[]"),
-    );
-    hub.answers(
-        &format!("/owner/name/resolve/{other}/model.safetensors"),
-        Answer::new(200, b"newer"),
-    );
+    for (name, body) in [("config.json", &b"[]"[..]), ("model.safetensors", b"newer")] {
+        let path = format!("/owner/name/resolve/{other}/{name}");
+        hub.answers(&path, Answer::new(200, body));
+    }
     let after = cache.fetch(&hub, "hf:owner/name").unwrap();
     assert_eq!(fs::read(after.join("model.safetensors")).unwrap(), b"newer");
     assert_eq!(fs::read(before.join("model.safetensors")).unwrap(), WEIGHTS);
@@ -249,13 +228,10 @@ fn a_revision_that_moves_gets_another_folder() {
 fn what_was_never_fetched_is_an_error_offline_without_a_request() {
     let ((hub, _store), cache) = (Server::hub(), Cache::new());
     let repository: Repository = "hf:owner/name".parse().unwrap();
-    let error = cache
-        .hub(&hub)
-        .offline()
-        .folder(&repository, &FILES)
-        .unwrap_err();
+    let offline = cache.hub(&hub).offline();
+    let error = offline.folder(&repository, &FILES).unwrap_err();
     assert!(matches!(error, HubError::Offline { .. }), "{error}");
-    assert_eq!(hub.asked(), [""; 0]);
+    assert_eq!(hub.count(), 0);
 }
 
 /// Each way in which a file is not what the hub says: an error in words, and nothing is kept.
@@ -267,37 +243,19 @@ fn damaged_files_are_never_kept() {
         ..Answer::new(200, WEIGHTS)
     };
     let hash = sha256(WEIGHTS);
-    let ways: [(&str, Answer, Answer); 5] = [
-        (
-            "SHA-256",
-            Answer::redirect("/blob", &"0".repeat(64), WEIGHTS.len()),
-            Answer::new(200, WEIGHTS),
-        ),
-        (
-            "bytes",
-            Answer::redirect("/blob", &hash, WEIGHTS.len() + 1),
-            Answer::new(200, WEIGHTS),
-        ),
-        (
-            "SHA-256",
-            Answer::redirect("/blob", &hash, WEIGHTS.len()),
-            Answer::new(200, &WEIGHTS.to_ascii_uppercase()),
-        ),
+    let (whole, length) = (Answer::new(200, WEIGHTS), WEIGHTS.len());
+    let other = Answer::new(200, &WEIGHTS.to_ascii_uppercase());
+    let large = Answer::new(200, &[0; 2000]);
+    for (words, hash, bytes, second) in [
+        ("SHA-256", &"0".repeat(64), length, whole.clone()),
+        ("bytes", &hash, length + 1, whole),
+        ("SHA-256", &hash, length, other),
         // Cut off: the connection ends before the announced length.
-        (
-            "model.safetensors",
-            Answer::redirect("/blob", &hash, WEIGHTS.len()),
-            of_length(WEIGHTS.len() + 9),
-        ),
-        (
-            "at most 1000 bytes",
-            Answer::redirect("/blob", &hash, 2000),
-            Answer::new(200, &[0; 2000]),
-        ),
-    ];
-    for (words, first, second) in ways {
+        ("model.safetensors", &hash, length, of_length(length + 9)),
+        ("at most 1000 bytes", &hash, 2000, large),
+    ] {
         let ((hub, _store), cache) = (Server::hub(), Cache::new());
-        hub.answers(&path, first);
+        hub.answers(&path, Answer::redirect("/blob", hash, bytes));
         hub.answers("/blob", second);
         let error = cache.fetch(&hub, "hf:owner/name").unwrap_err().to_string();
         assert!(error.contains(words), "{words}: {error}");
@@ -321,21 +279,16 @@ fn refusals_say_what_to_do() {
         let ((hub, _store), cache) = (Server::hub(), Cache::new());
         hub.answers(revision, Answer::new(status, b"no"));
         let error = cache.fetch(&hub, "hf:owner/name").unwrap_err().to_string();
-        assert!(
-            error.contains(&status.to_string()) && error.contains(words),
-            "{error}"
-        );
+        let says_why = error.contains(&status.to_string()) && error.contains(words);
+        assert!(says_why, "{error}");
         assert_eq!(cache.files(), [""; 0]);
     }
     let cache = Cache::new();
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let hub = Hub::new(&format!("http://{closed}"), cache.0.path().to_owned()).unwrap();
-    let error = hub
-        .folder(&"hf:owner/name".parse().unwrap(), &FILES)
-        .unwrap_err();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let address = format!("http://{}", closed.unwrap());
+    let hub = Hub::new(&address, cache.0.path().to_owned()).unwrap();
+    let repository = "hf:owner/name".parse().unwrap();
+    let error = hub.folder(&repository, &FILES).unwrap_err();
     assert!(matches!(error, HubError::Network { .. }), "{error}");
 }
 
@@ -358,12 +311,7 @@ fn redirections_end_and_lead_to_nothing_less_safe() {
 /// A commit is part of a path.
 #[test]
 fn a_hub_cannot_write_elsewhere() {
-    for commit in [
-        "../../../../etc",
-        "",
-        "main",
-        "0123456789ABCDEF0123456789ABCDEF01234567",
-    ] {
+    for commit in ["../../../../etc", "", "main", &COMMIT.to_uppercase()] {
         let ((hub, _store), cache) = (Server::hub(), Cache::new());
         hub.describes("main", commit);
         let error = cache.fetch(&hub, "hf:owner/name").unwrap_err();
@@ -377,22 +325,16 @@ fn a_file_that_may_be_missing_may_be_missing() {
     let ((hub, _store), cache) = (Server::hub(), Cache::new());
     let body =
         format!(r#"{{"sha": "{COMMIT}", "siblings": [{{"rfilename": "model.safetensors"}}]}}"#);
-    hub.answers(
-        "/api/models/owner/name/revision/main",
-        Answer::new(200, body.as_bytes()),
-    );
+    let revision = "/api/models/owner/name/revision/main";
+    hub.answers(revision, Answer::new(200, body.as_bytes()));
     cache.fetch(&hub, "hf:owner/name").unwrap();
     assert_eq!(cache.files(), ["main", "model.safetensors"]);
-    hub.answers(
-        &format!("/owner/name/resolve/{COMMIT}/model.safetensors"),
-        Answer::new(404, b""),
-    );
+    let path = format!("/owner/name/resolve/{COMMIT}/model.safetensors");
+    hub.answers(&path, Answer::new(404, b""));
     let other = Cache::new();
     let error = other.fetch(&hub, "hf:owner/name").unwrap_err().to_string();
-    assert!(
-        error.contains("404") && error.contains("model.safetensors"),
-        "{error}"
-    );
+    let says_what = error.contains("404") && error.contains("model.safetensors");
+    assert!(says_what, "{error}");
 }
 
 /// The store that a hub leads to is another host.
@@ -400,22 +342,9 @@ fn a_file_that_may_be_missing_may_be_missing() {
 fn a_token_goes_to_the_hub_and_nowhere_else() {
     let ((hub, store), cache) = (Server::hub(), Cache::new());
     let hub_of = cache.hub(&hub).with_token("of mine");
-    hub_of
-        .folder(&"hf:owner/name".parse().unwrap(), &FILES)
-        .unwrap();
-    let tokens = |server: &Server| -> Vec<_> {
-        server
-            .asked
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(_, token)| token.clone())
-            .collect()
-    };
-    assert!(
-        tokens(&hub)
-            .iter()
-            .all(|token| token.as_deref() == Some("Bearer of mine"))
-    );
-    assert_eq!(tokens(&store), [None]);
+    let repository = "hf:owner/name".parse().unwrap();
+    hub_of.folder(&repository, &FILES).unwrap();
+    let mine = Some("Bearer of mine".to_owned());
+    assert_eq!(hub.asked().1, [mine.clone(), mine.clone(), mine]);
+    assert_eq!(store.asked().1, [None]);
 }
