@@ -19,13 +19,27 @@ pub(crate) fn check(
     got: f64,
     valid: bool,
 ) -> Result<(), CoreError> {
-    if valid {
-        Ok(())
-    } else {
-        Err(CoreError {
-            name,
-            expected,
-            got,
-        })
-    }
+    let refused = CoreError {
+        name,
+        expected,
+        got,
+    };
+    valid.then_some(()).ok_or(refused)
+}
+
+/// Lets finite numbers pass.
+pub(crate) fn finite(name: &'static str, got: f64) -> Result<(), CoreError> {
+    check(name, "a finite number", got, got.is_finite())
+}
+
+/// Lets finite numbers above 0 pass.
+pub(crate) fn positive(name: &'static str, got: f64) -> Result<(), CoreError> {
+    let valid = got.is_finite() && got > 0.0;
+    check(name, "a finite number > 0", got, valid)
+}
+
+/// Lets finite numbers from 0 on pass.
+pub(crate) fn not_negative(name: &'static str, got: f64) -> Result<(), CoreError> {
+    let valid = got.is_finite() && got >= 0.0;
+    check(name, "a finite number ≥ 0", got, valid)
 }

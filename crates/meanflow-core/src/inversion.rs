@@ -121,10 +121,9 @@ impl<'a, S: Norm, U: FnMut(&S) -> S> Search<'a, S, U> {
         let lengths: Vec<f64> = self.damping.iter().map(|theta| -theta).collect();
         let trial = self.moved(&masked(&lengths, moving));
         let (missed, sizes) = self.miss(&trial);
-        let (nearer, rest): (Vec<bool>, Vec<bool>) = (0..rows)
-            .map(|row| moving[row] && sizes[row] < self.residuals[row])
-            .map(|nearer| (nearer, !nearer))
-            .unzip();
+        let nearer = (0..rows).map(|row| moving[row] && sizes[row] < self.residuals[row]);
+        let nearer: Vec<bool> = nearer.collect();
+        let rest: Vec<bool> = nearer.iter().map(|nearer| !nearer).collect();
         // What half a step misses by, where the jump is linear.
         let half = sizes_of(&S::uniform(&[(0.5, &self.missed), (0.5, &missed)]));
         for row in (0..rows).filter(|row| moving[*row]) {

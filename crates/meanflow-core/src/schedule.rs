@@ -5,7 +5,7 @@ use std::f64::consts::FRAC_PI_2;
 use num_dual::Dual64;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CoreError, check};
+use crate::error::{CoreError, check, positive};
 use crate::registry::RegistryError;
 use crate::scalar::Scalar;
 use crate::scheduler::{self, CustomSchedule, Scheduler};
@@ -83,8 +83,8 @@ impl Schedule {
     /// `a(t)`.
     pub fn a<D: Scalar>(&self, t: D) -> D {
         match *self {
-            Self::Linear => one::<D>() - t,
-            Self::Polynomial { degree } => one::<D>() - power(t, degree),
+            Self::Linear => D::from(1.0) - t,
+            Self::Polynomial { degree } => D::from(1.0) - power(t, degree),
             Self::Cosine => (t * FRAC_PI_2).cos(),
             Self::VariancePreserving { .. } => (self.decay(t) * -0.5).exp(),
             Self::Custom { name } => name.a(t),
@@ -154,11 +154,8 @@ impl Schedule {
 
     /// `v_t = a'_t x + b'_t e` (M2), the conditional velocity of every sample at its own time.
     pub fn velocity<S: State>(&self, x: &S, e: &S, times: &[f64]) -> S {
-        let (da, db): (Vec<f64>, Vec<f64>) = times
-            .iter()
-            .map(|&t| self.at(t))
-            .map(|p| (p.da, p.db))
-            .unzip();
+        let slopes = times.iter().map(|&t| self.at(t)).map(|p| (p.da, p.db));
+        let (da, db): (Vec<f64>, Vec<f64>) = slopes.unzip();
         S::combine(&[(&da, x), (&db, e)])
     }
 
@@ -173,32 +170,18 @@ impl Schedule {
         match *self {
             // Of a registered scheduler this was checked.
             Self::Linear | Self::Cosine | Self::Custom { .. } => Ok(()),
-            Self::Polynomial { degree } => check(
-                "schedule.degree",
-                "a finite number ≥ 1",
-                degree,
-                degree.is_finite() && degree >= 1.0,
-            ),
+            Self::Polynomial { degree } => {
+                let valid = degree.is_finite() && degree >= 1.0;
+                check("schedule.degree", "a finite number ≥ 1", degree, valid)
+            }
             Self::VariancePreserving { beta_min, beta_max } => {
-                check(
-                    "schedule.beta_min",
-                    "a finite number > 0",
-                    beta_min,
-                    beta_min.is_finite() && beta_min > 0.0,
-                )?;
-                check(
-                    "schedule.beta_max",
-                    "a finite number ≥ beta_min",
-                    beta_max,
-                    beta_max.is_finite() && beta_max >= beta_min,
-                )
+                positive("schedule.beta_min", beta_min)?;
+                let valid = beta_max.is_finite() && beta_max >= beta_min;
+                let expected = "a finite number ≥ beta_min";
+                check("schedule.beta_max", expected, beta_max, valid)
             }
         }
     }
-}
-
-fn one<D: Scalar>() -> D {
-    D::from(1.0)
 }
 
 /// `tⁿ` for `n ≥ 1`; at 0, where the chain rule of a fractional power is 0 · ∞, by its limit.

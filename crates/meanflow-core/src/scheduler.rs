@@ -93,16 +93,11 @@ impl CustomSchedule {
         }
         let times = (0..=TIMES).map(|i| f64::from(i) / f64::from(TIMES));
         times.into_iter().find_map(|t| {
-            let jets = [self.scheduler.a(moving(t)), self.scheduler.b(moving(t))];
-            let is_finite = |jet: &Jet| jet.re.is_finite() && jet.v1.is_finite();
+            let (a, b) = (self.scheduler.a(moving(t)), self.scheduler.b(moving(t)));
+            let [a, b, da, db] = [a.re, b.re, a.v1, b.v1];
+            let is_finite = [a, b, da, db].iter().all(|number| number.is_finite());
             let expected = "expected finite a, b and slopes";
-            (!jets.iter().all(is_finite)).then(|| {
-                let [a, b] = jets;
-                format!(
-                    "{expected} at t = {t}, got {}, {}, {}, {}",
-                    a.re, b.re, a.v1, b.v1
-                )
-            })
+            (!is_finite).then(|| format!("{expected} at t = {t}, got {a}, {b}, {da}, {db}"))
         })
     }
 }

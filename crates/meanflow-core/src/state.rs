@@ -44,11 +44,8 @@ pub trait State: Clone {
     fn uniform(terms: &[(f64, &Self)]) -> Self {
         let rows = terms.first().expect("a combination has a term").1.rows();
         let coefficients: Vec<Vec<f64>> = terms.iter().map(|(c, _)| vec![*c; rows]).collect();
-        let pairs: Vec<(&[f64], &Self)> = coefficients
-            .iter()
-            .zip(terms)
-            .map(|(c, (_, x))| (c.as_slice(), *x))
-            .collect();
+        let pairs = coefficients.iter().zip(terms);
+        let pairs: Vec<(&[f64], &Self)> = pairs.map(|(c, (_, x))| (&c[..], *x)).collect();
         Self::combine(&pairs)
     }
 }
@@ -67,13 +64,11 @@ impl State for f64 {
 
     fn combine(terms: &[(&[f64], &Self)]) -> Self {
         assert!(!terms.is_empty(), "a combination has a term");
-        terms
-            .iter()
-            .map(|(c, x)| {
-                assert_eq!(c.len(), 1, "coefficients of a single sample");
-                c[0] * *x
-            })
-            .sum()
+        let scaled = |(c, x): &(&[f64], &Self)| {
+            assert_eq!(c.len(), 1, "coefficients of a single sample");
+            c[0] * *x
+        };
+        terms.iter().map(scaled).sum()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Laws of the times (r, t) of a training batch; the rows with `r < t` come first.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::{CoreError, check};
+use crate::error::{CoreError, check, finite, positive};
 use crate::interval::Interval;
 use crate::random::RngStream;
 
@@ -62,12 +63,12 @@ pub enum TimeDistribution {
 ///
 /// Public codes count either kind of row: their 0.75 means both.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case", try_from = "RawMeanFlowRatio")]
+#[serde(rename_all = "kebab-case")]
 pub enum MeanFlowRatio {
     /// In every batch of `B` rows the same number, `B − ⌊B (1 − ratio)⌋`, as the official JAX code counts.
-    Count(f64),
+    Count(#[serde(deserialize_with = "ratio")] f64),
     /// Each row on its own with this probability.
-    Bernoulli(f64),
+    Bernoulli(#[serde(deserialize_with = "ratio")] f64),
 }
 
 /// Whether `r := t` comes before or after the two draws are ordered.
@@ -96,20 +97,13 @@ pub struct TimeDraw {
 impl TimeSampler {
     /// The times of a batch of `rows` samples.
     pub fn draw(&self, rows: usize, stream: &mut RngStream) -> TimeDraw {
-        let pairs: Vec<(f64, f64)> = (0..rows)
-            .map(|_| {
-                let t = self.t.sample(stream);
-                (self.r.unwrap_or(self.t).sample(stream), t)
-            })
-            .collect();
-        let mask = self.mean_flow_ratio.mask(rows, stream);
-        TimeDraw::new(
-            pairs
-                .iter()
-                .zip(mask)
-                .map(|(&(r, t), jump)| self.place(r, t, jump))
-                .collect(),
-        )
+        let pair = |_| {
+            let t = self.t.sample(stream);
+            (self.r.unwrap_or(self.t).sample(stream), t)
+        };
+        let pairs: Vec<(f64, f64)> = (0..rows).map(pair).collect();
+        let rows = pairs.iter().zip(self.mean_flow_ratio.mask(rows, stream));
+        TimeDraw::new(rows.map(|(&(r, t), jump)| self.place(r, t, jump)))
     }
 
     /// # Errors
@@ -148,13 +142,8 @@ impl TimeDistribution {
         match *self {
             Self::Uniform => Ok(()),
             Self::LogitNormal { mean, std } => {
-                check("times.mean", "a finite number", mean, mean.is_finite())?;
-                check(
-                    "times.std",
-                    "a finite number > 0",
-                    std,
-                    std.is_finite() && std > 0.0,
-                )
+                finite("times.mean", mean)?;
+                positive("times.std", std)
             }
         }
     }
@@ -182,13 +171,9 @@ impl MeanFlowRatio {
     /// # Errors
     /// Unless the ratio is in [0, 1].
     pub fn validate(&self) -> Result<(), CoreError> {
-        let ratio = self.get();
-        check(
-            "times.mean_flow_ratio",
-            "a number in [0, 1]",
-            ratio,
-            (0.0..=1.0).contains(&ratio),
-        )
+        let (ratio, expected) = (self.get(), "a number in [0, 1]");
+        let valid = (0.0..=1.0).contains(&ratio);
+        check("times.mean_flow_ratio", expected, ratio, valid)
     }
 
     /// For every row whether it is to be a MeanFlow row.
@@ -205,9 +190,8 @@ impl MeanFlowRatio {
 
 impl TimeDraw {
     /// Puts the MeanFlow rows first, each kind in its order.
-    fn new(intervals: Vec<Interval>) -> Self {
-        let (mut intervals, flow): (Vec<_>, Vec<_>) =
-            intervals.into_iter().partition(Interval::is_jump);
+    fn new(intervals: impl Iterator<Item = Interval>) -> Self {
+        let (mut intervals, flow): (Vec<_>, Vec<_>) = intervals.partition(Interval::is_jump);
         let jumps = intervals.len();
         intervals.extend(flow);
         Self { intervals, jumps }
@@ -258,22 +242,9 @@ impl TryFrom<RawTimeDistribution> for TimeDistribution {
     }
 }
 
-/// The ratio as written, before it is checked.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawMeanFlowRatio {
-    Count(f64),
-    Bernoulli(f64),
-}
-
-impl TryFrom<RawMeanFlowRatio> for MeanFlowRatio {
-    type Error = CoreError;
-
-    fn try_from(raw: RawMeanFlowRatio) -> Result<Self, CoreError> {
-        let ratio = match raw {
-            RawMeanFlowRatio::Count(ratio) => Self::Count(ratio),
-            RawMeanFlowRatio::Bernoulli(ratio) => Self::Bernoulli(ratio),
-        };
-        ratio.validate().map(|()| ratio)
-    }
+/// A ratio as written, checked.
+fn ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let ratio = f64::deserialize(deserializer)?;
+    let checked = MeanFlowRatio::Count(ratio).validate();
+    checked.map(|()| ratio).map_err(D::Error::custom)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CoreError, check};
+use crate::error::{CoreError, not_negative, positive};
 
 /// How the squared errors of the dimensions of one sample become its loss.
 ///
@@ -81,21 +81,8 @@ impl AdaptiveWeight {
     /// Unless `norm_p` is finite and not negative, and `norm_eps` finite and positive: with `c = 0` a sample
     /// without error has an infinite weight.
     pub fn validate(&self) -> Result<(), CoreError> {
-        let Self {
-            norm_p, norm_eps, ..
-        } = *self;
-        check(
-            "loss.norm_p",
-            "a finite number ≥ 0",
-            norm_p,
-            norm_p.is_finite() && norm_p >= 0.0,
-        )?;
-        check(
-            "loss.norm_eps",
-            "a finite number > 0",
-            norm_eps,
-            norm_eps.is_finite() && norm_eps > 0.0,
-        )
+        not_negative("loss.norm_p", self.norm_p)?;
+        positive("loss.norm_eps", self.norm_eps)
     }
 }
 

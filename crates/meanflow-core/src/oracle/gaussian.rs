@@ -1,7 +1,7 @@
 //! Gaussian data: velocity, flow and average velocity in closed form.
 
 use super::curve::{Curve, DataShare, Variance};
-use crate::error::{CoreError, check};
+use crate::error::{CoreError, finite, positive};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 
@@ -33,9 +33,8 @@ impl Gaussian {
     /// # Errors
     /// Unless the mean is finite and the standard deviation finite and positive.
     pub fn new(mean: f64, std: f64) -> Result<Self, CoreError> {
-        check("mean", "a finite number", mean, mean.is_finite())?;
-        let valid = std.is_finite() && std > 0.0;
-        check("std", "a finite number > 0", std, valid)?;
+        finite("mean", mean)?;
+        positive("std", std)?;
         Ok(Self { mean, std })
     }
 

@@ -4,7 +4,7 @@ use num_dual::DualStruct;
 
 use super::average_by_solver;
 use super::gaussian::Gaussian;
-use crate::error::{CoreError, check};
+use crate::error::{CoreError, check, positive};
 use crate::scalar::Scalar;
 use crate::schedule::Schedule;
 use crate::solver::SolverError;
@@ -40,8 +40,7 @@ impl Mixture {
         check("components", "at least 1", count as f64, count > 0)?;
         let mut logarithms = Vec::with_capacity(count);
         for (weight, component) in components {
-            let valid = weight.is_finite() && weight > 0.0;
-            check("weight", "a finite number > 0", weight, valid)?;
+            positive("weight", weight)?;
             logarithms.push((weight.ln(), component));
         }
         Ok(Self {
@@ -51,9 +50,8 @@ impl Mixture {
 
     /// `v(z, t)` (M3): the velocities of the components, weighed by how likely `z` comes from each.
     pub fn velocity<D: Scalar>(&self, schedule: &Schedule, z: D, t: D) -> D {
-        let logits: Vec<D> = self
-            .components
-            .iter()
+        let components = self.components.iter();
+        let logits: Vec<D> = components
             .map(|(weight, component)| component.log_density(schedule, z, t) + *weight)
             .collect();
         // Without the largest logit every exponential may underflow.

@@ -1,7 +1,7 @@
 //! Dormand–Prince with error control.
 
 use super::{DORMAND_PRINCE, advance, slopes, weighted};
-use crate::error::{CoreError, check};
+use crate::error::{CoreError, finite, not_negative, positive};
 use crate::state::Norm;
 
 /// How exact an adaptive solution is to be.
@@ -70,7 +70,7 @@ pub fn integrate_adaptive<S: Norm>(
 ) -> Result<Solution<S>, SolverError> {
     tolerance.validate()?;
     for time in [from, to] {
-        check("time", "a finite number", time, time.is_finite())?;
+        finite("time", time)?;
     }
     // A shorter step would be a rounding error of the time.
     let shortest = 16.0 * f64::EPSILON * from.abs().max(to.abs());
@@ -148,19 +148,8 @@ impl<S: Norm> Trial<S> {
 
 impl Tolerance {
     fn validate(&self) -> Result<(), CoreError> {
-        let Self { abs, rel, .. } = *self;
-        check(
-            "tolerance.abs",
-            "a finite number > 0",
-            abs,
-            abs.is_finite() && abs > 0.0,
-        )?;
-        check(
-            "tolerance.rel",
-            "a finite number ≥ 0",
-            rel,
-            rel.is_finite() && rel >= 0.0,
-        )
+        positive("tolerance.abs", self.abs)?;
+        not_negative("tolerance.rel", self.rel)
     }
 
     /// The largest size of any sample of `error`, in units of what is allowed for `states`.
@@ -170,10 +159,9 @@ impl Tolerance {
             let size = sizes.iter().map(|s| s[row].sqrt()).fold(0.0, larger);
             self.abs + self.rel * size
         };
-        let errors = error.mean_squares();
-        (0..errors.len())
-            .map(|row| errors[row].sqrt() / allowed(row))
-            .fold(0.0, larger)
+        let errors = error.mean_squares().into_iter().enumerate();
+        let shares = errors.map(|(row, error)| error.sqrt() / allowed(row));
+        shares.fold(0.0, larger)
     }
 }
 
@@ -188,16 +176,10 @@ fn larger(x: f64, y: f64) -> f64 {
 
 /// A first step that moves no sample by more than a hundredth of its size (Hairer, Nørsett and Wanner, section II.4).
 fn first_length<S: Norm>(start: &S, slope: &S, span: f64, tolerance: Tolerance) -> f64 {
-    let (size, speed) = (
-        tolerance.error(start, &[start]),
-        tolerance.error(slope, &[start]),
-    );
+    let [size, speed] = [start, slope].map(|state| tolerance.error(state, &[start]));
     let ratio = 0.01 * size / speed;
-    let length = if ratio.is_finite() && ratio > 0.0 {
-        ratio
-    } else {
-        1e-3 * span.abs()
-    };
+    let usable = ratio.is_finite() && ratio > 0.0;
+    let length = if usable { ratio } else { 1e-3 * span.abs() };
     length.min(span.abs()).copysign(span)
 }
 

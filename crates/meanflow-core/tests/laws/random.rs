@@ -25,9 +25,8 @@ pub(crate) fn distance(mut sample: Vec<f64>, law: impl Fn(f64) -> f64) -> f64 {
     sample.sort_by(f64::total_cmp);
     let n = sample.len() as f64;
     let gap = |(i, x): (usize, &f64)| {
-        (law(*x) - i as f64 / n)
-            .abs()
-            .max((law(*x) - (i as f64 + 1.0) / n).abs())
+        let [below, above] = [i, i + 1].map(|count| (law(*x) - count as f64 / n).abs());
+        below.max(above)
     };
     sample.iter().enumerate().map(gap).fold(0.0, f64::max) * n.sqrt()
 }
@@ -67,10 +66,8 @@ const GOLDEN_INTEGERS: [u64; 2] = [2, 431760555607];
 
 #[test]
 fn purposes_keep_their_numbers() {
-    assert_eq!(
-        PURPOSES.map(|purpose| purpose as u32),
-        [1, 2, 3, 4, 5, 6, 7, 8]
-    );
+    let numbers = PURPOSES.map(|purpose| purpose as u32);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
@@ -145,11 +142,8 @@ fn normal_numbers_are_normal() {
     let mut sample = vec![0f32; 1_000_000];
     stream.fill_normal(&mut sample);
     let moment = |power| {
-        sample
-            .iter()
-            .map(|x| f64::from(*x).powi(power))
-            .sum::<f64>()
-            / 1e6
+        let powers = sample.iter().map(|x| f64::from(*x).powi(power));
+        powers.sum::<f64>() / 1e6
     };
     // Four standard errors of a million normal numbers: √(1, 2, 15, 96)/1000 of the first four moments.
     for (power, expected, error) in [
@@ -158,10 +152,10 @@ fn normal_numbers_are_normal() {
         (3, 0.0, 0.0155),
         (4, 3.0, 0.0392),
     ] {
+        let moment = moment(power);
         assert!(
-            (moment(power) - expected).abs() < error,
-            "moment {power} is {}",
-            moment(power)
+            (moment - expected).abs() < error,
+            "moment {power}: {moment}"
         );
     }
     assert!(distance(sample.into_iter().map(f64::from).collect(), normal_law) < RARE);
@@ -172,11 +166,9 @@ fn both_numbers_of_a_pair_are_independent() {
     let mut sample = vec![0f32; 200_000];
     stream().fill_normal(&mut sample);
     let mean = |f: fn(f64, f64) -> f64| {
-        sample
-            .chunks(2)
-            .map(|pair| f(pair[0].into(), pair[1].into()))
-            .sum::<f64>()
-            / 1e5
+        let pairs = sample.chunks(2);
+        let values = pairs.map(|pair| f(pair[0].into(), pair[1].into()));
+        values.sum::<f64>() / 1e5
     };
     // Four standard errors: √1/316, √4/316.
     assert!(mean(|x, y| x * y).abs() < 0.0127);
@@ -196,10 +188,8 @@ fn integers_and_orders_are_equally_likely() {
     }
     let excess = |counts: &[f64]| {
         let expected = 60_000.0 / counts.len() as f64;
-        counts
-            .iter()
-            .map(|count| (count - expected).powi(2) / expected)
-            .sum::<f64>()
+        let excess = counts.iter().map(|c| (c - expected).powi(2) / expected);
+        excess.sum::<f64>()
     };
     // χ² of six and of five degrees of freedom, exceeded once in a thousand times.
     assert!(excess(&counts) < 22.5, "{counts:?}");
@@ -220,11 +210,8 @@ fn numbers_from_any_place_on_are_those_of_the_whole() {
                 let mut part = vec![0f32; length];
                 stream.normals_from(start as u64, &mut part);
                 stream.clone().fill_normal(&mut whole);
-                assert_eq!(
-                    part,
-                    whole[start..start + length],
-                    "{drawn} {start} {length}"
-                );
+                let expected = &whole[start..start + length];
+                assert_eq!(part, expected, "{drawn} {start} {length}");
             }
         }
     }

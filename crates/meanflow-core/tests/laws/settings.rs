@@ -46,11 +46,9 @@ fn the_official_recipe_reads_as_it_should() {
         mean_flow_ratio = { count = 0.25 }
         order = "after-ordering"
     "#;
+    let (mean, std) = (-0.4, 1.0);
     let law = TimeSampler {
-        t: TimeDistribution::LogitNormal {
-            mean: -0.4,
-            std: 1.0,
-        },
+        t: TimeDistribution::LogitNormal { mean, std },
         r: None,
         mean_flow_ratio: MeanFlowRatio::Count(0.25),
         order: MaskOrder::AfterOrdering,
@@ -74,37 +72,22 @@ fn numbers_out_of_range_are_refused_with_their_name() {
         "times.mean: expected a finite number, got NaN",
     );
     for ratio in ["1.5", "-0.1", "nan"] {
-        refused::<MeanFlowRatio>(
-            &format!("count = {ratio}"),
-            "times.mean_flow_ratio: expected a number in [0, 1]",
-        );
-        refused::<MeanFlowRatio>(
-            &format!("bernoulli = {ratio}"),
-            "times.mean_flow_ratio: expected a number in [0, 1]",
-        );
+        let expected = "times.mean_flow_ratio: expected a number in [0, 1]";
+        refused::<MeanFlowRatio>(&format!("count = {ratio}"), expected);
+        refused::<MeanFlowRatio>(&format!("bernoulli = {ratio}"), expected);
     }
     for degree in ["0.5", "nan", "inf"] {
-        refused::<Schedule>(
-            &format!("kind = 'polynomial'\ndegree = {degree}"),
-            "schedule.degree",
-        );
+        let text = format!("kind = 'polynomial'\ndegree = {degree}");
+        refused::<Schedule>(&text, "schedule.degree");
     }
-    refused::<Schedule>(
-        "kind = 'variance-preserving'\nbeta_min = 0.0\nbeta_max = 20.0",
-        "schedule.beta_min",
-    );
-    refused::<Schedule>(
-        "kind = 'variance-preserving'\nbeta_min = 1.0\nbeta_max = 0.5",
-        "schedule.beta_max",
-    );
-    refused::<AdaptiveWeight>(
-        "norm_p = -1.0\nnorm_eps = 0.01\nreduction = 'sum'",
-        "loss.norm_p",
-    );
-    refused::<AdaptiveWeight>(
-        "norm_p = 1.0\nnorm_eps = 0.0\nreduction = 'sum'",
-        "loss.norm_eps",
-    );
+    for (min, max, name) in [(0.0, 20.0, "beta_min"), (1.0, 0.5, "beta_max")] {
+        let text = format!("kind = 'variance-preserving'\nbeta_min = {min:?}\nbeta_max = {max:?}");
+        refused::<Schedule>(&text, name);
+    }
+    for (p, eps, name) in [(-1.0, 0.01, "loss.norm_p"), (1.0, 0.0, "loss.norm_eps")] {
+        let text = format!("norm_p = {p:?}\nnorm_eps = {eps:?}\nreduction = 'sum'");
+        refused::<AdaptiveWeight>(&text, name);
+    }
 }
 
 #[test]
@@ -123,26 +106,19 @@ fn unknown_missing_and_misspelt_keys_are_refused() {
 
 #[test]
 fn values_made_by_hand_are_checked_by_validate() {
-    let law = |t, r, share| TimeSampler {
-        t,
-        r,
-        mean_flow_ratio: MeanFlowRatio::Count(share),
-        order: MaskOrder::AfterOrdering,
+    let is_valid = |t, r, share| {
+        let law = TimeSampler {
+            t,
+            r,
+            mean_flow_ratio: MeanFlowRatio::Count(share),
+            order: MaskOrder::AfterOrdering,
+        };
+        law.validate().is_ok()
     };
-    let bad = TimeDistribution::LogitNormal {
-        mean: 0.0,
-        std: -1.0,
-    };
-    assert!(law(TimeDistribution::Uniform, None, 0.5).validate().is_ok());
-    assert!(law(bad, None, 0.5).validate().is_err());
-    assert!(
-        law(TimeDistribution::Uniform, Some(bad), 0.5)
-            .validate()
-            .is_err()
-    );
-    assert!(
-        law(TimeDistribution::Uniform, None, f64::NAN)
-            .validate()
-            .is_err()
-    );
+    let (mean, std) = (0.0, -1.0);
+    let bad = TimeDistribution::LogitNormal { mean, std };
+    assert!(is_valid(TimeDistribution::Uniform, None, 0.5));
+    assert!(!is_valid(bad, None, 0.5));
+    assert!(!is_valid(TimeDistribution::Uniform, Some(bad), 0.5));
+    assert!(!is_valid(TimeDistribution::Uniform, None, f64::NAN));
 }

@@ -19,17 +19,14 @@ fn even_grid(from: f64, to: f64, steps: u32) -> Vec<f64> {
 
 /// Least-squares slope of `log error` over `log steps`, with its sign turned.
 fn measured_order(errors: &[(u32, f64)]) -> f64 {
-    let points: Vec<(f64, f64)> = errors
+    let logs = errors
         .iter()
-        .map(|&(n, error)| (f64::from(n).ln(), error.ln()))
-        .collect();
-    let count = points.len() as f64;
-    let (mx, my) = (
-        points.iter().map(|p| p.0).sum::<f64>() / count,
-        points.iter().map(|p| p.1).sum::<f64>() / count,
-    );
-    let covariance: f64 = points.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum();
-    let variance: f64 = points.iter().map(|p| (p.0 - mx).powi(2)).sum();
+        .map(|&(n, error)| [f64::from(n), error].map(f64::ln));
+    let logs: Vec<[f64; 2]> = logs.collect();
+    let mean = |part: usize| logs.iter().map(|p| p[part]).sum::<f64>() / logs.len() as f64;
+    let (mx, my) = (mean(0), mean(1));
+    let covariance: f64 = logs.iter().map(|[x, y]| (x - mx) * (y - my)).sum();
+    let variance: f64 = logs.iter().map(|[x, _]| (x - mx).powi(2)).sum();
     -covariance / variance
 }
 
@@ -99,17 +96,6 @@ fn tableaus_are_consistent() {
 }
 
 #[test]
-fn euler_is_exact_on_straight_lines() {
-    // With the linear schedule and one data point the velocity is constant on a trajectory: (z − x)/t.
-    let x = 3.0;
-    let field = |z: &f64, t: f64| (z - x) / t;
-    for steps in [1, 2, 5] {
-        // A few roundings.
-        assert!((integrate(&EULER, field, -1.0, &even_grid(1.0, 0.0, steps)) - x).abs() < 1e-14);
-    }
-}
-
-#[test]
 fn no_step_leaves_the_state_alone() {
     let never = |_: &f64, _: f64| unreachable!("no evaluation without a step");
     assert_eq!(integrate(&RK4, never, 2.0, &[0.5]), 2.0);
@@ -120,15 +106,11 @@ fn no_step_leaves_the_state_alone() {
 fn times_of_evaluation_stay_within_the_grid() {
     let mut times = Vec::new();
     let grid = [1.0, 0.9, 0.3, 0.1, 0.0];
-    integrate(
-        &DORMAND_PRINCE,
-        |z: &f64, t| {
-            times.push(t);
-            *z
-        },
-        1.0,
-        &grid,
-    );
+    let field = |z: &f64, t| {
+        times.push(t);
+        *z
+    };
+    integrate(&DORMAND_PRINCE, field, 1.0, &grid);
     assert!(times.iter().all(|t| (0.0..=1.0).contains(t)), "{times:?}");
     // The last slope of a step is taken exactly where the next one starts.
     assert!(grid[1..].iter().all(|t| times.contains(t)));
@@ -139,22 +121,11 @@ fn a_batch_is_solved_row_by_row() {
     let data = Gaussian::new(1.0, 0.8).unwrap();
     let start = array![[0.5, -1.0], [2.0, 0.1]];
     let grid = even_grid(1.0, 0.0, 7);
-    let batch = integrate(
-        &HEUN,
-        |z: &Array2<f64>, t| z.mapv(|z| data.velocity(&Schedule::Linear, z, t)),
-        start.clone(),
-        &grid,
-    );
+    let one = |z: &f64, t| data.velocity(&Schedule::Linear, *z, t);
+    let all = |z: &Array2<f64>, t| z.mapv(|z| one(&z, t));
+    let batch = integrate(&HEUN, all, start.clone(), &grid);
     for (&z, &end) in start.iter().zip(&batch) {
-        assert_eq!(
-            integrate(
-                &HEUN,
-                |z: &f64, t| data.velocity(&Schedule::Linear, *z, t),
-                z,
-                &grid
-            ),
-            end
-        );
+        assert_eq!(integrate(&HEUN, one, z, &grid), end);
     }
 }
 
@@ -196,9 +167,8 @@ fn steps_grow_as_the_fifth_root_of_the_tolerance() {
     let data = Gaussian::new(1.0, 0.3).unwrap();
     let field = |z: &f64, t| data.velocity(&Schedule::Cosine, *z, t);
     let steps = |size| {
-        integrate_adaptive(field, 1.5, 1.0, 0.0, tolerance(size))
-            .unwrap()
-            .steps as f64
+        let solution = integrate_adaptive(field, 1.5, 1.0, 0.0, tolerance(size));
+        solution.unwrap().steps as f64
     };
     let growth = (steps(1e-12) / steps(1e-7)).ln() / 1e5f64.ln();
     // Whole steps, and a first one that is chosen without knowing the tolerance.
