@@ -4,6 +4,12 @@ use meanflow_cfg::{ClassDropout, DropoutRows};
 use meanflow_core::{Purpose, RngStream};
 use proptest::prelude::*;
 
+const KINDS: [DropoutRows; 3] = [
+    DropoutRows::Independent,
+    DropoutRows::FlowMatching,
+    DropoutRows::Count,
+];
+
 fn draw(drop: &ClassDropout, rows: usize, jumps: usize, step: u64) -> Vec<bool> {
     drop.draw(rows, jumps, &mut RngStream::new(5, Purpose::Labels, step))
 }
@@ -45,8 +51,7 @@ proptest! {
     fn a_batch_can_lose_a_label_where_one_draw_of_many_does(
         probability in prop_oneof![Just(0.0), 0.1..=1.0], rows in 0usize..8, kind in 0usize..3,
     ) {
-        let kind = [DropoutRows::Independent, DropoutRows::FlowMatching, DropoutRows::Count][kind];
-        let drop = ClassDropout::new(probability, kind).unwrap();
+        let drop = ClassDropout::new(probability, KINDS[kind]).unwrap();
         // At a probability of 0.1 all 300 miss a single row once in 5e13.
         let any = (0..300).any(|step| count(&draw(&drop, rows, 0, step)) > 0);
         prop_assert_eq!(drop.can_drop(rows), any);
@@ -76,19 +81,10 @@ fn the_frequency_of_drops_is_their_probability_on_every_kind_of_row() {
 
 #[test]
 fn certain_drops_are_certain() {
-    for rows in [
-        DropoutRows::Independent,
-        DropoutRows::FlowMatching,
-        DropoutRows::Count,
-    ] {
-        assert_eq!(
-            count(&draw(&ClassDropout::new(0.0, rows).unwrap(), 1000, 0, 0)),
-            0
-        );
-        assert_eq!(
-            count(&draw(&ClassDropout::new(1.0, rows).unwrap(), 1000, 0, 0)),
-            1000
-        );
+    let dropped = |drop: ClassDropout| count(&draw(&drop, 1000, 0, 0));
+    for rows in KINDS {
+        assert_eq!(dropped(ClassDropout::new(0.0, rows).unwrap()), 0);
+        assert_eq!(dropped(ClassDropout::new(1.0, rows).unwrap()), 1000);
     }
-    assert_eq!(count(&draw(&ClassDropout::NONE, 1000, 0, 0)), 0);
+    assert_eq!(dropped(ClassDropout::NONE), 0);
 }

@@ -46,11 +46,8 @@ fn forwards(rows: DropoutRows, interval: GuidanceInterval) -> Vec<[usize; 3]> {
     let drop = ClassDropout::new(0.2, rows).unwrap();
     let batch = |step| {
         let times = times(20, 0.25, step);
-        let dropped = drop.draw(
-            20,
-            times.jumps,
-            &mut RngStream::new(1, Purpose::Labels, step),
-        );
+        let mut stream = RngStream::new(1, Purpose::Labels, step);
+        let dropped = drop.draw(20, times.jumps, &mut stream);
         let plan = GuidancePlan::new(&guidance, &times, &dropped);
         [plan.class_forward, plan.class_reuse, plan.null_forward].map(|rows| rows.len())
     };
@@ -81,11 +78,8 @@ fn counted_drops_leave_every_batch_the_same_forwards() {
 #[test]
 fn without_guidance_nothing_is_planned() {
     let plan = GuidancePlan::new(&Guidance::NONE, &times(8, 0.25, 0), &[false; 8]);
-    assert!(
-        plan.class_forward.is_empty()
-            && plan.class_reuse.is_empty()
-            && plan.null_forward.is_empty()
-    );
+    let planned = [plan.class_forward, plan.class_reuse, plan.null_forward];
+    assert!(planned.iter().all(Vec::is_empty));
 }
 
 #[test]
@@ -93,12 +87,6 @@ fn the_improved_recipe_costs_one_and_a_quarter_forwards() {
     // 25 % MeanFlow rows, ω = 1, κ = ½ at all times: f class rows and all null rows, of B.
     let guidance = Guidance::new(1.0, 0.5, GuidanceInterval::ALL).unwrap();
     let plan = GuidancePlan::new(&guidance, &times(8, 0.25, 0), &[false; 8]);
-    assert_eq!(
-        (
-            plan.class_forward,
-            plan.class_reuse.len(),
-            plan.null_forward.len()
-        ),
-        (vec![0, 1], 6, 8)
-    );
+    assert_eq!(plan.class_forward, [0, 1]);
+    assert_eq!((plan.class_reuse.len(), plan.null_forward.len()), (6, 8));
 }

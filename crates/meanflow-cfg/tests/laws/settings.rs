@@ -38,53 +38,33 @@ proptest! {
 
 #[test]
 fn the_scale_grows_without_bound_towards_kappa_one() {
-    let nearest = 1f64.next_down();
-    assert!(
-        Guidance::new(1.0, nearest, GuidanceInterval::ALL)
-            .unwrap()
-            .effective_scale()
-            > 1e15
-    );
+    let nearest = Guidance::new(1.0, 1f64.next_down(), GuidanceInterval::ALL).unwrap();
+    assert!(nearest.effective_scale() > 1e15);
     let error = Guidance::new(1.0, 1.0, GuidanceInterval::ALL).unwrap_err();
     assert_eq!(error, GuidanceError::KappaOutOfRange { got: 1.0 });
-    assert!(
-        error.to_string().contains("ω/(1−κ), infinite at κ = 1"),
-        "{error}"
-    );
+    let why = "ω/(1−κ), infinite at κ = 1";
+    assert!(error.to_string().contains(why), "{error}");
 }
 
 #[test]
 fn omega_zero_is_refused_because_no_data_is_left() {
     let error = Guidance::new(0.0, 0.5, GuidanceInterval::ALL).unwrap_err();
     assert_eq!(error, GuidanceError::OmegaNotPositive { got: 0.0 });
-    assert!(
-        error
-            .to_string()
-            .contains("learn from its own output alone"),
-        "{error}"
-    );
+    let why = "learn from its own output alone";
+    assert!(error.to_string().contains(why), "{error}");
 }
 
 #[test]
 fn numbers_that_are_none_are_refused_by_name() {
     for got in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let omega = Guidance::new(got, 0.5, GuidanceInterval::ALL)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            omega.starts_with("omega: expected a finite number"),
-            "{omega}"
-        );
-        let kappa = Guidance::new(1.0, got, GuidanceInterval::ALL)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            kappa.starts_with("kappa: expected a finite number"),
-            "{kappa}"
-        );
-        assert!(
-            GuidanceInterval::new(got, 1.0).is_err() && GuidanceInterval::new(0.0, got).is_err()
-        );
+        for (name, omega, kappa) in [("omega", got, 0.5), ("kappa", 1.0, got)] {
+            let error = Guidance::new(omega, kappa, GuidanceInterval::ALL).unwrap_err();
+            let expected = format!("{name}: expected a finite number");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        for (start, end) in [(got, 1.0), (0.0, got)] {
+            assert!(GuidanceInterval::new(start, end).is_err());
+        }
         assert!(ClassDropout::new(got, DropoutRows::FlowMatching).is_err());
     }
 }
@@ -93,10 +73,8 @@ fn numbers_that_are_none_are_refused_by_name() {
 fn windows_and_probabilities_out_of_range_are_refused() {
     for (start, end) in [(0.8, 0.3), (-0.1, 0.5), (0.0, 1.1)] {
         let error = GuidanceInterval::new(start, end).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("got start = {start} and end = {end}")),
-            "{error}"
-        );
+        let got = format!("got start = {start} and end = {end}");
+        assert!(error.contains(&got), "{error}");
     }
     assert!(GuidanceInterval::new(0.5, 0.5).unwrap().contains(0.5));
     for probability in [-0.1, 1.1] {
@@ -107,18 +85,16 @@ fn windows_and_probabilities_out_of_range_are_refused() {
 #[test]
 fn configurations_are_checked_as_they_are_read() {
     let interval = r#""interval": [0.0, 1.0]"#;
-    refused::<Guidance>(
-        &format!(r#"{{ "omega": 1.0, "kappa": 1.0, {interval} }}"#),
-        "infinite at κ = 1",
-    );
-    refused::<Guidance>(
-        &format!(r#"{{ "omega": 1.0, {interval} }}"#),
-        "missing field `kappa`",
-    );
-    refused::<Guidance>(
-        &format!(r#"{{ "omega": 1.0, "kappa": 0.5, "scale": 2.0, {interval} }}"#),
-        "unknown field `scale`",
-    );
+    for (keys, reason) in [
+        (r#""omega": 1.0, "kappa": 1.0"#, "infinite at κ = 1"),
+        (r#""omega": 1.0"#, "missing field `kappa`"),
+        (
+            r#""omega": 1.0, "kappa": 0.5, "scale": 2.0"#,
+            "unknown field `scale`",
+        ),
+    ] {
+        refused::<Guidance>(&format!("{{ {keys}, {interval} }}"), reason);
+    }
     refused::<GuidanceInterval>("[0.8, 0.3]", "0 ≤ start ≤ end ≤ 1");
     refused::<ClassDropout>(
         r#"{ "prob": 1.5, "rows": "flow-matching" }"#,
