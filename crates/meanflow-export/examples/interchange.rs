@@ -50,9 +50,8 @@ fn export(folder: &Path, name: &str, model: &Model) -> Result<(), Box<dyn std::e
         ("seeds".to_owned(), Tensor::from_slice(&seeds)),
         ("noise".to_owned(), common::noises(model)),
     ];
-    expected.extend(
-        common::labels(model).map(|labels| ("labels".to_owned(), Tensor::from_slice(&labels))),
-    );
+    let labels = common::labels(model).map(|labels| Tensor::from_slice(&labels));
+    expected.extend(labels.map(|labels| ("labels".to_owned(), labels)));
     let vae = (name == LATENTS).then(common::vae);
     for steps in [1, 2] {
         let samples = common::drawn(model, steps);
@@ -63,10 +62,7 @@ fn export(folder: &Path, name: &str, model: &Model) -> Result<(), Box<dyn std::e
         let graph = onnx::sampler(model, steps, vae.as_ref().map(common::decoder))?;
         onnx::write(&folder.join(format!("model_{steps}.onnx")), &graph)?;
     }
-    weights::save(
-        &folder.join("expected.safetensors"),
-        &expected,
-        BTreeMap::new(),
-    )?;
+    let path = folder.join("expected.safetensors");
+    weights::save(&path, &expected, BTreeMap::new())?;
     Ok(())
 }

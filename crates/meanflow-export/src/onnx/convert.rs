@@ -33,6 +33,7 @@ impl Operand {
 }
 
 /// A graph that is being made.
+#[derive(Default)]
 pub(super) struct Converter<'a> {
     constants: &'a [Tensor],
     /// By libtorch's numbers.
@@ -50,22 +51,14 @@ impl<'a> Converter<'a> {
     pub(super) fn new(traced: &'a Traced) -> Result<Self, ExportError> {
         let mut converter = Self {
             constants: &traced.trace.constants,
-            values: BTreeMap::new(),
-            lists: BTreeMap::new(),
-            nodes: Vec::new(),
-            initializers: Vec::new(),
-            known: BTreeMap::new(),
+            ..Self::default()
         };
-        for (place, (value, (name, tensor))) in
-            traced.trace.inputs.iter().zip(&traced.inputs).enumerate()
-        {
+        let inputs = traced.trace.inputs.iter().zip(&traced.inputs);
+        for (place, (value, (name, tensor))) in inputs.enumerate() {
             let operand = operand(name.clone(), tensor)?;
             converter.values.insert(value.number, operand);
             if place >= traced.free {
-                converter.initializers.push(Initializer {
-                    name: name.clone(),
-                    tensor: host(tensor),
-                });
+                converter.store(name.clone(), host(tensor));
             }
         }
         Ok(converter)
@@ -112,82 +105,56 @@ impl<'a> Converter<'a> {
     /// The name of a constant, which is stored once for all its uses; `values` with `sizes` in this dtype.
     pub(super) fn constant(&mut self, values: &[f64], sizes: &[i64], kind: Kind) -> String {
         let key = format!("{values:?} {sizes:?} {kind:?}");
-        if let Some(name) = self.known.get(&key) {
-            return name.clone();
-        }
-        let tensor = Tensor::from_slice(values).to_kind(kind).reshape(sizes);
-        let name = self.store(tensor);
-        self.known.insert(key, name.clone());
-        name
+        self.once(key, || {
+            Tensor::from_slice(values).to_kind(kind).reshape(sizes)
+        })
     }
 
     /// The name of a list of integers.
     pub(super) fn ints(&mut self, values: &[i64]) -> String {
-        let key = format!("{values:?}");
+        self.once(format!("{values:?}"), || Tensor::from_slice(values))
+    }
+
+    /// The name of a constant, which is stored when it is asked for first.
+    fn once(&mut self, key: String, tensor: impl FnOnce() -> Tensor) -> String {
         if let Some(name) = self.known.get(&key) {
             return name.clone();
         }
-        let name = self.store(Tensor::from_slice(values));
+        let name = format!("constant_{}", self.initializers.len());
+        self.store(name.clone(), tensor());
         self.known.insert(key, name.clone());
         name
     }
 
-    fn store(&mut self, tensor: Tensor) -> String {
-        let name = format!("constant_{}", self.initializers.len());
-        self.initializers.push(Initializer {
-            name: name.clone(),
-            tensor,
-        });
-        name
+    fn store(&mut self, name: String, tensor: Tensor) {
+        self.initializers.push(Initializer { name, tensor });
     }
 
     /// The constant tensor of a record.
     fn recorded(&mut self, index: usize) -> Result<Operand, ExportError> {
         let tensor = host(&self.constants[index]);
-        let key = format!("recorded {index}");
-        let name = match self.known.get(&key) {
-            Some(name) => name.clone(),
-            None => {
-                let name = self.store(tensor.shallow_clone());
-                self.known.insert(key, name.clone());
-                name
-            }
-        };
+        let name = self.once(format!("recorded {index}"), || tensor.shallow_clone());
         operand(name, &tensor)
     }
 
     pub(super) fn finish(self, traced: &Traced, output: &str) -> Result<Graph, ExportError> {
-        let Self {
-            values,
-            mut nodes,
-            initializers,
-            ..
-        } = self;
+        let (mut nodes, mut initializers) = (self.nodes, self.initializers);
         let last = match &traced.trace.outputs[..] {
-            [Argument::Value(number)] => values.get(number).cloned(),
+            [Argument::Value(number)] => self.values.get(number),
             _ => None,
         };
         let last = last.ok_or_else(|| ExportError::Graph("the record has no output".to_owned()))?;
-        for name in nodes
-            .iter_mut()
-            .flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs))
-        {
-            if *name == last.name {
-                output.clone_into(name);
+        for node in &mut nodes {
+            for name in node.inputs.iter_mut().chain(&mut node.outputs) {
+                if *name == last.name {
+                    output.clone_into(name);
+                }
             }
         }
-        let used: BTreeSet<&str> = nodes
-            .iter()
-            .flat_map(|node| &node.inputs)
-            .map(String::as_str)
-            .collect();
-        let initializers = initializers
-            .into_iter()
-            .filter(|one| used.contains(&*one.name));
-        let initializers: Vec<Initializer> = initializers.collect();
-        let inputs = traced.inputs[..traced.free]
-            .iter()
-            .map(|(name, tensor)| port(name, tensor.kind(), &tensor.size()));
+        let used: BTreeSet<&String> = nodes.iter().flat_map(|node| &node.inputs).collect();
+        initializers.retain(|one| used.contains(&one.name));
+        let inputs = traced.inputs[..traced.free].iter();
+        let inputs = inputs.map(|(name, tensor)| port(name, tensor.kind(), &tensor.size()));
         Ok(Graph {
             inputs: inputs.collect(),
             outputs: vec![port(output, last.kind, &last.sizes)],
@@ -245,11 +212,15 @@ impl Call<'_, '_> {
     }
 
     fn argument(&self, place: usize) -> Argument {
-        self.operation
-            .arguments
-            .get(place)
-            .cloned()
-            .unwrap_or(Argument::None)
+        let argument = self.operation.arguments.get(place);
+        argument.cloned().unwrap_or(Argument::None)
+    }
+
+    /// Why an argument cannot be used: what should stand at its place, and what does.
+    fn unexpected(&self, expected: &str, place: usize, got: &Argument) -> ExportError {
+        self.refused(format!(
+            "expected {expected} as argument {place}, got {got:?}"
+        ))
     }
 
     /// A tensor.
@@ -264,9 +235,7 @@ impl Call<'_, '_> {
                 })
             }
             Argument::Constant(index) => self.converter.recorded(index),
-            other => Err(self.refused(format!(
-                "expected a tensor as argument {place}, got {other:?}"
-            ))),
+            got => Err(self.unexpected("a tensor", place, &got)),
         }
     }
 
@@ -317,9 +286,7 @@ impl Call<'_, '_> {
     pub(super) fn int(&self, place: usize) -> Result<i64, ExportError> {
         match self.argument(place) {
             Argument::Int(value) => Ok(value),
-            other => Err(self.refused(format!(
-                "expected an integer as argument {place}, got {other:?}"
-            ))),
+            got => Err(self.unexpected("an integer", place, &got)),
         }
     }
 
@@ -338,24 +305,22 @@ impl Call<'_, '_> {
 
     /// Integers of a list.
     pub(super) fn ints(&self, place: usize) -> Result<Vec<i64>, ExportError> {
-        let Argument::List(items) = self.argument(place) else {
-            return Err(self.refused(format!("expected integers as argument {place}")));
-        };
-        let ints = items.iter().map(|item| match item {
+        let got = self.argument(place);
+        let int = |item: &Argument| match item {
             Argument::Int(value) => Some(*value),
             _ => None,
-        });
-        let ints: Option<Vec<i64>> = ints.collect();
-        ints.ok_or_else(|| self.refused(format!("expected integers as argument {place}")))
+        };
+        let ints = match &got {
+            Argument::List(items) => items.iter().map(int).collect(),
+            _ => None,
+        };
+        ints.ok_or_else(|| self.unexpected("integers", place, &got))
     }
 
     /// Sizes and dtype of the first result.
     pub(super) fn result(&self) -> Result<(Kind, Vec<i64>), ExportError> {
-        let tensor = self
-            .operation
-            .results
-            .first()
-            .and_then(|result| result.tensor.clone());
+        let first = self.operation.results.first();
+        let tensor = first.and_then(|result| result.tensor.clone());
         tensor.ok_or_else(|| self.refused("expected a tensor as its result"))
     }
 
@@ -369,13 +334,23 @@ impl Call<'_, '_> {
         self.converter.node(operator, inputs, attributes)
     }
 
+    /// What a node gives is the first result.
+    pub(super) fn gives_node(
+        &mut self,
+        operator: &str,
+        inputs: &[&str],
+        attributes: Vec<(&str, Attribute)>,
+    ) -> Result<(), ExportError> {
+        let name = self.node(operator, inputs, attributes);
+        self.gives(name)
+    }
+
     /// The value of this name is the first result.
     pub(super) fn gives(&mut self, name: String) -> Result<(), ExportError> {
         let (kind, sizes) = self.result()?;
+        let operand = Operand { name, kind, sizes };
         let number = self.operation.results[0].number;
-        self.converter
-            .values
-            .insert(number, Operand { name, kind, sizes });
+        self.converter.values.insert(number, operand);
         Ok(())
     }
 
@@ -393,21 +368,18 @@ impl Call<'_, '_> {
         };
         let (whole, dim) =
             list.ok_or_else(|| self.refused("of a list that is not one of parts"))?;
-        let results: Vec<TracedValue> = self.operation.results.clone();
-        let size =
-            |result: &TracedValue| result.tensor.as_ref().map(|(_, sizes)| sizes[dim as usize]);
-        let sizes: Option<Vec<i64>> = results.iter().map(size).collect();
-        let sizes = sizes.ok_or_else(|| self.refused("parts that are no tensors"))?;
-        let split = self.converter.ints(&sizes);
-        let attributes = vec![("axis", dim.into())];
-        let names =
-            self.converter
-                .node_of("Split", &[&whole.name, &split], results.len(), attributes);
-        for (name, result) in names.into_iter().zip(results) {
-            let (kind, sizes) = result.tensor.unwrap_or((whole.kind, Vec::new()));
-            self.converter
-                .values
-                .insert(result.number, Operand { name, kind, sizes });
+        let part = |result: &TracedValue| Some((result.number, result.tensor.clone()?));
+        let parts: Option<Vec<_>> = self.operation.results.iter().map(part).collect();
+        let parts = parts.ok_or_else(|| self.refused("parts that are no tensors"))?;
+        let along = parts.iter().map(|(_, (_, sizes))| sizes[dim as usize]);
+        let split = self.converter.ints(&along.collect::<Vec<i64>>());
+        let (inputs, attributes) = ([&*whole.name, &split], vec![("axis", dim.into())]);
+        let names = self
+            .converter
+            .node_of("Split", &inputs, parts.len(), attributes);
+        for (name, (number, (kind, sizes))) in names.into_iter().zip(parts) {
+            let operand = Operand { name, kind, sizes };
+            self.converter.values.insert(number, operand);
         }
         Ok(())
     }

@@ -94,23 +94,11 @@ impl From<Vec<i64>> for Attribute {
 
 /// ONNX's number of a dtype; none of one that is not exported.
 pub(super) fn data_type(kind: Kind) -> Option<i64> {
-    DATA_TYPES
-        .iter()
-        .find(|(known, _)| *known == kind)
-        .map(|(_, number)| *number)
+    match kind {
+        Kind::Float => Some(1),
+        Kind::Int64 => Some(7),
+        Kind::Bool => Some(9),
+        Kind::Double => Some(11),
+        _ => None,
+    }
 }
-
-/// The dtype of ONNX's number.
-pub(super) fn kind_of(number: i64) -> Option<Kind> {
-    DATA_TYPES
-        .iter()
-        .find(|(_, known)| *known == number)
-        .map(|(kind, _)| *kind)
-}
-
-const DATA_TYPES: [(Kind, i64); 4] = [
-    (Kind::Float, 1),
-    (Kind::Int64, 7),
-    (Kind::Bool, 9),
-    (Kind::Double, 11),
-];

@@ -14,11 +14,9 @@ mod convert;
 mod graph;
 mod operations;
 mod protobuf;
-mod read;
 mod write;
 
 pub use graph::{Attribute, Graph, Initializer, Node, OPSET, Port};
-pub use read::read;
 pub use write::{LARGEST, write, write_with};
 
 use meanflow_torch::sampler::{self, Decoder, Traced};

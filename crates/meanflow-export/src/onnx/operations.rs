@@ -34,8 +34,7 @@ pub(super) fn convert(call: &mut Call<'_, '_>) -> Done {
     let name = call.operation.name.clone();
     if let Some((_, operator)) = UNARY.iter().find(|(known, _)| *known == name) {
         let x = call.tensor(0)?;
-        let y = call.node(operator, &[&x.name], vec![]);
-        return call.gives(y);
+        return call.gives_node(operator, &[&x.name], vec![]);
     }
     match name.as_str() {
         "aten::contiguous" | "aten::detach" | "aten::clone" | "aten::alias" => {
@@ -55,18 +54,16 @@ pub(super) fn convert(call: &mut Call<'_, '_>) -> Done {
         "aten::softmax" | "aten::_softmax" => softmax(call),
         "aten::matmul" | "aten::bmm" => {
             let (x, y) = (call.tensor(0)?, call.tensor(1)?);
-            let product = call.node("MatMul", &[&x.name, &y.name], vec![]);
-            call.gives(product)
+            call.gives_node("MatMul", &[&x.name, &y.name], vec![])
         }
         "aten::linear" => linear(call),
         "aten::embedding" => {
             let (table, labels) = (call.tensor(0)?, call.tensor(1)?);
-            let rows = call.node(
+            call.gives_node(
                 "Gather",
                 &[&table.name, &labels.name],
                 vec![("axis", 0_i64.into())],
-            );
-            call.gives(rows)
+            )
         }
         "aten::native_layer_norm" | "aten::layer_norm" => layer_norm(call),
         "aten::native_group_norm" => group_norm(call),
@@ -127,8 +124,7 @@ fn parts(call: &mut Call<'_, '_>, name: &str) -> Done {
                 .first()
                 .map_or(0, |part| part.dim(call.int(1).unwrap_or(0)));
             let names: Vec<&str> = parts.iter().map(|part| &*part.name).collect();
-            let whole = call.node("Concat", &names, vec![("axis", dim.into())]);
-            call.gives(whole)
+            call.gives_node("Concat", &names, vec![("axis", dim.into())])
         }
         "aten::chunk" => {
             let x = call.tensor(0)?;
@@ -141,8 +137,7 @@ fn parts(call: &mut Call<'_, '_>, name: &str) -> Done {
             let x = call.tensor(0)?;
             let (dim, index) = (x.dim(call.int(1)?), call.int(2)?);
             let index = call.converter.constant(&[index as f64], &[], Kind::Int64);
-            let part = call.node("Gather", &[&x.name, &index], vec![("axis", dim.into())]);
-            call.gives(part)
+            call.gives_node("Gather", &[&x.name, &index], vec![("axis", dim.into())])
         }
         "aten::narrow" => {
             let (start, length) = (call.int(2)?, call.int(3)?);
@@ -163,8 +158,7 @@ fn cast(call: &mut Call<'_, '_>) -> Done {
         return call.gives(x.name);
     }
     let number = data_type(kind).ok_or_else(|| call.refused(format!("to {kind:?}")))?;
-    let y = call.node("Cast", &[&x.name], vec![("to", number.into())]);
-    call.gives(y)
+    call.gives_node("Cast", &[&x.name], vec![("to", number.into())])
 }
 
 /// Two tensors, or a tensor and a number; a factor of the second other than 1 (`alpha`) is refused.
@@ -178,8 +172,7 @@ fn arithmetic(call: &mut Call<'_, '_>, operator: &str) -> Done {
     }
     let x = call.tensor(0)?;
     let y = call.factor(1, x.kind)?;
-    let result = call.node(operator, &[&x.name, &y], vec![]);
-    call.gives(result)
+    call.gives_node(operator, &[&x.name, &y], vec![])
 }
 
 fn addcmul(call: &mut Call<'_, '_>) -> Done {
@@ -188,15 +181,13 @@ fn addcmul(call: &mut Call<'_, '_>) -> Done {
     }
     let (x, one, other) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     let product = call.node("Mul", &[&one.name, &other.name], vec![]);
-    let sum = call.node("Add", &[&x.name, &product], vec![]);
-    call.gives(sum)
+    call.gives_node("Add", &[&x.name, &product], vec![])
 }
 
 fn silu(call: &mut Call<'_, '_>) -> Done {
     let x = call.tensor(0)?;
     let gate = call.node("Sigmoid", &[&x.name], vec![]);
-    let y = call.node("Mul", &[&x.name, &gate], vec![]);
-    call.gives(y)
+    call.gives_node("Mul", &[&x.name, &gate], vec![])
 }
 
 /// `½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))`: the operator of ONNX came later than [`OPSET`](super::OPSET).
@@ -214,8 +205,7 @@ fn gelu(call: &mut Call<'_, '_>) -> Done {
     let tanh = call.node("Tanh", &[&inner], vec![]);
     let gate = call.node("Add", &[&tanh, &one], vec![]);
     let product = call.node("Mul", &[&x.name, &gate], vec![]);
-    let y = call.node("Mul", &[&product, &half], vec![]);
-    call.gives(y)
+    call.gives_node("Mul", &[&product, &half], vec![])
 }
 
 fn softmax(call: &mut Call<'_, '_>) -> Done {
@@ -224,8 +214,7 @@ fn softmax(call: &mut Call<'_, '_>) -> Done {
         return Err(call.refused(format!("of {:?} in {kind:?}", x.kind)));
     }
     let dim = x.dim(call.int(1)?);
-    let y = call.node("Softmax", &[&x.name], vec![("axis", dim.into())]);
-    call.gives(y)
+    call.gives_node("Softmax", &[&x.name], vec![("axis", dim.into())])
 }
 
 /// `x Wᵀ + b`.
@@ -234,8 +223,7 @@ fn linear(call: &mut Call<'_, '_>) -> Done {
     if x.rank() == 2 {
         let mut inputs = vec![&*x.name, &*weight.name];
         inputs.extend(bias.as_ref().map(|bias| &*bias.name));
-        let y = call.node("Gemm", &inputs, vec![("transB", 1_i64.into())]);
-        return call.gives(y);
+        return call.gives_node("Gemm", &inputs, vec![("transB", 1_i64.into())]);
     }
     let turned = call.node(
         "Transpose",
@@ -261,12 +249,11 @@ fn layer_norm(call: &mut Call<'_, '_>) -> Done {
     let mut inputs = vec![&*x.name, &*weight];
     inputs.extend(bias.as_ref().map(|bias| &*bias.name));
     let axis = -(sizes.len() as i64);
-    let y = call.node(
+    call.gives_node(
         "LayerNormalization",
         &inputs,
         vec![("axis", axis.into()), ("epsilon", epsilon.into())],
-    );
-    call.gives(y)
+    )
 }
 
 /// Each group as an instance of its own, then the affine part a channel: ONNX's own operator came later, and had its affine part a group.
@@ -322,8 +309,7 @@ fn convolution(call: &mut Call<'_, '_>) -> Done {
     };
     let mut inputs = vec![&*x.name, &*weight.name];
     inputs.extend(bias.as_ref().map(|bias| &*bias.name));
-    let y = call.node(operator, &inputs, attributes);
-    call.gives(y)
+    call.gives_node(operator, &inputs, attributes)
 }
 
 fn upsample(call: &mut Call<'_, '_>) -> Done {
@@ -340,8 +326,7 @@ fn upsample(call: &mut Call<'_, '_>) -> Done {
         ("coordinate_transformation_mode", "asymmetric".into()),
         ("nearest_mode", "floor".into()),
     ];
-    let y = call.node("Resize", &[&x.name, "", &scales], attributes);
-    call.gives(y)
+    call.gives_node("Resize", &[&x.name, "", &scales], attributes)
 }
 
 /// libtorch names both ends of the last dimension first; ONNX all beginnings, then all ends.
@@ -355,26 +340,23 @@ fn pad(call: &mut Call<'_, '_>) -> Done {
     }
     let pads = call.converter.ints(&pads);
     let value = call.factor(2, x.kind)?;
-    let y = call.node("Pad", &[&x.name, &pads, &value], vec![]);
-    call.gives(y)
+    call.gives_node("Pad", &[&x.name, &pads, &value], vec![])
 }
 
 fn mean(call: &mut Call<'_, '_>) -> Done {
     let (x, dims) = (call.tensor(0)?, call.ints(1)?);
     let keep = i64::from(call.flag(2));
-    let y = call.node(
+    call.gives_node(
         "ReduceMean",
         &[&x.name],
         vec![("axes", dims.into()), ("keepdims", keep.into())],
-    );
-    call.gives(y)
+    )
 }
 
 fn reshape(call: &mut Call<'_, '_>, sizes: &[i64]) -> Done {
     let x = call.tensor(0)?;
     let sizes = call.converter.ints(sizes);
-    let y = call.node("Reshape", &[&x.name, &sizes], vec![]);
-    call.gives(y)
+    call.gives_node("Reshape", &[&x.name, &sizes], vec![])
 }
 
 /// Sizes before the first joined dimension stay, those behind it are known.
@@ -393,14 +375,12 @@ fn flatten(call: &mut Call<'_, '_>) -> Done {
 fn permute(call: &mut Call<'_, '_>, dims: &[i64]) -> Done {
     let x = call.tensor(0)?;
     let dims: Vec<i64> = dims.iter().map(|dim| x.dim(*dim)).collect();
-    let y = call.node("Transpose", &[&x.name], vec![("perm", dims.into())]);
-    call.gives(y)
+    call.gives_node("Transpose", &[&x.name], vec![("perm", dims.into())])
 }
 
 fn with_axes(call: &mut Call<'_, '_>, operator: &str, x: &Operand, axes: &[i64]) -> Done {
     let axes = call.converter.ints(axes);
-    let y = call.node(operator, &[&x.name, &axes], vec![]);
-    call.gives(y)
+    call.gives_node(operator, &[&x.name, &axes], vec![])
 }
 
 /// The same part of each of these dimensions: `[start, end, step]`.
@@ -409,8 +389,7 @@ fn slice(call: &mut Call<'_, '_>, dims: &[i64], range: [i64; 3]) -> Done {
     let dims: Vec<i64> = dims.iter().map(|dim| x.dim(*dim)).collect();
     let [starts, ends, steps] = range.map(|number| call.converter.ints(&vec![number; dims.len()]));
     let axes = call.converter.ints(&dims);
-    let y = call.node("Slice", &[&x.name, &starts, &ends, &axes, &steps], vec![]);
-    call.gives(y)
+    call.gives_node("Slice", &[&x.name, &starts, &ends, &axes, &steps], vec![])
 }
 
 /// A size that stays is 1 in ONNX; one that becomes the batch cannot be said.
@@ -427,8 +406,7 @@ fn expand(call: &mut Call<'_, '_>) -> Done {
         }
     }
     let wanted = call.converter.ints(&wanted);
-    let y = call.node("Expand", &[&x.name, &wanted], vec![]);
-    call.gives(y)
+    call.gives_node("Expand", &[&x.name, &wanted], vec![])
 }
 
 /// Counts and dimensions may be missing in front, where they are 1.
@@ -446,6 +424,5 @@ fn repeat(call: &mut Call<'_, '_>) -> Done {
         name = call.node("Unsqueeze", &[&name, &axes], vec![]);
     }
     let filled = call.converter.ints(&filled);
-    let y = call.node("Tile", &[&name, &filled], vec![]);
-    call.gives(y)
+    call.gives_node("Tile", &[&name, &filled], vec![])
 }

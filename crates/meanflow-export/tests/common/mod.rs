@@ -22,61 +22,30 @@ pub fn models() -> Vec<(&'static str, Model)> {
         beta_min: 0.1,
         beta_max: 4.0,
     };
+    let linear = |network, shape: &[i64], classes| model(network, shape, classes, Schedule::Linear);
+    let (flat, steep) = (&[1.0, 1.0][..], &[1.0, 3.0, 3.0, 1.0][..]);
+    let (th, trh) = (TimeEmbedding::TH, TimeEmbedding::TRH);
+    let unet_classes = unet(TimeEmbedding::TR, flat, 0);
+    let cosine = model(unet_classes, &[1, 8, 8], 3, Schedule::Cosine);
+    let dit_classes = dit(DIT, 2.5, TimeEmbedding::H);
     vec![
-        (
-            "mlp",
-            model(mlp([12, 2], TimeEmbedding::TH), &[2], 0, Schedule::Linear),
-        ),
-        (
-            "mlp-classes",
-            model(mlp([12, 2], TimeEmbedding::TRH), &[3], 4, Schedule::Linear),
-        ),
-        (
-            "dit",
-            model(dit(DIT, 2.5, TimeEmbedding::TH), &[3, 4, 6], 0, vp),
-        ),
-        (
-            "dit-classes",
-            model(
-                dit(DIT, 2.5, TimeEmbedding::H),
-                &[1, 8, 8],
-                10,
-                Schedule::Linear,
-            ),
-        ),
+        ("mlp", linear(mlp([12, 2], th), &[2], 0)),
+        ("mlp-classes", linear(mlp([12, 2], trh), &[3], 4)),
+        ("dit", model(dit(DIT, 2.5, th), &[3, 4, 6], 0, vp)),
+        ("dit-classes", linear(dit_classes, &[1, 8, 8], 10)),
         (
             "dit-data",
-            predicting_data(dit(DIT, 2.5, TimeEmbedding::TH), &[1, 8, 8], 3),
+            predicting_data(dit(DIT, 2.5, th), &[1, 8, 8], 3),
         ),
-        (
-            "unet",
-            model(
-                unet(TimeEmbedding::TH, &[1.0, 3.0, 3.0, 1.0], 6),
-                &[3, 8, 8],
-                0,
-                Schedule::Linear,
-            ),
-        ),
-        (
-            "unet-classes",
-            model(
-                unet(TimeEmbedding::TR, &[1.0, 1.0], 0),
-                &[1, 8, 8],
-                3,
-                Schedule::Cosine,
-            ),
-        ),
+        ("unet", linear(unet(th, steep, 6), &[3, 8, 8], 0)),
+        ("unet-classes", cosine),
     ]
 }
 
 /// A model of latents.
 pub fn latents() -> Model {
-    model(
-        dit(DIT, 2.5, TimeEmbedding::TH),
-        &[2, 4, 6],
-        3,
-        Schedule::Linear,
-    )
+    let network = dit(DIT, 2.5, TimeEmbedding::TH);
+    model(network, &[2, 4, 6], 3, Schedule::Linear)
 }
 
 /// A VAE of such latents, with everything that the published ones have.
@@ -165,14 +134,9 @@ pub fn seeds() -> Vec<u64> {
 /// A class for each row, of a model with classes; the last row has none.
 pub fn labels(model: &Model) -> Option<Vec<i64>> {
     let classes = model.config().classes;
-    let label = |row: i64| {
-        if row + 1 == ROWS as i64 {
-            classes
-        } else {
-            row % classes
-        }
-    };
-    (classes > 0).then(|| (0..ROWS as i64).map(label).collect())
+    let last = ROWS as i64 - 1;
+    let labels = || (0..last).map(|row| row % classes).chain([classes]);
+    (classes > 0).then(|| labels().collect())
 }
 
 /// What the sampler draws in so many steps.

@@ -15,13 +15,10 @@ pub(crate) fn run(graph: &Graph, inputs: &[(&str, Tensor)]) -> Tensor {
         values.insert((*name).to_owned(), tensor.shallow_clone());
     }
     for node in &graph.nodes {
-        let operands = node.inputs.iter().map(|name| match name.as_str() {
-            "" => None,
-            name => Some(
-                values
-                    .get(name)
-                    .unwrap_or_else(|| panic!("{}: no value {name} yet", node.name)),
-            ),
+        let operands = node.inputs.iter().map(|name| {
+            let value = values.get(name);
+            assert!(value.is_some() || name.is_empty(), "no value {name} yet");
+            value
         });
         let operands: Vec<Option<&Tensor>> = operands.collect();
         let results = Call { node, operands }.compute();
@@ -154,12 +151,7 @@ impl Call<'_> {
     }
 
     fn slice(&self, x: &Tensor) -> Tensor {
-        let (starts, ends, axes, steps) = (
-            self.values(1),
-            self.values(2),
-            self.values(3),
-            self.values(4),
-        );
+        let [starts, ends, axes, steps] = [1, 2, 3, 4].map(|place| self.values(place));
         let mut result = x.shallow_clone();
         for place in 0..axes.len() {
             let size = result.size()[axes[place] as usize];
@@ -173,11 +165,16 @@ impl Call<'_> {
         result
     }
 
+    /// With mean 0 and variance 1 over these dimensions.
+    fn normal(&self, x: &Tensor, dims: &[i64]) -> Tensor {
+        let centred = x - x.mean_dim(dims, true, None::<Kind>);
+        let variance = centred.square().mean_dim(dims, true, None::<Kind>);
+        centred / (variance + self.epsilon()).sqrt()
+    }
+
     fn layer_norm(&self, x: &Tensor) -> Tensor {
         assert_eq!(self.int("axis"), -1);
-        let centred = x - x.mean_dim(-1, true, None::<Kind>);
-        let variance = centred.square().mean_dim(-1, true, None::<Kind>);
-        let normal = centred / (variance + self.epsilon()).sqrt() * self.operand(1);
+        let normal = self.normal(x, &[-1]) * self.operand(1);
         match self.optional(2) {
             Some(bias) => normal + bias,
             None => normal,
@@ -186,34 +183,20 @@ impl Call<'_> {
 
     fn instance_norm(&self, x: &Tensor) -> Tensor {
         let places: Vec<i64> = (2..x.dim() as i64).collect();
-        let centred = x - x.mean_dim(&places[..], true, None::<Kind>);
-        let variance = centred.square().mean_dim(&places[..], true, None::<Kind>);
-        let normal = centred / (variance + self.epsilon()).sqrt();
         let column = |affine: &Tensor| affine.reshape([-1, 1]);
-        normal * column(self.operand(1)) + column(self.operand(2))
+        self.normal(x, &places) * column(self.operand(1)) + column(self.operand(2))
     }
 
     fn convolution(&self, x: &Tensor) -> Tensor {
         let (weight, bias) = (self.operand(1), self.optional(2));
-        let (strides, pads, dilations) = (
-            self.ints("strides"),
-            self.ints("pads"),
-            self.ints("dilations"),
-        );
+        let [strides, pads, dilations] = ["strides", "pads", "dilations"].map(|of| self.ints(of));
         assert_eq!(pads[..2], pads[2..], "{}: pads", self.node.name);
         let (pads, group) = (&pads[..2], self.int("group"));
         if self.node.operator == "Conv" {
             return x.conv2d(weight, bias, strides, pads, dilations, group);
         }
-        x.conv_transpose2d(
-            weight,
-            bias,
-            strides,
-            pads,
-            self.ints("output_padding"),
-            group,
-            dilations,
-        )
+        let more = self.ints("output_padding");
+        x.conv_transpose2d(weight, bias, strides, pads, more, group, dilations)
     }
 
     fn pad(&self, x: &Tensor) -> Tensor {
