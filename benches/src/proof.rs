@@ -6,7 +6,7 @@ use std::path::Path;
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_torch::{Batch, Kind, Model, Tensor, TorchError, weights};
 
-use crate::{Training, Variant};
+use crate::Training;
 
 /// Writes `weight.NAME` and `gradient.NAME` of every parameter, `batch.{data, noise, r, t, labels, dropped}`, the scalar
 /// `loss` and `v_loss [B]`, all f32 but the int64 `labels` and `dropped`.
@@ -18,7 +18,7 @@ pub fn export(training: &Training, jump_share: f64, file: &Path) -> Result<(), T
     randomise(model);
     let batch = training.batch(jump_share);
     model.parameters().zero_grad();
-    let loss = training.loss(Variant::Dual, &batch)?;
+    let loss = training.loss(&batch)?;
     loss.loss.backward();
     let mut tensors = tensors_of(&batch);
     tensors.push(("loss".into(), loss.loss.detach()));

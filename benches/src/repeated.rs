@@ -1,17 +1,13 @@
 //! One training step on one batch, again and again: eagerly, or as a CUDA graph.
 
 use meanflow_cfg::Guidance;
-use meanflow_core::random::{Purpose, RngStream};
-use meanflow_core::{
-    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
-};
 use meanflow_torch::{
-    Adam, AdamConfig, Batch, Compute, CudaGraph, Device, ForwardCounts, Gradients, JvpMethod, Kind,
-    Model, Objective, StepInputs, Tangent, Tensor, TorchError, ema,
+    Adam, AdamConfig, Compute, CudaGraph, Device, ForwardCounts, Gradients, JvpMethod, Kind, Model,
+    Objective, StepInputs, Tangent, Tensor, TorchError, ema,
 };
 use serde::Serialize;
 
-use crate::{Guide, Size};
+use crate::{Guide, Size, setting};
 
 /// What a step computes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -144,38 +140,10 @@ fn work(
     rows: usize,
     kind: StepKind,
 ) -> Result<(Objective, StepInputs), TorchError> {
-    let objective = Objective {
-        schedule: Schedule::Linear,
-        weight: AdaptiveWeight {
-            norm_p: 1.0,
-            norm_eps: 0.01,
-            reduction: Reduction::Sum,
-        },
-        guidance: kind.guidance(),
-        jvp: JvpMethod::Dual,
-    };
-    let law = TimeSampler {
-        t: TimeDistribution::LogitNormal {
-            mean: -0.4,
-            std: 1.0,
-        },
-        r: None,
-        mean_flow_ratio: MeanFlowRatio::Count(kind.jump_share()),
-        order: MaskOrder::AfterOrdering,
-    };
-    let mut shape = vec![rows as i64];
-    shape.extend(size.shape());
-    tch::manual_seed(0);
-    let data = Tensor::randn(shape, (Kind::Float, model.device()));
-    let batch = Batch {
-        noise: data.randn_like(),
-        data,
-        labels: Some((0..rows as i64).map(|row| row % size.classes).collect()),
-        times: law.draw(rows, &mut RngStream::new(0, Purpose::Times, 0)),
-        dropped: (0..rows).map(|row| row % 10 == 9).collect(),
-        augment: None,
-        dropout: None,
-    };
+    let objective = setting::objective(kind.guidance(), JvpMethod::Dual);
+    let pictures = setting::pictures(size, rows, model.device());
+    let dropped = (0..rows).map(|row| row % 10 == 9).collect();
+    let batch = setting::batch(&pictures, kind.jump_share(), 0, dropped);
     let inputs = StepInputs::new(&objective, model, &batch)?;
     Ok((objective, inputs))
 }

@@ -2,15 +2,12 @@
 
 use meanflow_cfg::Guidance;
 use meanflow_core::random::{Purpose, RngStream};
-use meanflow_core::{
-    AdaptiveWeight, MaskOrder, MeanFlowRatio, Reduction, Schedule, TimeDistribution, TimeSampler,
-};
 use meanflow_torch::{
     Adam, AdamConfig, Average, Batch, Compute, DataParallel, Device, JvpMethod, Kind, Model,
     Objective, Sharing, StepInputs, StepLoss, Tangent, Tensor, TorchError,
 };
 
-use crate::Size;
+use crate::{Size, setting};
 
 const LABEL_DROP: f64 = 0.1;
 
@@ -21,8 +18,7 @@ pub struct Training {
     microbatches: usize,
     threads: DataParallel,
     optimizer: Adam,
-    data: Tensor,
-    labels: Vec<i64>,
+    pictures: (Tensor, Vec<i64>),
     guidance: Guidance,
     step: u64,
 }
@@ -60,9 +56,6 @@ impl Training {
         device: Device,
     ) -> Result<Self, TorchError> {
         let model = Model::new(size.model(), 0, device, Kind::Float)?.computed(compute);
-        let mut shape = vec![rows as i64];
-        shape.extend(size.shape());
-        tch::manual_seed(0);
         let (average, optimizer) = (
             model.twin(),
             Adam::new(model.parameters(), AdamConfig::PUBLISHED),
@@ -80,8 +73,7 @@ impl Training {
             microbatches,
             threads: DataParallel::new(sharing, &model, &optimizer, &[average], None)?,
             optimizer,
-            data: Tensor::randn(shape, (Kind::Float, device)),
-            labels: (0..rows as i64).map(|row| row % size.classes).collect(),
+            pictures: setting::pictures(size, rows, device),
             model,
             guidance,
             step: 0,
@@ -95,7 +87,7 @@ impl Training {
 
     /// Rows of a batch.
     pub fn rows(&self) -> usize {
-        self.labels.len()
+        self.pictures.1.len()
     }
 
     /// One whole step: draw, loss, backward, AdamW, EMA; the threads share its microbatches.
@@ -124,56 +116,26 @@ impl Training {
         Ok(())
     }
 
-    /// The loss of a batch: adaptive weight of power 1 over the sum of squares.
+    /// The loss of a batch, with dual numbers.
     ///
     /// # Errors
     /// If libtorch refuses.
-    pub fn loss(&self, variant: Variant, batch: &Batch) -> Result<StepLoss, TorchError> {
-        let objective = self.objective(variant);
-        match variant {
-            Variant::Plain => objective.flow_matching_loss(&self.model, batch),
-            Variant::Dual | Variant::ForwardAd => objective.loss(&self.model, batch),
-        }
+    pub fn loss(&self, batch: &Batch) -> Result<StepLoss, TorchError> {
+        self.objective(Variant::Dual).loss(&self.model, batch)
     }
 
     fn objective(&self, variant: Variant) -> Objective {
-        Objective {
-            schedule: Schedule::Linear,
-            weight: AdaptiveWeight {
-                norm_p: 1.0,
-                norm_eps: 0.01,
-                reduction: Reduction::Sum,
-            },
-            guidance: self.guidance,
-            jvp: if variant == Variant::ForwardAd {
-                JvpMethod::ForwardAd
-            } else {
-                JvpMethod::Dual
-            },
-        }
+        let jvp = match variant {
+            Variant::ForwardAd => JvpMethod::ForwardAd,
+            Variant::Plain | Variant::Dual => JvpMethod::Dual,
+        };
+        setting::objective(self.guidance, jvp)
     }
 
     /// The batch of the step, with this share of MeanFlow rows.
     pub fn batch(&self, jump_share: f64) -> Batch {
-        let law = TimeSampler {
-            t: TimeDistribution::LogitNormal {
-                mean: -0.4,
-                std: 1.0,
-            },
-            r: None,
-            mean_flow_ratio: MeanFlowRatio::Count(jump_share),
-            order: MaskOrder::AfterOrdering,
-        };
-        let rows = self.rows();
         let mut drop = RngStream::new(0, Purpose::Labels, self.step);
-        Batch {
-            data: self.data.shallow_clone(),
-            noise: self.data.randn_like(),
-            labels: Some(self.labels.clone()),
-            times: law.draw(rows, &mut RngStream::new(0, Purpose::Times, self.step)),
-            dropped: (0..rows).map(|_| drop.uniform() < LABEL_DROP).collect(),
-            augment: None,
-            dropout: None,
-        }
+        let dropped = (0..self.rows()).map(|_| drop.uniform() < LABEL_DROP);
+        setting::batch(&self.pictures, jump_share, self.step, dropped.collect())
     }
 }

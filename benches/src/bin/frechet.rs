@@ -3,10 +3,10 @@
 //! `frechet FILE.safetensors` reads `x` and `y`, `[N, D]`, answers `ready`, and then every line of input with a line of JSON.
 
 use std::error::Error;
-use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
+use benches::protocol;
 use meanflow_eval::{Statistics, frechet_distance};
 use meanflow_torch::{memory, weights};
 use serde_json::json;
@@ -19,20 +19,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tensors = weights::read(Path::new(&path))?;
     let [x, y] = ["x", "y"].map(|name| tensors.get(name).ok_or(format!("missing: {name}")));
     let (x, y) = (x?, y?);
-    println!("ready");
-    std::io::stdout().flush()?;
-    for line in std::io::stdin().lock().lines() {
-        line?;
+    protocol::serve(|_| {
         let start = Instant::now();
         let (a, b) = (Statistics::of(x)?, Statistics::of(y)?);
         let statistics = start.elapsed();
         let distance = frechet_distance(&a, &b)?;
         let (total, statistics) = (start.elapsed().as_secs_f64(), statistics.as_secs_f64());
-        println!(
-            "{}",
-            json!({"seconds": total, "statistics": statistics, "distance": distance})
-        );
-        std::io::stdout().flush()?;
-    }
+        Ok(json!({"seconds": total, "statistics": statistics, "distance": distance}))
+    })?;
     Ok(())
 }

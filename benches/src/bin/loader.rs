@@ -4,12 +4,12 @@
 //! epoch, from the first batch on.
 
 use std::error::Error;
-use std::io::{BufRead, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use benches::protocol;
 use meanflow_data::augment::Augmented;
 use meanflow_data::decode::Channels;
 use meanflow_data::{
@@ -35,25 +35,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let len = NonZeroUsize::new(data.len()).ok_or("an empty folder")?;
     let steps = (len.get() / BATCH) as u64;
     let mut batches = prefetched(data, len, workers.parse()?)?;
-    println!("ready");
-    std::io::stdout().flush()?;
-    for (epoch, line) in (0_u64..).zip(std::io::stdin().lock().lines()) {
-        line?;
-        let first = batches.take(epoch * steps)?.labels.len();
+    let mut epochs = 0_u64..;
+    protocol::serve(|_| {
+        let start = epochs.next().unwrap_or_default() * steps;
+        let first = batches.take(start)?.labels.len();
         let begun = Instant::now();
         let (mut pictures, mut sum) = (0, 0.0);
         for step in 1..steps {
-            let examples = batches.take(epoch * steps + step)?;
+            let examples = batches.take(start + step)?;
             pictures += examples.labels.len();
             sum += f64::from(examples.values[0]);
         }
         let rate = pictures as f64 / begun.elapsed().as_secs_f64();
-        println!(
-            "{}",
-            json!({"rate": rate, "pictures": pictures + first, "sum": sum})
-        );
-        std::io::stdout().flush()?;
-    }
+        Ok(json!({"rate": rate, "pictures": pictures + first, "sum": sum}))
+    })?;
     Ok(())
 }
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use benches::{Options, proof, protocol};
+use benches::{Options, milliseconds, proof, protocol, timed};
 use clap::Parser;
 use meanflow_torch::sampler::{self, Request};
 use meanflow_torch::{Kind, Model, Tensor, TorchError, memory, weights};
@@ -36,8 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         return Ok(());
     }
-    protocol::serve(|line| answer(&model, line))?;
-    Ok(())
+    Ok(protocol::serve(|line| answer(&model, line))?)
 }
 
 /// Writes `weight.NAME` of every parameter, `noise` and `samples [B, …]` and int64 `labels [B]`.
@@ -58,24 +56,17 @@ fn export(model: &Model, file: &Path) -> Result<(), TorchError> {
 }
 
 /// Answers `run ours_ROWS`.
-fn answer(model: &Model, line: &str) -> Value {
-    let rows = line
-        .strip_prefix("run ours_")
-        .and_then(|rows| rows.parse::<u64>().ok());
-    let Some(rows) = rows.filter(|rows| *rows > 0) else {
-        return json!({ "error": format!("unknown line {line:?}") });
+fn answer(model: &Model, line: &str) -> Result<Value, Box<dyn Error>> {
+    let rows = line.strip_prefix("run ours_").map(str::parse::<u64>);
+    let Some(Ok(rows @ 1..)) = rows else {
+        return Err(format!("unknown line {line:?}").into());
     };
     let seeds: Vec<u64> = (0..rows).collect();
     let before = model.passes();
-    let start = Instant::now();
-    // The samples are on the host when this returns: nothing is left to wait for.
-    let result = draw(model, &seeds);
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    // The samples are on the host when this returns.
+    let (_, time) = timed(model.device(), || draw(model, &seeds))?;
     let units = model.passes().since(before).units(seeds.len());
-    match result {
-        Ok(_) => json!({ "ms": ms, "peak_mib": null, "units": units }),
-        Err(error) => json!({ "error": error.to_string() }),
-    }
+    Ok(json!({ "ms": milliseconds(time), "peak_mib": null, "units": units }))
 }
 
 /// One sample a seed, in one evaluation.

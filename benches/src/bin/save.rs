@@ -6,12 +6,13 @@
 //! were longer until it had ended, and how long that took, in seconds.
 
 use std::error::Error;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use benches::{median, protocol};
 use meanflow_core::random::{Purpose, RngStream};
 use meanflow_data::custom::{self, DatasetBuilder};
 use meanflow_data::{DataError, Dataset, MemoryDataset};
@@ -64,15 +65,14 @@ impl Watch {
         let began = self.steps.iter().position(|(step, _)| *step == saved)?;
         let starts = std::iter::once(self.asked).chain(self.steps.iter().map(|(_, end)| *end));
         let ends = self.steps.iter().map(|(_, end)| *end);
-        let times: Vec<f64> = starts
-            .zip(ends)
-            .map(|(start, end)| (end - start).as_secs_f64())
-            .collect();
+        let times: Vec<Duration> = starts.zip(ends).map(|(start, end)| end - start).collect();
         let (before, during) = times.split_at(began + 1);
-        let step = median(before);
+        let step = median(before.to_vec()).as_secs_f64();
         let save = self.steps[began].1.elapsed().as_secs_f64();
         // A save that ended before the next step did held nothing else up.
-        let stall = during.first().map_or(save, |first| first - step);
+        let stall = during
+            .first()
+            .map_or(save, |first| first.as_secs_f64() - step);
         Some(json!({
             "step": step,
             "stall": stall,
@@ -102,16 +102,9 @@ impl Observer for Watch {
     }
 }
 
+/// A reader that is gone asks for nothing more either.
 fn say(line: &str) {
-    let mut output = io::stdout().lock();
-    // A reader that is gone asks for nothing more either.
-    let _ = writeln!(output, "{line}").and_then(|()| output.flush());
-}
-
-fn median(times: &[f64]) -> f64 {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    let _ = protocol::tell(line);
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -3,9 +3,8 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::Instant;
 
-use benches::{Batches, Guide, Size, Training, Variant};
+use benches::{Batches, Guide, Size, Training, Variant, median, milliseconds, timed};
 use clap::Parser;
 use meanflow_data::write_bytes;
 use meanflow_figures::{LineChart, Scale, Series};
@@ -154,16 +153,14 @@ fn measure(x: f64, shape: Shape, share: f64, rounds: usize) -> Result<Point, Box
     for round in 0..WARM_UP + rounds {
         for (index, variant) in variants.into_iter().enumerate() {
             let before = training.model().passes();
-            let start = Instant::now();
-            training.step(variant, share)?;
-            let ms = start.elapsed().as_secs_f64() * 1e3;
+            let ((), time) = timed(Device::Cpu, || training.step(variant, share))?;
             units[index] = training.model().passes().since(before).units(rows);
             if round >= WARM_UP {
-                times[index].push(ms);
+                times[index].push(time);
             }
         }
     }
-    let [plain, mean_flow] = times.map(median);
+    let [plain, mean_flow] = times.map(|times| milliseconds(median(times)));
     Ok(Point {
         x,
         plain,
@@ -200,11 +197,6 @@ impl Point {
     fn predicted(&self) -> f64 {
         self.plain * self.units[0] / self.units[1]
     }
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 fn print(sweep: &Sweep, points: &[Point]) {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
-use benches::{Options, Training, Variant, proof, protocol};
+use benches::{Options, Training, Variant, milliseconds, proof, protocol, timed};
 use clap::Parser;
 use meanflow_torch::{Device, memory};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const WARM_UP: usize = 3;
 const JUMP_SHARE: f64 = 0.25;
@@ -33,12 +32,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         BTreeMap::new()
     };
-    let mut rival = Rival {
-        training: warm(&options, device)?,
-        device,
-        peaks,
-    };
-    protocol::serve(|line| rival.answer(line))?;
+    let mut training = warm(&options, device)?;
+    protocol::serve(|line| {
+        let known = Variant::ALL
+            .into_iter()
+            .find(|(name, _)| line.strip_prefix("run ") == Some(*name));
+        let (name, variant) = known.ok_or_else(|| format!("unknown line {line:?}"))?;
+        let before = training.model().passes();
+        let ((), time) = timed(device, || training.step(variant, JUMP_SHARE))?;
+        let passes = training.model().passes().since(before);
+        let units = passes.units(training.rows());
+        Ok(json!({ "ms": milliseconds(time), "peak_mib": peaks.get(name), "units": units }))
+    })?;
     Ok(())
 }
 
@@ -61,10 +66,8 @@ fn peaks(options: &Options) -> Result<Peaks, Box<dyn Error>> {
     for (name, variant) in Variant::ALL {
         let (result, peak) = memory::peak_on(device, || training.step(variant, JUMP_SHARE))?;
         result?;
-        peaks.insert(
-            name.to_owned(),
-            peak.map(|bytes| bytes as f64 / f64::from(1 << 20)),
-        );
+        let mib = peak.map(|bytes| bytes as f64 / f64::from(1 << 20));
+        peaks.insert(name.to_owned(), mib);
     }
     Ok(peaks)
 }
@@ -80,39 +83,4 @@ fn peaks_of_a_process_of_its_own() -> Result<Peaks, Box<dyn Error>> {
         return Err(format!("measuring the peak memory ended: {}", output.status).into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-struct Rival {
-    training: Training,
-    device: Device,
-    peaks: Peaks,
-}
-
-impl Rival {
-    fn answer(&mut self, line: &str) -> Value {
-        let known = Variant::ALL
-            .into_iter()
-            .find(|(name, _)| line.strip_prefix("run ") == Some(*name));
-        let Some((name, variant)) = known else {
-            return json!({ "error": format!("unknown line {line:?}") });
-        };
-        let before = self.training.model().passes();
-        self.synchronize();
-        let start = Instant::now();
-        let result = self.training.step(variant, JUMP_SHARE);
-        self.synchronize();
-        let ms = start.elapsed().as_secs_f64() * 1e3;
-        let passes = self.training.model().passes().since(before);
-        let units = passes.units(self.training.rows());
-        match result {
-            Ok(()) => json!({ "ms": ms, "peak_mib": self.peaks.get(name), "units": units }),
-            Err(error) => json!({ "error": error.to_string() }),
-        }
-    }
-
-    fn synchronize(&self) {
-        if let Device::Cuda(index) = self.device {
-            tch::Cuda::synchronize(index as i64);
-        }
-    }
 }

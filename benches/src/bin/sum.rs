@@ -4,24 +4,21 @@
 //! milliseconds of one sum of so many f32 in that way, `tree` or `fastest`, from a barrier on.
 
 use std::error::Error;
-use std::io::{self, BufRead, Write};
 use std::time::{Duration, Instant};
 
+use benches::protocol;
 use meanflow_torch::{Device, Peers, World};
+use serde_json::json;
 use tch::{Kind, Tensor};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let peers = World::from_env()?.join(Device::Cpu, PATIENCE)?;
-    println!("ready");
-    io::stdout().flush()?;
-    for line in io::stdin().lock().lines() {
-        let line = line?;
+    protocol::serve(|line| {
         let (way, numbers) = line.split_once(' ').ok_or("expected WAY NUMBERS")?;
-        println!("{}", milliseconds(&peers, way, numbers.parse()?)?);
-        io::stdout().flush()?;
-    }
+        Ok(json!(milliseconds(&peers, way, numbers.parse()?)?))
+    })?;
     Ok(())
 }
 

@@ -4,12 +4,11 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use benches::protocol::tell;
 use meanflow_eval::{Extractor, digits_classifier};
 use meanflow_torch::sampler::{self, Request};
 use meanflow_torch::{Device, Kind, Model, Tensor, device};
 use serde_json::json;
-
-use crate::tell;
 
 #[derive(clap::Args)]
 pub(crate) struct Digits {
@@ -48,9 +47,9 @@ pub(crate) fn run(args: &Digits) -> Result<(), Box<dyn Error>> {
         .argmax(1, false)
         .eq_tensor(&Tensor::from_slice(&labels));
     let right = right.sum(Kind::Int64).int64_value(&[]);
-    tell(&json!({
+    Ok(tell(json!({
         "samples": args.samples,
         "class_accuracy": right as f64 / args.samples as f64,
         "samples_per_second": args.samples as f64 / seconds,
-    }))
+    }))?)
 }

@@ -4,12 +4,12 @@ use std::error::Error;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use benches::protocol::tell;
+use benches::{median, milliseconds, timed};
 use meanflow_torch::{
     CudaGraph, Device, Kind, LibtorchError, ProcessGroup, Store, Tensor, device, host,
 };
 use serde_json::json;
-
-use crate::{synchronize, tell};
 
 #[derive(clap::Args)]
 pub(crate) struct Group {
@@ -52,85 +52,61 @@ const OPERATIONS: [(&str, Operation); 6] = [
 
 pub(crate) fn run(args: &Group) -> Result<(), Box<dyn Error>> {
     let device = device::open(&args.device)?;
-    let mut findings = Findings::default();
-    let Some((_store, group)) = findings.joined(device, Duration::from_secs(args.timeout))? else {
-        return findings.verdict();
+    let timeout = Duration::from_secs(args.timeout);
+    let mut failed = Vec::new();
+    let mut add = |what, mode, result: Result<Duration, Box<dyn Error>>| {
+        failed.extend(result.is_err().then_some(what));
+        add(what, mode, result)
     };
-    for (name, operation) in OPERATIONS {
-        findings.add(name, "eager", eager(&group, operation))?;
-    }
-    findings.add("barrier", "eager", barrier(&group))?;
-    if device.is_cuda() {
-        for (name, operation) in OPERATIONS {
-            findings.add(name, "graph", graph(&group, operation))?;
-        }
-    }
     let start = Instant::now();
-    let closed = group.close().map(|()| start.elapsed());
-    findings.add("the end of the group", "", closed.map_err(Into::into))?;
-    findings.verdict()
-}
-
-/// What did not pass.
-#[derive(Default)]
-struct Findings {
-    failed: Vec<String>,
-}
-
-impl Findings {
-    /// A group of one rank, and the store in which it was made; none where there is none.
-    fn joined(
-        &mut self,
-        device: Device,
-        timeout: Duration,
-    ) -> Result<Option<(Store, ProcessGroup)>, Box<dyn Error>> {
-        let start = Instant::now();
-        let store = Store::serve(TcpListener::bind(("127.0.0.1", 0))?, timeout)?;
-        self.add("a store on loopback", "", Ok(start.elapsed()))?;
-        let start = Instant::now();
-        let (name, group) = match device {
-            Device::Cuda(index) => (
-                "a group over NCCL, with its communicator",
-                ProcessGroup::nccl(&store, 0, 1, index, timeout),
-            ),
-            _ => (
-                "a group over Gloo",
-                ProcessGroup::gloo(&store, 0, 1, "127.0.0.1", timeout),
-            ),
-        };
-        let (time, group) = match group {
-            Ok(group) => (Ok(start.elapsed()), Some((store, group))),
-            Err(error) => (Err(error.into()), None),
-        };
-        self.add(name, "", time)?;
-        Ok(group)
-    }
-
-    /// Says what became of a part.
-    fn add(
-        &mut self,
-        what: &str,
-        mode: &str,
-        result: Result<Duration, Box<dyn Error>>,
-    ) -> Result<(), Box<dyn Error>> {
-        let verdict = if result.is_ok() { "passed" } else { "FAILED" };
-        let mut row = json!({ "what": what, "mode": mode, "verdict": verdict });
-        match result {
-            Ok(time) => row["ms"] = json!(1e3 * time.as_secs_f64()),
-            Err(error) => {
-                row["detail"] = json!(error.to_string());
-                self.failed.push(what.to_owned());
+    let store = Store::serve(TcpListener::bind(("127.0.0.1", 0))?, timeout)?;
+    add("a store on loopback", "", Ok(start.elapsed()))?;
+    let start = Instant::now();
+    let (name, group) = match device {
+        Device::Cuda(index) => (
+            "a group over NCCL, with its communicator",
+            ProcessGroup::nccl(&store, 0, 1, index, timeout),
+        ),
+        _ => (
+            "a group over Gloo",
+            ProcessGroup::gloo(&store, 0, 1, "127.0.0.1", timeout),
+        ),
+    };
+    match group {
+        Err(error) => add(name, "", Err(error.into()))?,
+        Ok(group) => {
+            add(name, "", Ok(start.elapsed()))?;
+            for (name, operation) in OPERATIONS {
+                add(name, "eager", eager(&group, operation))?;
             }
+            add("barrier", "eager", barrier(&group))?;
+            for (name, operation) in OPERATIONS.into_iter().filter(|_| device.is_cuda()) {
+                add(name, "graph", graph(&group, operation))?;
+            }
+            let start = Instant::now();
+            let closed = group.close().map(|()| start.elapsed());
+            add("the end of the group", "", closed.map_err(Into::into))?;
         }
-        tell(&row)
     }
+    match failed.first() {
+        Some(first) => Err(format!("{} failed, first {first}", failed.len()).into()),
+        None => Ok(()),
+    }
+}
 
-    fn verdict(self) -> Result<(), Box<dyn Error>> {
-        match self.failed.first() {
-            Some(first) => Err(format!("{} failed, first {first}", self.failed.len()).into()),
-            None => Ok(()),
-        }
+/// Says what became of a part.
+fn add(
+    what: &str,
+    mode: &str,
+    result: Result<Duration, Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
+    let verdict = if result.is_ok() { "passed" } else { "FAILED" };
+    let mut row = json!({ "what": what, "mode": mode, "verdict": verdict });
+    match result {
+        Ok(time) => row["ms"] = json!(milliseconds(time)),
+        Err(error) => row["detail"] = json!(error.to_string()),
     }
+    Ok(tell(row)?)
 }
 
 /// Numbers that are exact in f32, and others in every round.
@@ -144,11 +120,8 @@ fn eager(group: &ProcessGroup, operation: Operation) -> Result<Duration, Box<dyn
     let mut times = Vec::new();
     for round in 0..=ROUNDS as i64 {
         let tensor = numbers(device, round);
-        synchronize(device);
-        let start = Instant::now();
-        let result = operation(group, tensor)?;
-        synchronize(device);
-        times.push(start.elapsed());
+        let (result, time) = timed(device, || operation(group, tensor))?;
+        times.push(time);
         expect(&result, &numbers(device, round), round)?;
     }
     // The first call makes what libraries make at first use.
@@ -169,11 +142,9 @@ fn graph(group: &ProcessGroup, operation: Operation) -> Result<Duration, Box<dyn
     let mut times = Vec::new();
     for run in 0..RUNS {
         input.copy_(&numbers(device, run));
-        synchronize(device);
-        let start = Instant::now();
-        let result = graph.run(|| operation(group, &input * 2.0).map(|doubled| doubled + 1.0))?;
-        synchronize(device);
-        times.push(start.elapsed());
+        let work = || operation(group, &input * 2.0).map(|doubled| doubled + 1.0);
+        let (result, time) = timed(device, || graph.run(work))?;
+        times.push(time);
         let expected = numbers(device, run) * 2.0 + 1.0;
         expect(result, &expected, run)?;
     }
@@ -197,9 +168,4 @@ fn expect(result: &Tensor, expected: &Tensor, round: i64) -> Result<(), Box<dyn 
         format!("round {round}: expected the numbers of one rank, got some that are {apart} apart")
             .into(),
     )
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }

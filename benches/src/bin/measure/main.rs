@@ -8,11 +8,9 @@ mod profile;
 mod steps;
 
 use std::error::Error;
-use std::io::{Write, stdout};
 
 use clap::Parser;
-use meanflow_torch::Device;
-use serde_json::Value;
+use meanflow_torch::recover;
 
 /// Measures one thing; every result is a line of JSON.
 #[derive(Parser)]
@@ -41,17 +39,20 @@ fn main() {
     signal_hook::low_level::exit(i32::from(result.is_err()));
 }
 
-/// Waits until the device has done what it was told.
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
+/// Does work on so many rows, or on as many halves of them as it takes to fit. Where memory ends, libtorch may panic.
+fn fitting<T>(
+    rows: &mut usize,
+    mut work: impl FnMut(usize) -> Result<T, Box<dyn Error>>,
+) -> Result<T, Box<dyn Error>> {
+    loop {
+        match recover("do a step", || work(*rows)) {
+            Err(error) if error.to_string().contains("out of memory") && *rows > 1 => *rows /= 2,
+            other => return other,
+        }
     }
 }
 
-/// Says a result.
-fn tell(row: &Value) -> Result<(), Box<dyn Error>> {
-    let mut output = stdout().lock();
-    writeln!(output, "{row}")?;
-    output.flush()?;
-    Ok(())
+/// How a step is done.
+fn mode(graph: bool) -> &'static str {
+    if graph { "graph" } else { "eager" }
 }

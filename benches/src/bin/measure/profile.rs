@@ -1,14 +1,15 @@
 //! Where the time of one training step goes: its most expensive kernels, or on a CPU operations, and what kinds they are of.
 
 use std::error::Error;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use benches::{MatmulPrecision, RepeatedStep, Size, StepKind};
+use benches::protocol::tell;
+use benches::{MatmulPrecision, RepeatedStep, Size, StepKind, milliseconds, timed};
 use meanflow_torch::profile::{self, Cost, Profile};
-use meanflow_torch::{Device, device, recover};
+use meanflow_torch::{Device, device};
 use serde_json::json;
 
-use crate::{synchronize, tell};
+use crate::{fitting, mode};
 
 #[derive(clap::Args)]
 pub(crate) struct Profiling {
@@ -42,13 +43,8 @@ pub(crate) fn run(args: &Profiling) -> Result<(), Box<dyn Error>> {
     };
     let mut rows = size.rows(device);
     for graph in modes {
-        let step = loop {
-            let work = || Step::measure(&size, rows, device, args.precision, *graph);
-            match recover("do a step", work) {
-                Err(error) if error.to_string().contains("out of memory") && rows > 1 => rows /= 2,
-                other => break other?,
-            }
-        };
+        let work = |rows| Step::measure(&size, rows, device, args.precision, *graph);
+        let step = fitting(&mut rows, work)?;
         step.tell(&args.size, rows, device)?;
     }
     Ok(())
@@ -78,15 +74,11 @@ impl Step {
         if let Some(reason) = step.refused() {
             return Err(format!("the step could not be recorded as a graph: {reason}").into());
         }
-        synchronize(device);
-        let start = Instant::now();
-        step.run()?;
-        synchronize(device);
-        let alone = start.elapsed();
+        let ((), alone) = timed(device, || step.run())?;
         let (result, profile) = profile::record(device, || step.run())?;
         result?;
         Ok(Self {
-            mode: if graph { "graph" } else { "eager" },
+            mode: mode(graph),
             profile,
             alone,
         })
@@ -126,19 +118,15 @@ impl Step {
             costs.len().min(SHOWN),
             costs.len(),
         );
-        tell(&json!({ "remark": text }))
+        Ok(tell(json!({ "remark": text }))?)
     }
 
     fn row(&self, mut row: serde_json::Value, time: Duration) -> Result<(), Box<dyn Error>> {
         row["mode"] = json!(self.mode);
         row["ms"] = json!(milliseconds(time));
         row["share"] = json!(time.as_secs_f64() / self.profile.wall.as_secs_f64());
-        tell(&row)
+        Ok(tell(row)?)
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    1e3 * time.as_secs_f64()
 }
 
 /// Calls and time of every kind of work, the most expensive first.

@@ -1,15 +1,16 @@
 //! The step table: milliseconds, samples a second, peak memory, and the share of what a product reaches on the device.
 
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use benches::{MatmulPrecision, RepeatedStep, Size, StepKind};
-use meanflow_torch::{Device, Flops, JvpMethod, Kind, Tensor, device, memory};
-use serde::Serialize;
-use serde_json::json;
+use benches::protocol::tell;
+use benches::{MatmulPrecision, RepeatedStep, Size, StepKind, median, milliseconds, timed};
+use meanflow_torch::{
+    Device, Flops, ForwardCounts, JvpMethod, Kind, Tensor, TorchError, device, memory,
+};
+use serde_json::{Value, json};
 
-use crate::tell;
+use crate::{fitting, mode};
 
 #[derive(clap::Args)]
 pub(crate) struct Steps {
@@ -32,26 +33,6 @@ const LEAST: usize = 2;
 const WARM_UP: usize = 2;
 const WARM_UP_OF_GRAPH: usize = 5;
 
-/// A row of the table.
-#[derive(Serialize)]
-struct Row<'a> {
-    size: &'a str,
-    rows: usize,
-    step: StepKind,
-    precision: MatmulPrecision,
-    mode: &'static str,
-    /// The median of a step.
-    ms: f64,
-    samples_per_second: f64,
-    /// What the first step needed above what was held before: tensors of a CUDA device, resident memory of the process on a CPU.
-    peak_mib: Option<f64>,
-    /// Counted operations of matrix products, convolutions and attention, in 10¹² a second.
-    tflops: f64,
-    /// That over what the measured product reaches.
-    share: f64,
-    rounds: usize,
-}
-
 pub(crate) fn run(args: &Steps) -> Result<(), Box<dyn Error>> {
     let device = device::open(&args.device)?;
     let (side, kind, name) = if device.is_cuda() {
@@ -59,11 +40,11 @@ pub(crate) fn run(args: &Steps) -> Result<(), Box<dyn Error>> {
     } else {
         (1024, Kind::Float, "f32")
     };
-    let peak = product(device, side, kind);
+    let peak = product(device, side, kind)?;
     let text = format!(
         "The product of two {side} × {side} matrices in {name} reaches {peak:.3} Tflop/s, of which `share` is a part."
     );
-    tell(&json!({ "remark": text, "side": side, "dtype": name, "tflops": peak }))?;
+    tell(json!({ "remark": text, "side": side, "dtype": name, "tflops": peak }))?;
     let end = Instant::now() + Duration::from_secs_f64(args.seconds);
     for (index, name) in args.sizes.iter().enumerate() {
         let size = Size::named(name).ok_or_else(|| format!("--size: unknown {name}"))?;
@@ -82,23 +63,14 @@ pub(crate) fn run(args: &Steps) -> Result<(), Box<dyn Error>> {
 }
 
 /// What a product of two square matrices reaches, in 10¹² operations a second: the best of five.
-fn product(device: Device, side: i64, kind: Kind) -> f64 {
+fn product(device: Device, side: i64, kind: Kind) -> Result<f64, Box<dyn Error>> {
     let x = Tensor::randn([side, side], (Kind::Float, device)).to_kind(kind);
-    let time = || {
-        let start = Instant::now();
-        let _ = x.matmul(&x);
-        synchronize(device);
-        start.elapsed().as_secs_f64()
-    };
-    time();
-    let best = (0..5).map(|_| time()).fold(f64::INFINITY, f64::min);
-    2.0 * (side as f64).powi(3) / best / 1e12
-}
-
-fn synchronize(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
+    let mut best = Duration::MAX;
+    // The first call makes what libraries make at first use.
+    for _ in 0..6 {
+        best = best.min(timed(device, || x.f_matmul(&x))?.1);
     }
+    Ok(2.0 * (side as f64).powi(3) / best.as_secs_f64() / 1e12)
 }
 
 /// The cells of one size.
@@ -142,71 +114,44 @@ impl Table<'_> {
         let mut step = None;
         for (index, cell) in cells.iter().enumerate() {
             let left = self.end.saturating_duration_since(Instant::now());
+            let cells_left = cells.len() - index;
             if left.is_zero() {
-                tell(
-                    &json!({ "remark": format!("{}: {} of {} cells were left out for want of time", self.name, cells.len() - index, cells.len()) }),
-                )?;
-                return Ok(());
+                let text = format!(
+                    "{}: {cells_left} of {} cells were left out for want of time",
+                    self.name,
+                    cells.len()
+                );
+                return Ok(tell(json!({ "remark": text }))?);
             }
-            let budget = left / (cells.len() - index) as u32;
-            loop {
-                let (row, after) = self.cell(step.take(), *cell, rows, budget);
-                step = after;
-                match row {
-                    Ok(row) => tell(&json!(row))?,
-                    Err(reason) if reason.contains("out of memory") && rows > 1 => {
-                        rows /= 2;
-                        continue;
-                    }
-                    Err(reason) => tell(&self.refusal(*cell, rows, &reason))?,
-                }
-                break;
+            let budget = left / cells_left as u32;
+            let measured = fitting(&mut rows, |rows| {
+                self.measure(&mut step, *cell, rows, budget)
+            });
+            let (kind, precision, graph) = *cell;
+            let mut row = json!({
+                "size": self.name, "rows": rows, "step": kind, "precision": precision, "mode": mode(graph),
+            });
+            let found = measured
+                .unwrap_or_else(|reason| json!({ "error": reason.to_string().lines().next() }));
+            if let (Some(row), Value::Object(found)) = (row.as_object_mut(), found) {
+                row.extend(found);
             }
+            tell(row)?;
         }
         Ok(())
     }
 
-    fn refusal(
-        &self,
-        (kind, precision, graph): Cell,
-        rows: usize,
-        reason: &str,
-    ) -> serde_json::Value {
-        json!({
-            "size": self.name, "rows": rows, "step": kind, "precision": precision,
-            "mode": mode(graph), "error": reason.lines().next(),
-        })
-    }
-
-    /// Measures a cell, with the model of the cell before it where there is one. An operation of libtorch may panic, for
-    /// example where memory ends; then the model is lost.
-    fn cell(
-        &self,
-        before: Option<RepeatedStep>,
-        cell: Cell,
-        rows: usize,
-        budget: Duration,
-    ) -> (Result<Row<'_>, String>, Option<RepeatedStep>) {
-        let work = || self.measure(before, cell, rows, budget);
-        match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(Ok((row, step))) => (Ok(row), Some(step)),
-            Ok(Err(error)) => (Err(error.to_string()), None),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                (Err(text.unwrap_or_else(|| "a panic".to_owned())), None)
-            }
-        }
-    }
-
+    /// Measures a cell, with the model of the cell before it where there is one, which is lost in an error. The peak is what the first
+    /// step needed above what was held before: tensors of a CUDA device, resident memory of the process on a CPU.
     fn measure(
         &self,
-        before: Option<RepeatedStep>,
+        model: &mut Option<RepeatedStep>,
         (kind, precision, graph): Cell,
         rows: usize,
         budget: Duration,
-    ) -> Result<(Row<'_>, RepeatedStep), Box<dyn Error>> {
+    ) -> Result<Value, Box<dyn Error>> {
         let start = Instant::now();
-        let step = match before {
+        let step = match model.take() {
             Some(step) => step,
             None => RepeatedStep::new(self.size, rows, self.device)?,
         };
@@ -221,30 +166,22 @@ impl Table<'_> {
         if let Some(reason) = step.refused() {
             return Err(format!("not recorded as a graph: {reason}").into());
         }
-        let mut times = self.times(&mut step, start + budget)?;
-        times.sort_by(f64::total_cmp);
-        let seconds = times[times.len() / 2];
+        let times = self.times(&mut step, start + budget)?;
+        let rounds = times.len();
+        let time = median(times);
+        let seconds = time.as_secs_f64();
         let tflops = operations(&self.size.model().flops()?, passes) / seconds / 1e12;
-        let row = Row {
-            size: self.name,
-            rows,
-            step: kind,
-            precision,
-            mode: mode(graph),
-            ms: 1e3 * seconds,
-            samples_per_second: rows as f64 / seconds,
-            peak_mib: peak.map(|bytes| bytes as f64 / f64::from(1 << 20)),
-            tflops,
-            share: tflops / self.peak,
-            rounds: times.len(),
-        };
-        Ok((row, step))
+        *model = Some(step);
+        // The share is that of what the measured product reaches.
+        Ok(json!({
+            "ms": milliseconds(time), "samples_per_second": rows as f64 / seconds,
+            "peak_mib": peak.map(|bytes| bytes as f64 / f64::from(1 << 20)),
+            "tflops": tflops, "share": tflops / self.peak, "rounds": rounds,
+        }))
     }
-}
 
-impl Table<'_> {
-    /// Seconds of steps one after another, until there are enough or the time is up.
-    fn times(&self, step: &mut RepeatedStep, end: Instant) -> Result<Vec<f64>, Box<dyn Error>> {
+    /// Times of steps one after another, until there are enough or the time is up.
+    fn times(&self, step: &mut RepeatedStep, end: Instant) -> Result<Vec<Duration>, TorchError> {
         let most = if self.device.is_cuda() {
             ROUNDS
         } else {
@@ -252,22 +189,14 @@ impl Table<'_> {
         };
         let mut times = Vec::new();
         while times.len() < LEAST || (times.len() < most && Instant::now() < end) {
-            synchronize(self.device);
-            let begin = Instant::now();
-            step.run()?;
-            synchronize(self.device);
-            times.push(begin.elapsed().as_secs_f64());
+            times.push(timed(self.device, || step.run())?.1);
         }
         Ok(times)
     }
 }
 
-fn mode(graph: bool) -> &'static str {
-    if graph { "graph" } else { "eager" }
-}
-
 /// Operations of a step in which so many rows went through the network.
-fn operations(work: &Flops, passes: meanflow_torch::ForwardCounts) -> f64 {
+fn operations(work: &Flops, passes: ForwardCounts) -> f64 {
     passes.forwards as f64 * work.forward()
         + passes.tangents as f64 * work.derivative(JvpMethod::Dual)
         + passes.taped as f64 * work.backward()
