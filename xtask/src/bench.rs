@@ -41,7 +41,10 @@ enum Question {
 /// Answers the question.
 pub(crate) fn run(args: &Bench) -> Result<()> {
     match &args.question {
-        None => baseline::run(&baseline::Baseline::default()),
+        None => baseline::run(&baseline::Baseline {
+            rounds: 20,
+            store: false,
+        }),
         Some(Question::Step(args)) => step::run(args),
         Some(Question::Peers(args)) => peers::run(args),
         Some(Question::Sample(args)) => sample::run(args),

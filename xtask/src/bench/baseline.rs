@@ -14,17 +14,10 @@ use std::process::Command;
 pub(crate) struct Baseline {
     /// Timed steps of each variant.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
+    pub(super) rounds: u32,
     /// Store what is measured instead of comparing with what is stored.
     #[arg(long)]
-    store: bool,
-}
-
-impl Default for Baseline {
-    fn default() -> Self {
-        let (rounds, store) = (20, false);
-        Self { rounds, store }
-    }
+    pub(super) store: bool,
 }
 
 /// What is measured: the smallest size, by turns without guidance and with.

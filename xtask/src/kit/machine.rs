@@ -6,7 +6,7 @@ use crate::command;
 use anyhow::Result;
 use serde_json::json;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
@@ -19,8 +19,7 @@ pub(super) fn run(session: &mut Session<'_>) -> Result<Status> {
     ];
     let cores = std::thread::available_parallelism().ok();
     facts.push(("cores", cores.map(|cores| cores.to_string())));
-    let shown =
-        |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let torch = session.kit.torch.clone();
     facts.push(("libtorch", shown(&torch)));
     let version = torch.and_then(|folder| read(folder.join("../version.py").to_str()?));

@@ -97,6 +97,14 @@ impl Runs {
         ended_well(self.train(scene)?)
     }
 
+    /// Draws the samples of these seeds from the undisturbed run.
+    pub(super) fn sample(&self, seeds: &str, out: &Path) -> Result<()> {
+        let mut sample = Command::new(&self.program);
+        sample.arg("sample").arg(self.path("whole"));
+        sample.args(["--seeds", seeds, "--threads", "1", "--out"]);
+        command::answer(sample.arg(out).env("OMP_WAIT_POLICY", "passive")).map(drop)
+    }
+
     /// The run ended as the undisturbed one did; removes it.
     pub(super) fn compare(&self, scene: &str) -> Result<()> {
         let got = results(&self.path(scene))?;

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use super::runs::Runs;
-use crate::command;
 
 /// Seeds that are drawn together.
 const GROUPS: [usize; 4] = [1, 3, 16, 64];
@@ -38,14 +36,7 @@ pub(super) fn run(runs: &mut Runs, count: usize) -> Result<()> {
 fn draw(runs: &Runs, seeds: &[usize]) -> Result<BTreeMap<usize, Vec<u8>>> {
     let folder = runs.folder.join("samples");
     let listed: Vec<String> = seeds.iter().map(usize::to_string).collect();
-    command::answer(
-        Command::new(&runs.program)
-            .arg("sample")
-            .arg(runs.path("whole"))
-            .args(["--seeds", &listed.join(","), "--threads", "1", "--out"])
-            .arg(&folder)
-            .env("OMP_WAIT_POLICY", "passive"),
-    )?;
+    runs.sample(&listed.join(","), &folder)?;
     let pictures = seeds
         .iter()
         .map(|seed| Ok((*seed, picture(&folder, *seed)?)))

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, anyhow, ensure};
 use fastrand::Rng;
 
 use super::runs::{Runs, kill};
-use crate::command;
 
 /// Threads that send requests, each over one connection as long as the server keeps it.
 const CLIENTS: usize = 24;
@@ -279,13 +278,7 @@ impl Server {
         let begun = Instant::now();
         for seed in 0..PROCESSES {
             let out = runs.folder.join("one.png");
-            command::answer(
-                Command::new(&runs.program)
-                    .arg("sample")
-                    .arg(runs.path("whole"))
-                    .args(["--seeds", &seed.to_string(), "--threads", "1", "--out"])
-                    .arg(&out),
-            )?;
+            runs.sample(&seed.to_string(), &out)?;
             fs::remove_file(out)?;
         }
         let processes = PROCESSES as f64 / begun.elapsed().as_secs_f64();
