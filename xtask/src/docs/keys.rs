@@ -40,7 +40,7 @@ pub(super) fn page(root: &Path) -> Result<String> {
     for field in &recipe.fields {
         let name = key(field);
         let left_out = if may_be_left_out(field) {
-            " The section may be left out."
+            " It may be left out."
         } else {
             ""
         };
