@@ -220,8 +220,8 @@ fn classes(collection: &ImageArchive) -> Vec<(usize, Option<&str>, usize)> {
 /// How many pictures are not plain, with what becomes of them.
 pub(super) fn kinds(kinds: &Kinds, view: View) -> [(&'static str, usize, String); 4] {
     let background = match view.background {
-        Some(background) => format!("laid over {background}"),
-        None => "no data.background says what is behind".to_owned(),
+        Some(background) => format!(", laid over {background}"),
+        None => ": set data.background".to_owned(),
     };
     let turned = if view.apply_orientation {
         "turned by their Exif orientation"
@@ -232,7 +232,7 @@ pub(super) fn kinds(kinds: &Kinds, view: View) -> [(&'static str, usize, String)
         (
             "alpha",
             kinds.alpha,
-            format!("with an alpha channel, {background}"),
+            format!("that may be transparent{background}"),
         ),
         ("oriented", kinds.turned, turned.to_owned()),
         (
