@@ -89,7 +89,7 @@ pub(crate) fn require_cxx() -> Result<()> {
              Install one (Debian, Ubuntu: `apt install g++`; Fedora: `dnf install gcc-c++`), or name yours in CXX."
         );
     };
-    match gcc(&about, &ask("-dumpversion")?) {
+    match gcc(&about, &ask("-dumpversion").unwrap_or_default()) {
         Some(major) if major < GCC => bail!(
             "`{compiler}` is GCC {major}, and the kernels need GCC {GCC} or newer, or Clang.\n\
              Install one (Debian, Ubuntu: `apt install g++-{GCC}`) and name it in CXX."

@@ -56,7 +56,8 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 pub(crate) fn below(folder: &Path, enter: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in entries(folder)? {
-        if !path.is_dir() {
+        // A link is not entered.
+        if !path.is_dir() || path.is_symlink() {
             files.push(path);
         } else if enter(&name(&path)) {
             files.extend(below(&path, enter)?);
@@ -91,7 +92,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// The bytes of all files in a folder and the folders in it.
 pub(crate) fn size(folder: &Path) -> Result<u64> {
     let sizes = below(folder, |_| true)?;
-    let sizes = sizes.iter().map(|file| Ok(file.metadata()?.len()));
+    let sizes = sizes.iter().map(|file| Ok(file.symlink_metadata()?.len()));
     sizes.sum()
 }
 

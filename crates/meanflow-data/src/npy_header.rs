@@ -45,9 +45,10 @@ pub(crate) struct Header {
 impl Header {
     /// Bytes of all elements, as far as they can be counted.
     pub(crate) fn payload(&self) -> u128 {
-        let sides = self.shape.iter().map(|&side| u128::from(side));
+        let mut sides = self.shape.iter().map(|&side| u128::from(side));
         let bytes = u128::from(bytes_of(self.dtype));
-        sides.fold(bytes, u128::saturating_mul)
+        let bytes = sides.try_fold(bytes, u128::checked_mul);
+        bytes.unwrap_or(u128::MAX)
     }
 }
 

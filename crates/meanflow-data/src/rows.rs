@@ -63,7 +63,13 @@ impl ArrayRows {
     ) -> Result<Self, DataError> {
         if !matches!(dtype, Dtype::F16 | Dtype::F32) {
             let got = format!("{dtype:?}");
-            return DataError::refuse(path, 0, "element type", "F16 or F32 ('<f2' or '<f4')", got);
+            return DataError::refuse(
+                path,
+                start,
+                "element type",
+                "F16 or F32 ('<f2' or '<f4')",
+                got,
+            );
         }
         match shape {
             [count, row @ ..] if !shape.contains(&0) => Ok(Self {
@@ -74,7 +80,13 @@ impl ArrayRows {
                 shape: row.to_vec(),
                 start,
             }),
-            _ => DataError::refuse(path, 0, "shape", "rows, none empty", format!("{shape:?}")),
+            _ => DataError::refuse(
+                path,
+                start,
+                "shape",
+                "rows, none empty",
+                format!("{shape:?}"),
+            ),
         }
     }
 

@@ -19,6 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Sizes of zeros that deflate to a thousandth: up to 64 MiB are harmless.
 const ZEROS: [usize; 3] = [72 << 20, 80 << 20, 128 << 20];
 
+/// Files whose promise is not kept, and what is said of it.
+const UNKEPT: [(&str, &str); 3] = [
+    ("lying.zip", "60000 bytes promised"),
+    ("latents.safetensors", "a header of"),
+    ("set.tar", "which are left"),
+];
+
 type Read = fn(&Path) -> Result<(), DataError>;
 
 /// Files in a folder, each with what reads it.
@@ -50,12 +57,16 @@ fn fifty_bombs_are_refused_within_little_memory_and_time() {
     let mut longest = Duration::ZERO;
     for (path, read) in &bombs.all {
         let begun = Instant::now();
-        let error = read(path)
-            .expect_err(&path.display().to_string())
-            .to_string();
+        let error = read(path).expect_err(&path.display().to_string());
         longest = longest.max(begun.elapsed());
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert!(error.contains(name), "{name}: {error}");
+        // By a limit that says so, and not by the nonsense that would come out.
+        let is_limit = matches!(error, DataError::Limit { .. });
+        let is_promise = UNKEPT
+            .iter()
+            .any(|(of, why)| *of == name && error.to_string().contains(why));
+        assert!(is_limit || is_promise, "{name}: {error}");
+        assert!(error.to_string().contains(name), "{name}: {error}");
     }
     assert!(longest < PATIENCE, "{longest:?}");
     if let (Some(before), Some(after)) = (before, memory("VmHWM:")) {

@@ -210,6 +210,17 @@ fn two_names_for_the_same_bytes_are_refused() {
     assert!(error.to_string().contains("members"), "{error}");
 }
 
+/// Forty megabytes in forty kilobytes: less than a picture file may have, and more than one may grow by.
+#[test]
+fn bombs_are_refused_before_they_are_inflated() {
+    let (zeros, spaces) = (vec![0; 40 << 20], vec![b' '; 30 << 20]);
+    let picture: &[(&str, &[u8])] = &[("a.png", &zeros)];
+    for members in [picture, &[("a.png", b"x"), ("dataset.json", &spaces)]] {
+        let error = zip_of(members).unwrap_err().to_string();
+        assert!(error.contains("inflated size in bytes"), "{error}");
+    }
+}
+
 #[test]
 fn labels_that_do_not_fit_are_refused() {
     let with = |json: &str| zip_of(&[("a.png", b"x"), ("dataset.json", json.as_bytes())]);

@@ -154,7 +154,7 @@ fn other_settings_are_not_the_official_numbers() {
 }
 
 #[test]
-fn any_draws_are_computed_by_any_engine() {
+fn any_draws_are_computed_by_any_method() {
     let methods = [
         JvpMethod::Dual,
         JvpMethod::ForwardAd,

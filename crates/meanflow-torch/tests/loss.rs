@@ -128,7 +128,7 @@ fn sparse_step_is_the_dense_step() {
 }
 
 #[test]
-fn every_engine_gives_the_same_loss() {
+fn every_method_gives_the_same_loss() {
     let model = dit_model(TimeEmbedding::TH, 10);
     let batch = batch(&model, 8, 0.5, &[2]);
     let loss = |jvp| {

@@ -189,7 +189,7 @@ fn with_augment(model: &Model, rows: usize, drop: &[usize], dropout: Option<u64>
 }
 
 #[test]
-fn every_engine_gives_the_same_step_with_dropout() {
+fn every_method_gives_the_same_step_with_dropout() {
     let model = unet(config(0.2), 4);
     let batch = with_augment(&model, 6, &[2], Some(5));
     let run = |jvp| {
@@ -212,7 +212,7 @@ fn every_engine_gives_the_same_step_with_dropout() {
 }
 
 #[test]
-fn a_step_without_mean_flow_rows_needs_no_engine() {
+fn a_step_without_mean_flow_rows_needs_no_method() {
     let model = unet(config(0.0), 0);
     let flow = Batch {
         augment: Some(normal(9, &[3, 3])),

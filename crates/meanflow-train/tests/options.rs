@@ -60,7 +60,7 @@ fn a_batch_in_parts_is_the_same_step() {
 }
 
 #[test]
-fn every_exact_engine_trains_the_same() {
+fn every_exact_method_trains_the_same() {
     let (dual, _) = trained(&[]);
     for jvp in ["forward-ad", "double-backward"] {
         let (other, _) = trained(&[&format!("training.jvp={jvp}")]);

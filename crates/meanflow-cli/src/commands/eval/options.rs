@@ -60,7 +60,7 @@ pub(crate) struct Eval {
     /// Draw nothing: put together what the ranks of a sharded evaluation have left in --out
     #[arg(long)]
     pub(super) merge: bool,
-    /// Where report.json and report.html go [default: the run folder]
+    /// Where report.json and report.html go [default: the run folder, for its last weights]
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     #[command(flatten)]
