@@ -8,7 +8,7 @@ use meanflow_torch::convert::{ConvertedTensor, Layout, below, export, fits, impo
 use meanflow_torch::{Device, Kind, Model, weights};
 use serde_json::json;
 
-use crate::commands::opening::{Checkpoint, Loaded, model_of};
+use crate::commands::opening::{CheckpointArgs, Loaded, model_of};
 use crate::options::{Reading, Recipe};
 use crate::output::{is_json, say};
 
@@ -34,7 +34,7 @@ pub(crate) enum Direction {
         #[arg(value_name = "MODEL")]
         model: PathBuf,
         #[command(flatten)]
-        checkpoint: Checkpoint,
+        checkpoint: CheckpointArgs,
         /// The layout to write
         #[arg(long, value_enum)]
         layout: OfficialLayout,

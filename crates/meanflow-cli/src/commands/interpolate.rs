@@ -8,7 +8,7 @@ use meanflow_train::{Samples, class_names_of};
 
 use crate::commands::classes;
 use crate::commands::destination::Output;
-use crate::commands::opening::{Checkpoint, Loaded, open_device};
+use crate::commands::opening::{CheckpointArgs, Loaded, open_device};
 use crate::effort::Effort;
 use crate::options::{Class, Compute, Reading};
 use crate::route::Route;
@@ -27,7 +27,7 @@ pub(crate) struct Interpolate {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointArgs,
     /// Two seeds
     #[arg(long, value_name = "A,B")]
     seeds: Seeds,

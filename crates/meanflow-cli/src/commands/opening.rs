@@ -26,7 +26,7 @@ pub(crate) fn open_device(compute: &Compute) -> anyhow::Result<Device> {
 
 /// Which weights of a run.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Checkpoint {
+pub(crate) struct CheckpointArgs {
     /// The checkpoint of a run after so many steps, in the place of its last weights
     #[arg(long, value_name = "STEP")]
     checkpoint: Option<u64>,
@@ -44,7 +44,7 @@ pub(crate) struct Loaded {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-impl Checkpoint {
+impl CheckpointArgs {
     /// Whether one is named.
     pub(crate) fn is_named(&self) -> bool {
         self.checkpoint.is_some() || self.ema.is_some()

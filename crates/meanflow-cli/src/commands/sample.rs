@@ -13,7 +13,7 @@ use meanflow_train::{Samples, balanced, class_names_of, data_labels, recipe_of};
 use crate::commands::classes;
 use crate::commands::decode::Decoding;
 use crate::commands::destination::{Output, write_index};
-use crate::commands::opening::{Checkpoint, Loaded, open_device};
+use crate::commands::opening::{CheckpointArgs, Loaded, open_device};
 use crate::commands::ranks;
 use crate::commands::unfinished::Unfinished;
 use crate::effort::Effort;
@@ -39,7 +39,7 @@ pub(crate) struct Sample {
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointArgs,
     /// Seeds and ranges of seeds, both ends included, such as 0-63,100
     #[arg(long)]
     seeds: Seeds,

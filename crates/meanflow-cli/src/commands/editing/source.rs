@@ -9,7 +9,7 @@ use meanflow_torch::{Model, Tensor};
 use meanflow_train::{LATENTS_KEY, balanced, class_names_of};
 
 use crate::commands::named_data::{self, Look, Named};
-use crate::commands::opening::{Checkpoint, Loaded, open_device};
+use crate::commands::opening::{CheckpointArgs, Loaded, open_device};
 use crate::commands::{classes, picture_data};
 use crate::options::{Class, Compute, Reading};
 use crate::seeds::Seeds;
@@ -31,7 +31,7 @@ pub(crate) struct ModelAndPictures {
     #[arg(long)]
     resize: bool,
     #[command(flatten)]
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointArgs,
     #[command(flatten)]
     look: Look,
     #[command(flatten)]

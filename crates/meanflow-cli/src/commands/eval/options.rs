@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use meanflow_eval::MetricFamily;
 
 use crate::commands::named_data::Look;
-use crate::commands::opening::Checkpoint;
+use crate::commands::opening::CheckpointArgs;
 use crate::options::{Compute, Reading};
 use crate::route::OdeRoute;
 
@@ -23,7 +23,7 @@ pub(crate) struct Eval {
     #[arg(value_name = "MODEL|PICTURES")]
     pub(super) model: PathBuf,
     #[command(flatten)]
-    pub(super) checkpoint: Checkpoint,
+    pub(super) checkpoint: CheckpointArgs,
     /// Statistics of features (.npz), a recipe (.toml) whose data is taken as it is, pictures (also a folder with MNIST's or CIFAR's files), or `digits` [default: the data the model was trained on]
     #[arg(long = "ref", value_name = "STATS|DATA")]
     pub(super) reference: Option<PathBuf>,

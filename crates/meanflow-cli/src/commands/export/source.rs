@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use meanflow_torch::Device;
 
-use crate::commands::opening::{Checkpoint, Loaded};
+use crate::commands::opening::{CheckpointArgs, Loaded};
 use crate::options::Reading;
 
 /// Which weights are exported.
@@ -14,7 +14,7 @@ pub(super) struct ExportedWeights {
     #[arg(value_name = "MODEL")]
     pub(super) model: PathBuf,
     #[command(flatten)]
-    pub(super) checkpoint: Checkpoint,
+    pub(super) checkpoint: CheckpointArgs,
     #[command(flatten)]
     reading: Reading,
 }
