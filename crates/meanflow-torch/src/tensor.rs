@@ -5,6 +5,7 @@ use meanflow_core::{Norm, State};
 use tch::{Kind, Tensor};
 
 use crate::host;
+use meanflow_libtorch::done;
 
 /// A tensor whose first dimension counts samples, `[B, …]`: the [`State`] of networks.
 #[derive(Debug)]
@@ -37,13 +38,13 @@ impl State for Rows {
     }
 }
 
+/// One wait for the device, however many rows there are.
 impl Norm for Rows {
     fn mean_squares(&self) -> Vec<f64> {
         let dims = self.0.numel() as f64 / self.0.size()[0] as f64;
-        let means = squared_norms(&self.0.to_kind(Kind::Double)) / dims;
-        (0..means.size()[0])
-            .map(|row| means.double_value(&[row]))
-            .collect()
+        done(host::read(
+            &(squared_norms(&self.0.to_kind(Kind::Double)) / dims),
+        ))
     }
 }
 

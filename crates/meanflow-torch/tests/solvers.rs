@@ -8,7 +8,9 @@ use meanflow_torch::sampler::{
     Interpolation, Ode, Request, Solver, cosine_grid, from_noise, from_noise_by, interpolate,
     invert, invert_flow, noise, sample, sample_by, uniform_grid,
 };
-use meanflow_torch::{Device, Kind, Model, ModelConfig, Rows, Tensor, TorchError};
+use meanflow_torch::{
+    Device, Kind, Model, ModelConfig, Rows, Tensor, TorchError, host, squared_norms,
+};
 
 const EXACT: Solver = adaptive(1e-12);
 
@@ -218,6 +220,36 @@ fn inverted_samples_are_their_noise() {
             assert!(distance(&inverse.samples, &e) < 1e-8, "{schedule:?}");
             assert_eq!(inverse.nfe.len(), 5);
         }
+    }
+}
+
+#[test]
+fn many_samples_wait_for_the_device_as_often_as_one() {
+    let waits = |work: &dyn Fn()| host::waits(work).unwrap().1;
+    let one = normal(1, &[1, 2]);
+    let model = perceptron(Schedule::Linear, 0, Kind::Double);
+    let settings = FixedPoint {
+        tolerance: 1e-11,
+        max_nfe: 500,
+    };
+    // Equal samples take equal iterations.
+    let of_inversion = |rows| {
+        let x = one.repeat([rows, 1]);
+        waits(&|| drop(invert(&model, &x, None, &uniform_grid(2), settings).unwrap()))
+    };
+    assert!(of_inversion(1) > 2);
+    assert_eq!(of_inversion(7), of_inversion(1));
+}
+
+#[test]
+fn sizes_of_samples_are_read_at_once_and_exactly() {
+    for kind in [Kind::Float, Kind::Double] {
+        let x = normal(4, &[5, 3, 7]).to_kind(kind);
+        let (sizes, waits) = host::waits(|| Rows(x.shallow_clone()).mean_squares()).unwrap();
+        assert_eq!(waits, 1);
+        let means = squared_norms(&x.to_kind(Kind::Double)) / 21.0;
+        let expected: Vec<f64> = (0..5).map(|row| means.double_value(&[row])).collect();
+        assert_eq!(sizes, expected);
     }
 }
 
