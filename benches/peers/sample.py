@@ -53,12 +53,13 @@ class Torch:
 
 def first(options):
     """From a file of weights to a file with one sample."""
-    size = options.size
-    net = network(size)
+    size, device = options.size, torch.device(options.device)
+    net = network(size).to(device)
     weights = rival.load_file(options.first)
     net.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    noise = torch.randn(1, size.channels, size.side, size.side)
-    np.savez(options.out, arr_0=draw(net, noise, torch.zeros(1, dtype=torch.long)).numpy())
+    noise = torch.randn(1, size.channels, size.side, size.side, device=device)
+    labels = torch.zeros(1, dtype=torch.long, device=device)
+    np.savez(options.out, arr_0=draw(net, noise, labels).cpu().numpy())
 
 
 def main():

@@ -13,7 +13,7 @@ use std::process::Command;
 pub(super) struct Options {
     /// Where to run: cpu, cuda.
     #[arg(long, default_value = "cpu")]
-    device: String,
+    pub device: String,
     /// Timed steps of each variant.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
@@ -52,8 +52,8 @@ impl Guidance {
 
 /// The programs that take part.
 pub(super) struct Programs {
-    ours: PathBuf,
-    python: PathBuf,
+    pub ours: PathBuf,
+    pub python: PathBuf,
 }
 
 impl Options {

@@ -65,14 +65,27 @@ fn compare(args: &Sample, programs: &Programs, meanflow: &Path, size: &str) -> R
     export.arg("--export").arg(&proof);
     command::succeed(export.arg("--save").arg(&weights))?;
     let mut found = rows(size, &warm(args, programs, size, &proof)?);
-    let mut ours = Command::new(meanflow);
-    ours.arg("sample").arg(&weights);
-    ours.args(["--seeds", "0", "--class", "0", "--force"]);
-    let mut script = args.options.script(programs, "sample.py", size, GUIDANCE);
-    script.arg("--first").arg(&weights);
+    let first = first(&args.options, programs, meanflow, size, &weights);
     let rounds = args.options.rounds.min(COLD);
-    found.extend(cold(size, rounds, [ours, script], folder.path())?);
+    found.extend(cold(size, rounds, first, folder.path())?);
     Ok(found)
+}
+
+/// The programs that draw one sample from a file of weights and end, on the same device.
+fn first(
+    options: &Options,
+    programs: &Programs,
+    meanflow: &Path,
+    size: &str,
+    weights: &Path,
+) -> [Command; 2] {
+    let mut ours = Command::new(meanflow);
+    ours.arg("sample").arg(weights);
+    ours.args(["--seeds", "0", "--class", "0", "--force"]);
+    ours.args(["--device", &options.device]);
+    let mut script = options.script(programs, "sample.py", size, GUIDANCE);
+    script.arg("--first").arg(weights);
+    [ours, script]
 }
 
 /// Every kind with every number of rows, in the order asked for. Each kind is a program of its own: else the first sample of a
@@ -187,6 +200,7 @@ fn text(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
     #[test]
     fn rows_are_compared_at_the_same_number() {
@@ -218,6 +232,31 @@ mod tests {
             ]
         );
         assert!(text(&rows).lines().nth(2).unwrap().contains("2.50"));
+    }
+
+    #[test]
+    fn first_samples_are_drawn_on_the_device_that_was_asked_for() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            sample: Sample,
+        }
+        let programs = Programs {
+            ours: "ours".into(),
+            python: "python".into(),
+        };
+        for device in ["cpu", "cuda"] {
+            let line = Line::parse_from(["sample", "--device", device]);
+            let [meanflow, weights] = ["meanflow", "w.safetensors"].map(Path::new);
+            for command in first(&line.sample.options, &programs, meanflow, "s4", weights) {
+                let told: Vec<_> = command.get_args().collect();
+                let named: Vec<_> = told
+                    .windows(2)
+                    .filter(|pair| pair[0] == "--device")
+                    .collect();
+                assert_eq!(named, [["--device", device]], "{command:?}");
+            }
+        }
     }
 
     #[test]
