@@ -20,12 +20,13 @@ pub struct Cost {
     pub memory: Memory,
 }
 
-/// Bytes that a training holds on one thread or one CUDA device, in the numbers of four bytes that it computes with.
+/// Bytes that a training holds on one thread or one CUDA device, in numbers of four bytes, and of two where products are in bfloat16.
 ///
-/// Not counted: tangents, the buffers of kernels, the data, and what a device takes for itself.
+/// Not counted: tangents, the buffers of kernels, the data, and what a device takes for itself. In bfloat16 it is what a step on a
+/// CUDA device keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
-    /// The parameters.
+    /// The parameters, and in bfloat16 as the products take them, too.
     pub weights: u64,
     /// Their gradients.
     pub gradients: u64,
@@ -33,8 +34,8 @@ pub struct Memory {
     pub optimizer: u64,
     /// The averages of the weights.
     pub averages: u64,
-    /// What the forward of a microbatch keeps for the backward pass, in f32 and where no block is computed again: an upper bound
-    /// with other settings in `[compute]`; and the gradients of activations that the backward pass holds at a time.
+    /// What the forward of a microbatch keeps for the backward pass where no block is computed again, an upper bound where they
+    /// are; and the gradients of activations that the backward pass holds at a time.
     pub activations: u64,
 }
 
@@ -94,7 +95,11 @@ impl TrainConfig {
     pub fn cost(&self, model: &ModelConfig) -> Result<Cost, TrainError> {
         let work = model.flops()?;
         let rows = self.rows();
-        let weights = NUMBER * model.parameter_count()? as u64;
+        let parameters = NUMBER * model.parameter_count()? as u64;
+        let rounded = match self.compute.dtype {
+            Dtype::F32 => 0,
+            Dtype::Bf16 => parameters / 2,
+        };
         let microbatch = self
             .training
             .batch_size
@@ -107,11 +112,12 @@ impl TrainConfig {
             forward: work.forward(),
             training: work.forward() + work.backward() + derivative + guidance + again,
             memory: Memory {
-                weights,
-                gradients: weights,
-                optimizer: 2 * weights,
-                averages: self.ema.names().len() as u64 * weights,
-                activations: NUMBER * (work.kept + work.passing) * microbatch as u64,
+                weights: parameters + rounded,
+                gradients: parameters,
+                optimizer: 2 * parameters,
+                averages: self.ema.names().len() as u64 * parameters,
+                activations: microbatch as u64
+                    * (work.kept_bytes(self.compute.dtype) + NUMBER * work.passing),
             },
         })
     }

@@ -62,6 +62,41 @@ fn parts_divide_the_activations_only() {
     assert_eq!(rest, parts.memory.total() - parts.memory.activations);
 }
 
+/// MiB of a plain step above what was held before it, on an H200: docs/src/gpu-h200.md. f32 is as TF32 there.
+const MEASURED: [(&str, &str, &str, f64); 7] = [
+    ("imagenet256-b4.toml", "256", "f32", 10794.0),
+    ("imagenet256-b4.toml", "256", "bf16", 6292.0),
+    ("imagenet256-b2.toml", "128", "f32", 21426.0),
+    ("imagenet256-b2.toml", "128", "bf16", 12150.0),
+    ("imagenet256-xl2.toml", "32", "bf16", 11562.0),
+    ("cifar10-v0.toml", "128", "f32", 15286.0),
+    ("cifar10-v0.toml", "128", "bf16", 13604.0),
+];
+
+#[test]
+fn steps_of_a_gpu_took_what_is_estimated() {
+    for (name, rows, dtype, measured) in MEASURED {
+        let changes = [
+            &format!("training.batch_size={rows}"),
+            "training.microbatches=1",
+            &format!("compute.dtype={dtype}"),
+        ];
+        // The network that was measured has no dropout.
+        let unet: &[&str] = match name {
+            "cifar10-v0.toml" => &["network.dropout=0"],
+            _ => &[],
+        };
+        let config = recipe(name, &[&changes[..], unet].concat());
+        let memory = cost(&config).memory;
+        // Gradients have the bytes of the parameters, which are there before a step; what they are rounded to is not.
+        let rounded = memory.weights - memory.gradients;
+        let estimate = (memory.activations + rounded) as f64 / f64::from(1 << 20);
+        let ratio = estimate / measured;
+        println!("{name} {dtype}: {estimate:.0} MiB, measured {measured}, {ratio:.3}");
+        assert!((ratio - 1.0).abs() < 0.06, "{name} {dtype}: {estimate}");
+    }
+}
+
 /// The peak of building a trainer and doing two steps.
 fn peak(config: &TrainConfig) -> u64 {
     let train = || {

@@ -38,9 +38,9 @@ impl Block {
         }
     }
 
-    /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms and gates take, as the kernels of the CPU
-    /// do (libtorch's own operations keep each normalised state too); attention keeps queries, keys and values, and its
-    /// result as the input of the projection.
+    /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms and gates take, as our kernels do
+    /// (libtorch's own operations keep each normalised state too); attention keeps queries, keys and values, and its
+    /// result as the input of the projection. Only what the norms take does not come from a product.
     pub fn flops(&self, tokens: i64) -> Flops {
         let (width, hidden) = (self.projection.outputs(), self.expand.outputs());
         let maps = [
@@ -49,12 +49,12 @@ impl Block {
             &self.expand,
             &self.contract,
         ];
-        let elementwise = Flops::keep(tokens * (2 * 2 * width + 3 * width + hidden))
+        let elementwise = Flops::keep(tokens * (2 * width + 3 * width + hidden))
             // The activation's two gradients beside that of the state which goes round the half.
             + Flops::pass(tokens * (2 * hidden + width));
-        maps.map(|map| map.flops(tokens)).into_iter().sum::<Flops>()
-            + Flops::attention(tokens, width)
-            + elementwise
+        let maps = maps.map(|map| map.flops(tokens)).into_iter().sum::<Flops>();
+        (maps + Flops::attention(tokens, width) + elementwise).as_factors()
+            + Flops::keep(tokens * 2 * width)
             + modulation_flops(&self.modulation)
     }
 

@@ -7,6 +7,7 @@ use std::iter::Sum;
 use std::ops::{Add, Mul};
 
 use crate::JvpMethod;
+use crate::model::compute::Dtype;
 
 /// The cost of one forward of one row.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -17,6 +18,10 @@ pub struct Flops {
     pub attention: u64,
     /// Numbers that a differentiated forward keeps for the backward pass.
     pub kept: u64,
+    /// Of these, the numbers that products take or make, which have the dtype of the products.
+    pub factors: u64,
+    /// Rounded factors that are kept besides, where products round: something else keeps the numbers that were rounded.
+    pub copies: u64,
     /// Numbers in the gradients of activations that the backward pass holds at a time, at most: those of the layer where they are most,
     /// for layers are differentiated one after another.
     pub passing: u64,
@@ -47,11 +52,42 @@ impl Flops {
         }
     }
 
+    /// So many numbers kept, in the dtype of the products.
+    pub fn keep_factors(numbers: i64) -> Self {
+        Self::keep(numbers).as_factors()
+    }
+
+    /// So many numbers kept where products round them, and by something else in any case.
+    pub fn copy_factors(numbers: i64) -> Self {
+        Self {
+            copies: numbers as u64,
+            ..Self::default()
+        }
+    }
+
+    /// The same, with all that is kept in the dtype of the products.
+    pub fn as_factors(self) -> Self {
+        Self {
+            factors: self.kept,
+            ..self
+        }
+    }
+
     /// So many numbers in the gradients that a layer takes and gives.
     pub fn pass(numbers: i64) -> Self {
         Self {
             passing: numbers as u64,
             ..Self::default()
+        }
+    }
+
+    /// Bytes that are kept for the backward pass over parameters of four bytes.
+    pub fn kept_bytes(&self, dtype: Dtype) -> u64 {
+        match dtype {
+            Dtype::F32 => 4 * self.kept,
+            Dtype::Bf16 => {
+                4 * self.kept.saturating_sub(self.factors) + 2 * (self.factors + self.copies)
+            }
         }
     }
 
@@ -93,6 +129,8 @@ impl Add for Flops {
             maps: self.maps + other.maps,
             attention: self.attention + other.attention,
             kept: self.kept + other.kept,
+            factors: self.factors + other.factors,
+            copies: self.copies + other.copies,
             passing: self.passing.max(other.passing),
         }
     }
@@ -108,6 +146,8 @@ impl Mul<i64> for Flops {
             maps: self.maps * times,
             attention: self.attention * times,
             kept: self.kept * times,
+            factors: self.factors * times,
+            copies: self.copies * times,
             passing: self.passing,
         }
     }

@@ -111,7 +111,7 @@ impl Block {
         }
     }
 
-    /// Of an input of so many pixels. Norms, SiLUs, the mask of dropout and convolutions keep what they take.
+    /// Of an input of so many pixels. Norms, SiLUs, the mask of dropout, filters and convolutions keep what they take.
     pub(super) fn flops(&self, pixels: i64) -> Flops {
         let BlockShape {
             inputs,
@@ -122,15 +122,18 @@ impl Block {
         let after = resize.pixels(pixels);
         let [conv0, conv1] = &self.convolutions;
         let dropout = i64::from(self.dropout > 0.0);
-        let skip = self.skip.as_ref().map(|skip| skip.flops(after));
+        let skip = self.skip.as_ref().map(|skip| {
+            skip.flops(after)
+                + match resize {
+                    // The first norm has the same input.
+                    Resize::Keep => Flops::copy_factors(after * inputs),
+                    _ => Flops::keep_factors(after * inputs),
+                }
+        });
         let attention = self.attention.as_ref().map(|layer| layer.flops(after));
-        // Where the size is kept, a norm's input is also that of the skip.
-        let resampled = match resize {
-            Resize::Keep => Flops::default(),
-            _ => self.resample.flops(pixels) * 2 + Flops::keep(after * inputs),
-        };
-        Flops::keep(pixels * 2 * inputs + after * (inputs + (3 + dropout) * outputs))
-            + resampled
+        Flops::keep(pixels * 2 * inputs + after * (2 + dropout) * outputs)
+            + Flops::keep_factors(after * (inputs + outputs))
+            + self.resample.flops(pixels) * 2
             + conv0.flops(after)
             + self.shift.flops(1)
             + conv1.flops(after)
@@ -187,7 +190,8 @@ impl Attention {
         self.query_key_value.flops(pixels)
             + Flops::attention(pixels, channels)
             + self.projection.flops(pixels)
-            + Flops::keep(7 * pixels * channels)
+            + Flops::keep(pixels * channels)
+            + Flops::keep_factors(6 * pixels * channels)
     }
 
     /// `[B, C, H, W]` to the same.
