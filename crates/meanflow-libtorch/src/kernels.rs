@@ -105,36 +105,51 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(out)
 }
 
-/// An affine map of parameters in f32 that were rounded to bfloat16 for products on a CUDA device.
+/// An affine map whose parameters were rounded to bfloat16 for its product.
 #[derive(Debug)]
 pub struct RoundedLinear<'a> {
-    /// The parameter `[out, in]` in f32.
+    /// The parameter `[out, in]`; in f32 on a CUDA device.
     pub weight: &'a Tensor,
-    /// The parameter `[out]` in f32.
+    /// The parameter `[out]`, of the same kind.
     pub bias: &'a Tensor,
     /// The weight in bfloat16.
     pub rounded_weight: &'a Tensor,
-    /// The bias in bfloat16.
+    /// The bias in bfloat16, which the CPU does not use.
     pub rounded_bias: &'a Tensor,
 }
 
 impl RoundedLinear<'_> {
-    /// `x Wᵀ + b` over the last dimension of `x` in bfloat16, on the tape: gradients reach the parameters in f32, without being
+    /// `x Wᵀ + b` over the last dimension of `x`, on the tape; gradients reach the parameters in their kind, without being
     /// rounded on the way.
+    ///
+    /// Where `x` is of another kind it is rounded here. The result is in bfloat16 on a CUDA device, and in the kind of the
+    /// parameters on the CPU.
     ///
     /// # Errors
     /// If the kinds, devices or sizes are others.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor, LibtorchError> {
+        self.call(x, [self.bias.as_ptr(), self.rounded_bias.as_ptr()])
+    }
+
+    /// `x Wᵀ`: what [`apply`](Self::apply) does to a tangent.
+    ///
+    /// # Errors
+    /// If the kinds, devices or sizes are others.
+    pub fn apply_without_bias(&self, x: &Tensor) -> Result<Tensor, LibtorchError> {
+        self.call(x, [ptr::null(); 2])
+    }
+
+    fn call(&self, x: &Tensor, biases: [*const C_tensor; 2]) -> Result<Tensor, LibtorchError> {
         let mut out = Tensor::new();
-        // SAFETY: the handles are live tensors for the duration of the call.
+        // SAFETY: the handles are live tensors for the duration of the call, or null where there is none.
         let message = unsafe {
             mf_rounded_linear(
                 out.as_mut_ptr(),
                 x.as_ptr(),
                 self.weight.as_ptr(),
-                self.bias.as_ptr(),
+                biases[0],
                 self.rounded_weight.as_ptr(),
-                self.rounded_bias.as_ptr(),
+                biases[1],
             )
         };
         check("multiply by rounded factors", message)?;
@@ -492,5 +507,47 @@ mod tests {
         assert!(self_attention_tangent(&packed, &attended.logs, &long).is_err());
         assert!(self_attention_tangent(&packed, &attended.logs.narrow(0, 0, 2), &packed).is_err());
         assert!(linear(&x, &numbers(&[2, 7]), None).is_err() && linear(&x, &x, None).is_err());
+    }
+
+    #[test]
+    fn rounded_factors_of_other_sizes_and_kinds_are_refused() {
+        let (x, [weight, bias]) = (numbers(&[4, 3, 8]), [numbers(&[5, 8]), numbers(&[5])]);
+        let round = |x: &Tensor| x.to_kind(Kind::BFloat16);
+        let (rounded_weight, rounded_bias) = (&round(&weight), &round(&bias));
+        let map = RoundedLinear {
+            weight: &weight,
+            bias: &bias,
+            rounded_weight,
+            rounded_bias,
+        };
+        assert_eq!(map.apply(&x).unwrap().size(), [4, 3, 5]);
+        assert!(map.apply(&numbers(&[4, 7])).is_err() && map.apply(&Tensor::new()).is_err());
+        let (wide, long) = (numbers(&[5, 9]), numbers(&[6]));
+        let (rounded_wide, rounded_long) = (&round(&wide), &round(&long));
+        for wrong in [
+            RoundedLinear {
+                weight: &wide,
+                ..map
+            },
+            RoundedLinear {
+                rounded_weight: rounded_wide,
+                ..map
+            },
+            RoundedLinear {
+                rounded_weight: &weight,
+                ..map
+            },
+            RoundedLinear { bias: &long, ..map },
+            RoundedLinear {
+                rounded_bias: rounded_long,
+                ..map
+            },
+            RoundedLinear {
+                bias: rounded_bias,
+                ..map
+            },
+        ] {
+            assert!(wrong.apply(&x).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -55,14 +55,13 @@ pub(crate) fn serve_states(x: &Tensor) -> bool {
         && CudaKernels::States(width).prepare(device).is_ok()
 }
 
-/// Whether products with this factor, rounded to bfloat16, have gradients of our own: on CUDA devices.
+/// Whether products with this factor, rounded to bfloat16, have gradients of our own.
 pub(crate) fn serve_rounded(factor: &Tensor) -> bool {
-    let Device::Cuda(device) = factor.device() else {
-        return false;
+    let has_kernels = |device| match device {
+        Device::Cuda(device) => CudaKernels::Matrices.prepare(device).is_ok(),
+        device => device == Device::Cpu,
     };
-    factor.kind() == Kind::BFloat16
-        && !primitives_only()
-        && CudaKernels::Matrices.prepare(device).is_ok()
+    factor.kind() == Kind::BFloat16 && !primitives_only() && has_kernels(factor.device())
 }
 
 /// Why a CUDA device does without kernels of our own, by libtorch's operations alone; none where it has them.

@@ -143,11 +143,11 @@ impl Dual {
         })
     }
 
-    /// [`Dual::linear`] on a CUDA device by factors that were rounded to bfloat16, whose gradients are not.
+    /// [`Dual::linear`] by factors that were rounded to bfloat16, whose gradients are not; in bfloat16 on a CUDA device, in the
+    /// kind of the parameters on the CPU.
     pub(crate) fn rounded_linear(&self, map: &RoundedLinear<'_>) -> Self {
-        let x = self.to_kind(Kind::BFloat16);
-        x.with_rule(done(map.apply(&x.primal)), |dx, _| {
-            dx.linear(map.rounded_weight, None::<&Tensor>)
+        self.with_rule(done(map.apply(&self.primal)), |dx, _| {
+            done(map.apply_without_bias(dx))
         })
     }
 

@@ -43,9 +43,9 @@ impl Convolution {
             .to_kind(x.kind())
     }
 
-    /// The kind of the product.
-    pub(crate) fn kind(&self) -> Kind {
-        self.weight.kind()
+    /// The dtype of what stays within a branch.
+    pub(crate) fn branch_kind(&self) -> Kind {
+        self.weight.branch_kind()
     }
 }
 

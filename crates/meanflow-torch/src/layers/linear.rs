@@ -60,9 +60,9 @@ impl Linear {
         self.weight.size()[0]
     }
 
-    /// The dtype of the product.
+    /// The dtype of what the map takes and gives.
     pub(crate) fn kind(&self) -> Kind {
-        self.weight.kind()
+        self.weight.branch_kind()
     }
 
     /// Of `rows` vectors, which it keeps.
@@ -74,11 +74,12 @@ impl Linear {
             + Flops::pass(rows * (inputs + self.outputs()))
     }
 
-    /// `[B, …, inputs]` to `[B, …, outputs]`, in the kind of the product.
+    /// `[B, …, inputs]` to `[B, …, outputs]`, in the dtype of the product on a CUDA device and in that of the parameters on
+    /// the CPU.
     pub fn forward(&self, x: &Dual) -> Dual {
         let (weight, bias) = (self.weight.value().flatten(1, -1), self.bias.value());
         if !kernels::serve_rounded(&weight) {
-            return x.linear(&weight, Some(&bias));
+            return x.linear(&weight, Some(&bias)).to_kind(self.kind());
         }
         x.rounded_linear(&RoundedLinear {
             weight: &self.weight.parameter().flatten(1, -1),

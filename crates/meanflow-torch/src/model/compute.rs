@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, with_grad};
+use tch::{Device, Kind, Tensor, with_grad};
 
 /// The dtype of the matrix products inside a network.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -14,9 +14,9 @@ pub enum Dtype {
     F32,
     /// bfloat16, which keeps 8 bits of a number: faster where the processor has units for it.
     ///
-    /// It is for the products inside the blocks of a network, and for what stays within a branch. Parameters, residuals,
-    /// norms, the embeddings of the times, the maps from and to samples and the sums of tangents keep the kind of the
-    /// parameters.
+    /// It is for the products inside the blocks of a network, and on a CUDA device for what stays within a branch. Parameters,
+    /// residuals, norms, the embeddings of the times, the maps from and to samples and the sums of tangents keep the kind of
+    /// the parameters, on the CPU also attention and the results of affine maps.
     Bf16,
 }
 
@@ -68,9 +68,13 @@ impl Factor {
         }
     }
 
-    /// The kind of the product.
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
+    /// The kind of what stays within a branch, between one product and the next: that of the product on a CUDA device. On the
+    /// CPU, whose kernels between products are in the kind of the parameters, it is that.
+    pub(crate) fn branch_kind(&self) -> Kind {
+        match self.parameter.device() {
+            Device::Cuda(_) => self.kind,
+            _ => self.parameter.kind(),
+        }
     }
 
     /// The parameter itself.
@@ -118,7 +122,7 @@ impl Clone for Factor {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, no_grad};
+    use tch::no_grad;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! Every kernel against the libtorch operations that it stands for: value, gradients and tangent.
 
 use meanflow_core::random::{Purpose, RngStream};
+use meanflow_libtorch::kernels::RoundedLinear;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -106,6 +107,51 @@ proptest! {
             } else {
                 // The bias takes part for its gradient's sake only.
                 case.check(|x| x[0].linear(x[1].primal(), None).add_constant(x[2].primal()));
+            }
+        }
+    }
+
+    /// The CPU multiplies what was rounded and rounds nothing else: value, tangent and gradients are those of the rounded
+    /// factors, to the roundings of sums in f32.
+    #[test]
+    fn rounded_linear(rows in 0_i64..40, inputs in 1_i64..40, outputs in 1_i64..40, turned: bool) {
+        let round = |x: &Tensor| x.to_kind(Kind::BFloat16);
+        for kind in KINDS {
+            let shapes: [&[i64]; 4] = [&[rows, 3, inputs], &[outputs, inputs], &[outputs], &[rows, 3, outputs]];
+            let case = Case::new(kind, &shapes, &[true, false, false, false], rows.min(2));
+            let [x, weight, bias] = [0, 1, 2].map(|i| case.primals[i].copy().set_requires_grad(true));
+            let step = case.tangents[0].as_ref().unwrap();
+            // A state whose numbers do not lie side by side.
+            let state = if turned { x.transpose(0, 1).contiguous().transpose(0, 1) } else { x.shallow_clone() };
+            let map = RoundedLinear {
+                weight: &weight,
+                bias: &bias,
+                rounded_weight: &round(&weight).detach(),
+                rounded_bias: &round(&bias).detach(),
+            };
+            let (value, tangent) = Dual::new(state, step.shallow_clone()).unwrap().rounded_linear(&map).into_parts();
+            let above = &case.primals[3];
+            (&value * above).sum(None::<Kind>).backward();
+
+            let exact = |x: &Tensor| round(x).to_kind(Kind::Double);
+            let (w, g) = (exact(&weight), exact(above));
+            let flat = |x: &Tensor, width| x.reshape([3 * rows, width]);
+            let expected = [
+                exact(&x).matmul(&w.tr()) + &bias,
+                exact(step).matmul(&w.tr()),
+                g.matmul(&w),
+                flat(&g, outputs).tr().matmul(&flat(&exact(&x), inputs)),
+                above.to_kind(Kind::Double).sum_dim_intlist([0_i64, 1].as_slice(), false, None::<Kind>),
+            ];
+            let got = [value.detach(), tangent.unwrap(), x.grad(), weight.grad(), bias.grad()];
+            for (position, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                prop_assert_eq!(got.size(), expected.size(), "result {}", position);
+                prop_assert_eq!(got.kind(), kind, "result {}", position);
+                if got.numel() == 0 { continue; }
+                let largest = expected.abs().max().double_value(&[]).max(1.0);
+                let error = (got.to_kind(Kind::Double) - expected).abs().max().double_value(&[]) / largest;
+                // Also of parameters in f64 the products are summed in f32.
+                prop_assert!(error < tolerance(Kind::Float), "result {}: {:e}", position, error);
             }
         }
     }

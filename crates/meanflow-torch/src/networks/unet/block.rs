@@ -197,7 +197,7 @@ impl Attention {
     /// `[B, C, H, W]` to the same.
     fn forward(&self, x: &Dual) -> Dual {
         let projected = self.query_key_value.forward(&self.norm.forward(x));
-        let projected = projected.to_kind(self.query_key_value.kind());
+        let projected = projected.to_kind(self.query_key_value.branch_kind());
         let [q, k, v] = [0, 1, 2].map(|part| {
             projected.map_linear(|x| {
                 let (rows, channels, height, width) = x.size4().expect("[B, 3 C, H, W]");
