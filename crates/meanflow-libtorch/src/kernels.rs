@@ -412,6 +412,12 @@ mod tests {
             weight: *const C_tensor,
             name: *const c_char,
         ) -> *mut c_char;
+        fn mf_wide_product_by(
+            out: *mut C_tensor,
+            a: *const C_tensor,
+            b: *const C_tensor,
+            name: *const c_char,
+        ) -> *mut c_char;
     }
 
     const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
@@ -448,6 +454,34 @@ mod tests {
                 .double_value(&[])
                 < 1e-6
         );
+    }
+
+    /// A libtorch without products of bfloat16 in f32 multiplies, too, whichever way its factors lie. Sums of 40 terms differ by
+    /// roundings of 2⁻²⁴ each.
+    #[test]
+    fn without_its_function_a_product_of_bfloat16_is_the_same() {
+        let [a, b] = [[30, 40], [40, 20]].map(|size| numbers(&size).to_kind(Kind::BFloat16));
+        let turned = [&a, &b].map(|x| x.tr().contiguous().tr());
+        let by = |name: &CStr, a: &Tensor, b: &Tensor| {
+            let mut out = Tensor::new();
+            // SAFETY: the handles are live and the name ends with NUL.
+            check("multiply", unsafe {
+                mf_wide_product_by(out.as_mut_ptr(), a.as_ptr(), b.as_ptr(), name.as_ptr())
+            })
+            .unwrap();
+            out
+        };
+        let expected = by(c"of_another_library", &a, &b);
+        assert_eq!(
+            expected,
+            a.to_kind(Kind::Float).matmul(&b.to_kind(Kind::Float))
+        );
+        for (a, b) in [(&a, &b), (&turned[0], &b), (&a, &turned[1])] {
+            let product = by(c"cblas_gemm_bf16bf16f32", a, b);
+            assert_eq!(product.kind(), Kind::Float);
+            let error = (&product - &expected).abs().max().double_value(&[]);
+            assert!(error < 40.0 * 2f64.powi(-23), "{error:e}");
+        }
     }
 
     /// A kernel looks at no memory that its arguments do not have.

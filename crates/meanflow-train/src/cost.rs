@@ -45,10 +45,16 @@ impl Memory {
         self.weights + self.gradients + self.optimizer + self.averages + self.activations
     }
 
-    /// All together where this number of threads of a CPU compute a microbatch each: everyone beside the first has a set of gradients
-    /// and the activations of a microbatch.
+    /// All together where this number of threads of a CPU compute a microbatch each: everyone beside the first has a set of gradients,
+    /// the activations of a microbatch and, in bfloat16, the rounded parameters.
     pub fn total_of_workers(&self, workers: usize) -> u64 {
-        self.total() + workers.saturating_sub(1) as u64 * (self.gradients + self.activations)
+        let others = workers.saturating_sub(1) as u64;
+        self.total() + others * (self.gradients + self.rounded() + self.activations)
+    }
+
+    /// Of the parameters, what they are rounded to: gradients have the bytes of the parameters themselves.
+    pub fn rounded(&self) -> u64 {
+        self.weights - self.gradients
     }
 }
 
@@ -59,9 +65,10 @@ pub(crate) fn refuse_too_large(
     model: &ModelConfig,
 ) -> Result<(), TrainError> {
     let memory = config.cost(model)?.memory;
-    let compute = config.compute.network();
-    let is_plain = compute.dtype == Dtype::F32 && !compute.activation_checkpointing;
-    let bounded = if is_plain { 0 } else { memory.activations };
+    let bounded = match config.compute.activation_checkpointing {
+        true => memory.activations,
+        false => 0,
+    };
     let needed = memory.total() - bounded;
     match memory_there() {
         Some(there) if needed > there => Err(TrainError::NoMemory { needed, there }),

@@ -1,7 +1,8 @@
 // Products of numbers that were rounded to bf16: the affine map, and on a CUDA device the tangent of attention over short sequences.
 //
 // Products are of bf16 and add up in f32. Gradients reach the parameters as the products made them: unlike those of libtorch's own
-// map they are not rounded to bf16 on the way, nor copied. On the CPU no result is rounded at all, since what follows is in f32.
+// map they are not rounded to bf16 on the way, nor copied. On the CPU results are not rounded either, since what follows is in f32.
+#include <ATen/ops/_unsafe_view.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 
@@ -27,10 +28,12 @@ Tensor column_sums(const Tensor& x) {
   return parts == 1 ? sums.squeeze(0) : sums.sum(0);
 }
 
-// Products of bf16 in f32 by the library behind at::mm: as fast as those of f32 on processors without units for bf16, and several
-// times as fast on those with some, where libtorch's own products of bf16 are slow without.
+// Products of bf16 that add up in f32, by the library behind at::mm: as fast as its products of f32 on processors without units for
+// bf16, where libtorch's own products of bf16 are slow, and several times as fast on those that have them.
 using Gemm = void (*)(int order, int turn_a, int turn_b, int m, int n, int k, float alpha, const void* a, int step_a,
                       const void* b, int step_b, float beta, float* c, int step_c);
+
+Gemm find_gemm(const char* name) { return reinterpret_cast<Gemm>(dlsym(RTLD_DEFAULT, name)); }
 
 // A matrix as that library takes it: row by row, or turned around.
 struct Matrix {
@@ -45,13 +48,12 @@ struct Matrix {
   }
 };
 
-// a b + bias of matrices of bf16 on the CPU, in f32.
-Tensor wide_product(const Tensor& a, const Tensor& b, const Tensor& bias) {
-  static const auto gemm = reinterpret_cast<Gemm>(dlsym(RTLD_DEFAULT, "cblas_gemm_bf16bf16f32"));
+// a b + bias of matrices of bf16 on the CPU, in f32; by at::mm where the library has no such product.
+Tensor wide_product(Gemm gemm, const Tensor& a, const Tensor& b, const Tensor& bias) {
   const int64_t m = a.size(0), k = a.size(1), n = b.size(1);
-  if (!gemm || m * k * n == 0 || std::max({m, k, n}) > std::numeric_limits<int>::max()) {
+  if (!gemm || std::min({m, k, n}) == 0 || std::max({m, k, n}) > std::numeric_limits<int>::max()) {
     const auto product = a.to(at::kFloat).mm(b.to(at::kFloat));
-    return bias.defined() ? product.add(bias) : product;
+    return bias.defined() ? product.add(bias.to(at::kFloat)) : product;
   }
   auto c = at::empty({m, n}, a.options().dtype(at::kFloat));
   if (bias.defined()) c.copy_(bias);
@@ -60,6 +62,11 @@ Tensor wide_product(const Tensor& a, const Tensor& b, const Tensor& bias) {
   gemm(row_by_row, left.turn, right.turn, int(m), int(n), int(k), 1, left.memory.const_data_ptr(), left.step,
        right.memory.const_data_ptr(), right.step, bias.defined() ? 1 : 0, c.mutable_data_ptr<float>(), int(n));
   return c;
+}
+
+Tensor wide_product(const Tensor& a, const Tensor& b, const Tensor& bias) {
+  static const Gemm found = find_gemm("cblas_gemm_bf16bf16f32");
+  return wide_product(found, a, b, bias);
 }
 
 struct RoundedLinear : Function<RoundedLinear> {
@@ -75,7 +82,7 @@ struct RoundedLinear : Function<RoundedLinear> {
     if (x.is_cuda()) return at::linear(x, rounded_weight, optional(rounded_bias));
     auto size = x.sizes().vec();
     size.back() = rounded_weight.size(0);
-    return wide_product(rows(x), rounded_weight.t(), bias).to(kind).view(size);
+    return at::_unsafe_view(wide_product(rows(x), rounded_weight.t(), bias).to(kind), size);
   }
   static variable_list backward(AutogradContext* context, variable_list grads) {
     once("the affine map of rounded factors");
@@ -109,7 +116,8 @@ MF_EXPORT(mf_rounded_linear,
           (Handle out, Handle x, Handle weight, Handle bias, Handle rounded_weight, Handle rounded_bias), {
             const auto b = or_none(bias), rounded_b = or_none(rounded_bias);
             const auto kind = weight->scalar_type();
-            TORCH_CHECK(x->is_cpu() || kind == at::kFloat, "expected parameters of f32 on a CUDA device");
+            TORCH_CHECK(x->is_cpu() ? kind == at::kFloat || kind == at::kDouble : x->is_cuda() && kind == at::kFloat,
+                        "expected parameters of f32, or of f64 on the CPU, got ", kind, " on ", weight->device());
             TORCH_CHECK(rounded_weight->scalar_type() == at::kBFloat16 && rounded_weight->device() == x->device() &&
                             weight->dim() == 2 && x->dim() > 0 && x->size(-1) == weight->size(1),
                         "expected rows of numbers and a matrix of bf16 on their device, got ", x->sizes());
@@ -122,6 +130,11 @@ MF_EXPORT(mf_rounded_linear,
                        ? RoundedLinear::apply(*x, *weight, b, *rounded_weight, rounded_b)
                        : RoundedLinear::value(x->to(at::kBFloat16), b, *rounded_weight, rounded_b, kind);
           })
+
+// a b of matrices of bf16 through a function of this name, which the test of what happens without one chooses.
+MF_EXPORT(mf_wide_product_by, (Handle out, Handle a, Handle b, const char* name), {
+  *out = wide_product(find_gemm(name), *a, *b, {});
+})
 
 // The tangent of softmax attention over packed and dpacked [B, N, 3 D] of at most 64 tokens, in bf16.
 MF_EXPORT(mf_short_attention_tangent, (Handle out, Handle packed, Handle dpacked, int64_t heads), {

@@ -55,13 +55,17 @@ pub(crate) fn serve_states(x: &Tensor) -> bool {
         && CudaKernels::States(width).prepare(device).is_ok()
 }
 
-/// Whether products with this factor, rounded to bfloat16, have gradients of our own.
-pub(crate) fn serve_rounded(factor: &Tensor) -> bool {
-    let has_kernels = |device| match device {
-        Device::Cuda(device) => CudaKernels::Matrices.prepare(device).is_ok(),
-        device => device == Device::Cpu,
+/// Whether products with what `parameter` is rounded to, if that is bfloat16, have gradients of our own.
+pub(crate) fn serve_rounded(parameter: &Tensor, rounded: Kind) -> bool {
+    let kind = parameter.kind();
+    let has_kernels = || match parameter.device() {
+        Device::Cpu => matches!(kind, Kind::Float | Kind::Double),
+        Device::Cuda(device) => {
+            kind == Kind::Float && CudaKernels::Matrices.prepare(device).is_ok()
+        }
+        _ => false,
     };
-    factor.kind() == Kind::BFloat16 && !primitives_only() && has_kernels(factor.device())
+    rounded == Kind::BFloat16 && kind != rounded && !primitives_only() && has_kernels()
 }
 
 /// Why a CUDA device does without kernels of our own, by libtorch's operations alone; none where it has them.

@@ -40,7 +40,7 @@ impl Block {
 
     /// Of `tokens` tokens. Beside the inputs of the maps, both halves keep what their norms and gates take, as our kernels do
     /// (libtorch's own operations keep each normalised state too); attention keeps queries, keys and values, and its
-    /// result as the input of the projection. Only what the norms take does not come from a product.
+    /// result as the input of the projection. All but the states that the norms take goes into a product or comes out of one.
     pub fn flops(&self, tokens: i64) -> Flops {
         let (width, hidden) = (self.projection.outputs(), self.expand.outputs());
         let maps = [

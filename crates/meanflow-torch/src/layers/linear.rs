@@ -78,7 +78,7 @@ impl Linear {
     /// the CPU.
     pub fn forward(&self, x: &Dual) -> Dual {
         let (weight, bias) = (self.weight.value().flatten(1, -1), self.bias.value());
-        if !kernels::serve_rounded(&weight) {
+        if !kernels::serve_rounded(self.weight.parameter(), weight.kind()) {
             return x.linear(&weight, Some(&bias)).to_kind(self.kind());
         }
         x.rounded_linear(&RoundedLinear {

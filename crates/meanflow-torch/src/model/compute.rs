@@ -14,9 +14,9 @@ pub enum Dtype {
     F32,
     /// bfloat16, which keeps 8 bits of a number: faster where the processor has units for it.
     ///
-    /// It is for the products inside the blocks of a network, and on a CUDA device for what stays within a branch. Parameters,
-    /// residuals, norms, the embeddings of the times, the maps from and to samples and the sums of tangents keep the kind of
-    /// the parameters, on the CPU also attention and the results of affine maps.
+    /// It is for the products inside the blocks of a network. Parameters, residuals, norms, the embeddings of the times, the
+    /// maps from and to samples and the sums of tangents keep the kind of the parameters. What stays within a branch is
+    /// bfloat16 on a CUDA device; on the CPU attention and the results of affine maps keep the kind of the parameters, too.
     Bf16,
 }
 

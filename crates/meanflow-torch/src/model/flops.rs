@@ -18,9 +18,9 @@ pub struct Flops {
     pub attention: u64,
     /// Numbers that a differentiated forward keeps for the backward pass.
     pub kept: u64,
-    /// Of these, the numbers that products take or make, which have the dtype of the products.
+    /// Of these, the numbers that products take or make: in bfloat16 of two bytes on a CUDA device, on the CPU only what they take.
     pub factors: u64,
-    /// Rounded factors that are kept besides, where products round: something else keeps the numbers that were rounded.
+    /// Inputs of products of which something else keeps the numbers, too: where products round, their copies are kept besides.
     pub copies: u64,
     /// Numbers in the gradients of activations that the backward pass holds at a time, at most: those of the layer where they are most,
     /// for layers are differentiated one after another.
@@ -52,12 +52,12 @@ impl Flops {
         }
     }
 
-    /// So many numbers kept, in the dtype of the products.
+    /// So many numbers kept that products take or make.
     pub fn keep_factors(numbers: i64) -> Self {
         Self::keep(numbers).as_factors()
     }
 
-    /// So many numbers kept where products round them, and by something else in any case.
+    /// So many inputs of products that something else keeps in any case.
     pub fn copy_factors(numbers: i64) -> Self {
         Self {
             copies: numbers as u64,
@@ -65,7 +65,7 @@ impl Flops {
         }
     }
 
-    /// The same, with all that is kept in the dtype of the products.
+    /// The same, where products take or make all that is kept.
     pub fn as_factors(self) -> Self {
         Self {
             factors: self.kept,
@@ -81,7 +81,8 @@ impl Flops {
         }
     }
 
-    /// Bytes that are kept for the backward pass over parameters of four bytes.
+    /// Bytes that a forward on a CUDA device keeps for the backward pass, over parameters of four bytes. In bfloat16 the CPU keeps
+    /// more: its affine maps give f32.
     pub fn kept_bytes(&self, dtype: Dtype) -> u64 {
         match dtype {
             Dtype::F32 => 4 * self.kept,

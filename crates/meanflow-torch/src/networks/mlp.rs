@@ -107,7 +107,9 @@ impl Network for Mlp {
                 kept: 0,
                 ..shift.flops(1)
             };
-            expand.flops(1) + shift + Flops::keep(width) + contract.flops(1)
+            (expand.flops(1) + Flops::keep(width) + contract.flops(1)).as_factors()
+                + shift
+                + Flops::copy_factors(width)
         };
         self.first.flops(1)
             + self.times.flops()

@@ -1,7 +1,7 @@
 //! Threads that share the rows of a batch: each computes microbatches of its own.
 //!
 //! The threads of libtorch share each operation instead, and wait for each other in every one of them. That suits few rows and large
-//! products. Where a batch has several microbatches, threads that meet once a step do more work, above all on a machine
+//! products. Where a batch has several microbatches, threads that meet a few times a step do more work, above all on a machine
 //! that has other work too.
 
 use std::any::Any;

@@ -129,6 +129,7 @@ proptest! {
                 rounded_weight: &round(&weight).detach(),
                 rounded_bias: &round(&bias).detach(),
             };
+            prop_assert!(super::serve_rounded(&weight, Kind::BFloat16) && !super::serve_rounded(&weight, kind));
             let (value, tangent) = Dual::new(state, step.shallow_clone()).unwrap().rounded_linear(&map).into_parts();
             let above = &case.primals[3];
             (&value * above).sum(None::<Kind>).backward();
